@@ -1,0 +1,6 @@
+//! x
+pub mod config;
+pub mod event;
+pub mod policy;
+pub mod queue;
+mod text;

@@ -1,0 +1,364 @@
+//! Queues and their message move tasks: the nouns everything else speaks of.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+/// The ARN of an SQS queue, `arn:<partition>:sqs:<region>:<account>:<name>`, checked when it was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueArn(Box<str>);
+
+/// Why a text is not the ARN of an SQS queue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidQueueArn {
+    /// It has not the six parts of an ARN.
+    #[error("is not a queue ARN (`arn:aws:sqs:<region>:<account>:<name>`)")]
+    NotAnArn,
+    /// It names something that is not a queue.
+    #[error("is an ARN of service `{0}`, not of SQS")]
+    OtherService(String),
+    /// The region is empty or has characters no region has.
+    #[error("has the region `{0}`; a region looks like `eu-west-1`")]
+    Region(String),
+    /// The account is not twelve digits.
+    #[error("has the account `{0}`; an account id is 12 digits")]
+    Account(String),
+    /// The queue name breaks SQS's rules.
+    #[error(
+        "has the queue name `{0}`; a name is up to 80 letters, digits, hyphens and underscores, with `.fifo` at the end for a FIFO queue"
+    )]
+    Name(String),
+}
+
+impl QueueArn {
+    /// The ARN of the queue `name`; `Err` if a part breaks the rules above.
+    pub fn new(
+        partition: &str,
+        region: &str,
+        account: &str,
+        name: &str,
+    ) -> Result<Self, InvalidQueueArn> {
+        format!("arn:{partition}:sqs:{region}:{account}:{name}").parse()
+    }
+
+    /// The whole ARN.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `aws`, `aws-cn`, `aws-us-gov`, ….
+    pub fn partition(&self) -> &str {
+        self.part(1)
+    }
+
+    /// The region the queue is in.
+    pub fn region(&self) -> &str {
+        self.part(3)
+    }
+
+    /// The account that owns the queue: 12 digits.
+    pub fn account(&self) -> &str {
+        self.part(4)
+    }
+
+    /// The queue's name, with `.fifo` if it is a FIFO queue.
+    pub fn name(&self) -> &str {
+        self.part(5)
+    }
+
+    /// Whether this is a FIFO queue: SQS requires their names to end in `.fifo`.
+    pub fn is_fifo(&self) -> bool {
+        self.name().ends_with(".fifo")
+    }
+
+    fn part(&self, n: usize) -> &str {
+        self.0.split(':').nth(n).unwrap_or_default()
+    }
+}
+
+impl FromStr for QueueArn {
+    type Err = InvalidQueueArn;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let ["arn", partition, service, region, account, name] = parts[..] else {
+            // Other services' resources may have colons of their own: name the service all the same.
+            return Err(match parts[..] {
+                ["arn", _, service, ..] if service != "sqs" && is_word(service) => {
+                    InvalidQueueArn::OtherService(service.to_owned())
+                }
+                _ => InvalidQueueArn::NotAnArn,
+            });
+        };
+        if !is_word(partition) {
+            return Err(InvalidQueueArn::NotAnArn);
+        }
+        if service != "sqs" {
+            return Err(InvalidQueueArn::OtherService(service.to_owned()));
+        }
+        if !is_word(region) {
+            return Err(InvalidQueueArn::Region(region.to_owned()));
+        }
+        if !is_account_id(account) {
+            return Err(InvalidQueueArn::Account(account.to_owned()));
+        }
+        if !is_queue_name(name) {
+            return Err(InvalidQueueArn::Name(name.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for QueueArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `text` is twelve digits, as every account id is.
+pub fn is_account_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Whether SQS would accept `name` for a queue
+/// (`CreateQueue`: up to 80 letters, digits, hyphens and underscores, `.fifo` at the end for FIFO queues).
+pub fn is_queue_name(name: &str) -> bool {
+    let stem = name.strip_suffix(".fifo").unwrap_or(name);
+    name.len() <= 80
+        && !stem.is_empty()
+        && stem
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// How many messages a queue holds, by SQS's approximate counts, which may take a minute to settle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// `ApproximateNumberOfMessages`: waiting to be received, or moved.
+    pub visible: u64,
+    /// `ApproximateNumberOfMessagesNotVisible`: received by someone and not yet deleted.
+    pub in_flight: u64,
+}
+
+impl Counts {
+    /// Nothing visible and nothing in flight.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One message move task, as `ListMessageMoveTasks` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveTask {
+    /// What state the task is in.
+    pub status: TaskStatus,
+    /// Names the task in `CancelMessageMoveTask`; SQS shows it only while the task is RUNNING.
+    pub handle: Option<String>,
+    /// When the task was started; `None` if SQS did not say (or said zero or less).
+    pub started_at: Option<SystemTime>,
+    /// Messages moved so far. Lags, and may read 0 on a task that moved everything.
+    pub moved: u64,
+    /// Messages there were to move when the task started, in flight ones included; `None` if SQS did not say.
+    pub to_move: Option<u64>,
+    /// Where the messages go; `None` means each to its own source queue.
+    pub destination_arn: Option<String>,
+    /// Why the task FAILED, in SQS's words.
+    pub failure_reason: Option<String>,
+}
+
+impl MoveTask {
+    /// How long ago the task started. A start time that is missing or in the future counts as now:
+    /// the cautious reading, since it makes the task look recent.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        self.started_at
+            .and_then(|started| now.duration_since(started).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// The state of a message move task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskStatus {
+    /// Moving messages.
+    Running,
+    /// Told to stop, still moving.
+    Cancelling,
+    /// Stopped before its end; what had moved stays moved.
+    Cancelled,
+    /// Came to its end.
+    Completed,
+    /// Gave up; the reason is in [`MoveTask::failure_reason`].
+    Failed,
+    /// A status this version does not know, in SQS's words.
+    Unknown(String),
+}
+
+impl TaskStatus {
+    /// Reads the status as SQS writes it. A missing one is unknown.
+    pub fn from_sqs(status: Option<&str>) -> Self {
+        match status {
+            Some("RUNNING") => Self::Running,
+            Some("CANCELLING") => Self::Cancelling,
+            Some("CANCELLED") => Self::Cancelled,
+            Some("COMPLETED") => Self::Completed,
+            Some("FAILED") => Self::Failed,
+            other => Self::Unknown(other.unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// The status as SQS writes it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Cancelling => "CANCELLING",
+            Self::Cancelled => "CANCELLED",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::Unknown(status) => status,
+        }
+    }
+
+    /// Whether SQS would refuse another task now. SQS counts CANCELLING as active; an unknown
+    /// status counts as active too, because the safe answer is not to start.
+    pub fn is_active(&self) -> bool {
+        match self {
+            Self::Running | Self::Cancelling | Self::Unknown(_) => true,
+            Self::Cancelled | Self::Completed | Self::Failed => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn queue_arn_gives_its_parts() {
+        let arn: QueueArn = "arn:aws-cn:sqs:cn-north-1:123456789012:orders-dlq.fifo"
+            .parse()
+            .unwrap();
+        assert_eq!(arn.partition(), "aws-cn");
+        assert_eq!(arn.region(), "cn-north-1");
+        assert_eq!(arn.account(), "123456789012");
+        assert_eq!(arn.name(), "orders-dlq.fifo");
+        assert!(arn.is_fifo());
+        assert_eq!(
+            arn.to_string(),
+            "arn:aws-cn:sqs:cn-north-1:123456789012:orders-dlq.fifo"
+        );
+    }
+
+    #[test]
+    fn every_fault_of_an_arn_names_the_culprit() {
+        let faults = [
+            ("", InvalidQueueArn::NotAnArn),
+            ("orders-dlq", InvalidQueueArn::NotAnArn),
+            (
+                "arn:aws:sqs:us-east-1:123456789012",
+                InvalidQueueArn::NotAnArn,
+            ),
+            (
+                "arn:aws:sqs:us-east-1:123456789012:a:b",
+                InvalidQueueArn::NotAnArn,
+            ),
+            (
+                "arn::sqs:us-east-1:123456789012:orders",
+                InvalidQueueArn::NotAnArn,
+            ),
+            (
+                "arn:aws:sns:us-east-1:123456789012:orders",
+                InvalidQueueArn::OtherService("sns".into()),
+            ),
+            (
+                "arn:aws:lambda:us-east-1:123456789012:function:orders",
+                InvalidQueueArn::OtherService("lambda".into()),
+            ),
+            (
+                "arn:aws:sqs::123456789012:orders",
+                InvalidQueueArn::Region("".into()),
+            ),
+            (
+                "arn:aws:sqs:us east:123456789012:orders",
+                InvalidQueueArn::Region("us east".into()),
+            ),
+            (
+                "arn:aws:sqs:us-east-1:1234:orders",
+                InvalidQueueArn::Account("1234".into()),
+            ),
+            (
+                "arn:aws:sqs:us-east-1:12345678901a:orders",
+                InvalidQueueArn::Account("12345678901a".into()),
+            ),
+            (
+                "arn:aws:sqs:us-east-1:123456789012:",
+                InvalidQueueArn::Name("".into()),
+            ),
+            (
+                "arn:aws:sqs:us-east-1:123456789012:.fifo",
+                InvalidQueueArn::Name(".fifo".into()),
+            ),
+            (
+                "arn:aws:sqs:us-east-1:123456789012:or ders",
+                InvalidQueueArn::Name("or ders".into()),
+            ),
+        ];
+        for (text, fault) in faults {
+            assert_eq!(text.parse::<QueueArn>(), Err(fault), "{text}");
+        }
+    }
+
+    #[test]
+    fn queue_names_end_at_80_characters() {
+        assert!(is_queue_name(&"q".repeat(80)));
+        assert!(!is_queue_name(&"q".repeat(81)));
+        assert!(is_queue_name(&format!("{}.fifo", "q".repeat(75))));
+        assert!(!is_queue_name(&format!("{}.fifo", "q".repeat(76))));
+    }
+
+    #[test]
+    fn every_status_reads_back_as_sqs_writes_it() {
+        for (text, active) in [
+            ("RUNNING", true),
+            ("CANCELLING", true),
+            ("CANCELLED", false),
+            ("COMPLETED", false),
+            ("FAILED", false),
+            ("PONDERING", true),
+        ] {
+            let status = TaskStatus::from_sqs(Some(text));
+            assert_eq!(status.as_str(), text);
+            assert_eq!(status.is_active(), active, "{text}");
+        }
+    }
+
+    #[test]
+    fn missing_status_counts_as_active() {
+        assert!(TaskStatus::from_sqs(None).is_active());
+    }
+
+    #[test]
+    fn start_that_is_missing_or_in_the_future_counts_as_now() {
+        let now = UNIX_EPOCH + Duration::from_secs(1000);
+        let task = |started_at| MoveTask {
+            status: TaskStatus::Completed,
+            handle: None,
+            started_at,
+            moved: 0,
+            to_move: None,
+            destination_arn: None,
+            failure_reason: None,
+        };
+        let secs = |s| Some(UNIX_EPOCH + Duration::from_secs(s));
+        assert_eq!(task(None).age(now), Duration::ZERO);
+        assert_eq!(task(secs(1001)).age(now), Duration::ZERO);
+        assert_eq!(task(secs(400)).age(now), Duration::from_secs(600));
+    }
+}
