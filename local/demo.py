@@ -153,6 +153,10 @@ def sqs_client(aws: LocalAws) -> Any:
         from botocore.config import Config
     except ImportError:
         raise DemoError("this Python has no boto3; run `make demo`, which installs and uses it") from None
+    # Nothing of the person's own AWS settings may get in.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     return boto3.client(
         "sqs",
         endpoint_url=aws.sqs_url,

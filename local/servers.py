@@ -103,9 +103,8 @@ class LocalAws:
             {name: value for name, value in os.environ.items() if not name.startswith("CARGO_LAMBDA_")},
             lambda_log,
         )
-        # LocalStack takes seconds to bind its port, and says "Ready." after that: no stranger's answer is taken for its own.
         deadline = time.monotonic() + START_SECONDS
-        _wait_for(localstack, sqs_port, sqs_log, deadline, lambda: b"Ready." in sqs_log.read_bytes() and _sqs_answers(sqs_port))
+        _wait_for(localstack, sqs_port, sqs_log, deadline, lambda: _localstack_answers(sqs_port, sqs_log))
         _wait_for(emulator, lambda_port, lambda_log, deadline, lambda: _emulator_answers(lambda_port))
         self.sqs_url, self.lambda_url = f"http://127.0.0.1:{sqs_port}", f"http://127.0.0.1:{lambda_port}"
 
@@ -134,7 +133,7 @@ def _localstack_env(port: int, folder: Path) -> dict[str, str]:
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
-        "TMPDIR": str(folder),
+        "TEMP": str(folder),
         "GATEWAY_SERVER": "hypercorn",  # the other one listens on all interfaces
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
         "LOCALSTACK_HOST": f"127.0.0.1:{port}",
@@ -167,8 +166,13 @@ def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path, deadline: f
         time.sleep(0.05)
 
 
-def _sqs_answers(port: int) -> bool:
-    """A real call, the cheapest: it also makes LocalStack load its SQS, which it puts off until the first call."""
+def _localstack_answers(port: int, log: Path) -> bool:
+    """Asks with a real call, the cheapest: LocalStack puts off loading its SQS until the first."""
+    logged = log.read_bytes()
+    if b"Ready." not in logged:
+        return False
+    if b"Running on" not in logged:  # someone else has its port, and it does not mind
+        raise PortTaken
     headers = {
         "X-Amz-Target": "AmazonSQS.ListQueues",
         "Content-Type": "application/x-amz-json-1.0",
@@ -237,7 +241,7 @@ def main() -> int:
     try:
         with LocalAws() as aws:
             print(json.dumps({"sqs": aws.sqs_url, "lambda": aws.lambda_url}), flush=True)
-            while os.read(sys.stdin.fileno(), 4096):
+            while sys.stdin and os.read(sys.stdin.fileno(), 4096):
                 pass
     except StartError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -6,7 +6,7 @@
 //! A sample of every shape is in `events/`.
 
 use crate::policy::Rate;
-use crate::queue::{InvalidQueueArn, QueueArn, is_account_id, is_queue_name};
+use crate::queue::{InvalidQueueArn, QueueArn, is_account_id, is_queue_name, is_region};
 use crate::text::excerpt;
 use aws_lambda_events::sqs::SqsMessage;
 use serde::Deserialize;
@@ -136,6 +136,16 @@ pub struct Unreadable {
 )]
 pub struct Rejected(String);
 
+impl Rejected {
+    /// The event holds the messages of this DLQ: the function is mapped onto it by mistake.
+    pub fn dead_letters(queue: &str) -> Self {
+        Self(format!(
+            "it holds messages of the dead-letter queue `{}`, which are deleted if this invocation succeeds; remove the event source mapping from that queue",
+            excerpt(queue)
+        ))
+    }
+}
+
 /// Reads an event.
 ///
 /// `Err` if nothing in it could be understood, or if it holds dead letters: a function that is
@@ -184,7 +194,10 @@ impl Event {
     /// names the outermost record, the one that would be deleted. `Err` only for dead letters.
     fn read(&mut self, value: Value, record: Option<&str>, coats: usize) -> Result<(), Rejected> {
         let inner = match peel(value) {
-            Ok(Peeled::Batch { records, coats: more }) => {
+            Ok(Peeled::Batch {
+                records,
+                coats: more,
+            }) => {
                 for (n, value) in records.into_iter().enumerate() {
                     let name = match record {
                         Some(outer) => outer.to_owned(),
@@ -194,19 +207,15 @@ impl Event {
                 }
                 return Ok(());
             }
-            Ok(Peeled::DeadLetter { queue }) => {
-                return Err(Rejected(format!(
-                    "it holds messages of the dead-letter queue `{}`, which SQS deletes if this invocation succeeds; remove the event source mapping from that queue",
-                    excerpt(&queue)
-                )));
-            }
+            Ok(Peeled::DeadLetter { queue }) => return Err(Rejected::dead_letters(&queue)),
             Ok(Peeled::Message { queue, text }) => {
                 self.delivered_from.extend(queue);
                 if coats == MOST_COATS {
                     Err("it is wrapped more than four deep".to_owned())
                 } else {
-                    serde_json::from_str(&text)
-                        .map_err(|error| format!("its message is not JSON that can be read ({error})"))
+                    serde_json::from_str(&text).map_err(|error| {
+                        format!("its message is not JSON that can be read ({error})")
+                    })
                 }
             }
             Ok(Peeled::Bare(value)) => {
@@ -274,7 +283,8 @@ fn peel(mut value: Value) -> Result<Peeled, String> {
     }
     let has = |field| value.get(field).is_some();
     let sns = if has("body") {
-        let message = SqsMessage::deserialize(value).map_err(|e| format!("as an SQS message: {e}"))?;
+        let message =
+            SqsMessage::deserialize(value).map_err(|e| format!("as an SQS message: {e}"))?;
         let queue = message.event_source_arn;
         if message.attributes.contains_key(DEAD_LETTER_ATTRIBUTE) {
             let queue = queue.unwrap_or_default();
@@ -291,8 +301,14 @@ fn peel(mut value: Value) -> Result<Peeled, String> {
     };
     let SnsMessage { r#type, message } = sns.map_err(|e| format!("as an SNS message: {e}"))?;
     match r#type.as_deref() {
-        None | Some("Notification") => Ok(Peeled::Message { queue: None, text: message }),
-        Some(other) => Err(format!("it is an SNS `{}`, not a Notification", excerpt(other))),
+        None | Some("Notification") => Ok(Peeled::Message {
+            queue: None,
+            text: message,
+        }),
+        Some(other) => Err(format!(
+            "it is an SNS `{}`, not a Notification",
+            excerpt(other)
+        )),
     }
 }
 
@@ -520,7 +536,10 @@ impl Notification {
             muted: change.mute_detail.is_some(),
             composite: rule.is_some(),
             contributor: contributor.unwrap_or_default(),
-            metrics: metrics.into_iter().filter_map(MetricEntry::metric).collect(),
+            metrics: metrics
+                .into_iter()
+                .filter_map(MetricEntry::metric)
+                .collect(),
         }
     }
 
@@ -529,7 +548,10 @@ impl Notification {
         let why = if self.state != "ALARM" {
             format!("the alarm is in {}, not in ALARM", excerpt(&self.state))
         } else if let Some(suppressor) = &self.suppressed_by {
-            format!("the alarm's actions are suppressed by {}", excerpt(suppressor))
+            format!(
+                "the alarm's actions are suppressed by {}",
+                excerpt(suppressor)
+            )
         } else if self.muted {
             "the alarm is muted".to_owned()
         } else {
@@ -555,7 +577,11 @@ impl Notification {
     /// own account goes before the alarm's.
     fn queues(&self) -> Result<Vec<QueueRef>, String> {
         let mut named: Vec<(&str, Option<&str>)> = Vec::new();
-        named.extend(self.contributor.get("QueueName").map(|name| (name.as_str(), None)));
+        named.extend(
+            self.contributor
+                .get("QueueName")
+                .map(|name| (name.as_str(), None)),
+        );
         for (metric, account) in &self.metrics {
             if metric.namespace.as_deref() == Some("AWS/SQS")
                 && let Some(name) = metric.dimension("QueueName")
@@ -568,6 +594,9 @@ impl Notification {
         for (name, account) in named {
             if !is_queue_name(name) {
                 return Err(format!("`{}` is not a queue name", excerpt(name)));
+            }
+            if let Some(account) = account.filter(|account| !is_account_id(account)) {
+                return Err(format!("`{}` is not an account id", excerpt(account)));
             }
             let queue = QueueRef {
                 name: name.to_owned(),
@@ -586,13 +615,15 @@ impl Notification {
         let arn = self.alarm_arn.as_deref().unwrap_or_default();
         match arn.split(':').collect::<Vec<_>>()[..] {
             ["arn", _, "cloudwatch", region, account, "alarm", ..]
-                if is_account_id(account) && !region.is_empty() =>
+                if is_account_id(account) && is_region(region) =>
             {
                 (Some(account.to_owned()), Some(region.to_owned()))
             }
             _ => (
-                self.account.clone().filter(|account| is_account_id(account)),
-                self.region.clone(),
+                self.account
+                    .clone()
+                    .filter(|account| is_account_id(account)),
+                self.region.clone().filter(|region| is_region(region)),
             ),
         }
     }
@@ -660,12 +691,17 @@ impl TryFrom<Value> for Selection {
             Value::Array(queues) if !queues.is_empty() => queues
                 .iter()
                 .map(|queue| {
-                    let queue = queue.as_str().ok_or("`queues` holds something that is not text")?;
+                    let queue = queue
+                        .as_str()
+                        .ok_or("`queues` holds something that is not text")?;
                     queue.parse()
                 })
                 .collect::<Result<_, String>>()
                 .map(Self::Named),
-            _ => Err("`queues` must be `\"all\"` or a list of ARNs or names, with one at least".to_owned()),
+            _ => Err(
+                "`queues` must be `\"all\"` or a list of ARNs or names, with one at least"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -725,7 +761,11 @@ fn describe(value: &Value) -> String {
         Value::Array(_) => "an array".to_owned(),
         Value::Object(fields) if fields.is_empty() => "an empty object".to_owned(),
         Value::Object(fields) => {
-            let names: Vec<String> = fields.keys().take(5).map(|name| format!("`{}`", excerpt(name))).collect();
+            let names: Vec<String> = fields
+                .keys()
+                .take(5)
+                .map(|name| format!("`{}`", excerpt(name)))
+                .collect();
             let more = if fields.len() > 5 { ", …" } else { "" };
             format!("an object with the fields {}{more}", names.join(", "))
         }

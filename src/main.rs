@@ -1,1 +1,86 @@
-fn main(){}
+//! Wiring: the environment, the clients, the log, and Lambda's runtime around [`Function`].
+
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use lambda_runtime::{LambdaEvent, run, service_fn};
+use serde_json::value::RawValue;
+use sqs_auto_redrive::config::Config;
+use sqs_auto_redrive::handler::{Failure, Function};
+use sqs_auto_redrive::sqs::SqsClients;
+use tracing_subscriber::filter::LevelFilter;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    init_log();
+    match Config::from_vars(vars()) {
+        Ok(config) => {
+            let sdk = sdk_config().await;
+            let own = sdk.region().map(|region| region.to_string());
+            let listed = config.queues.iter().map(|queue| queue.region().to_owned());
+            let sqs = SqsClients::new(&sdk, own.into_iter().chain(listed));
+            let function = Function::new(config, sqs);
+            let function = &function;
+            run(service_fn(async move |event| {
+                function.handle(event).await.inspect_err(log_failure)
+            }))
+            .await
+        }
+        // To exit here would have Lambda restart us again and again without a word to the caller.
+        Err(invalid) => {
+            let invalid = &invalid;
+            run(service_fn(async move |_: LambdaEvent<Box<RawValue>>| {
+                let failure = Failure::from(invalid.clone());
+                log_failure(&failure);
+                Err::<(), _>(failure)
+            }))
+            .await
+        }
+    }
+}
+
+fn log_failure(failure: &Failure) {
+    tracing::error!("{failure}");
+}
+
+/// The environment. What is not UTF-8 cannot be one of our values; it is read as far as it goes.
+fn vars() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| {
+        (
+            name.to_string_lossy().into_owned(),
+            value.to_string_lossy().into_owned(),
+        )
+    })
+}
+
+async fn sdk_config() -> SdkConfig {
+    // One TLS stack, and one that does not gather entropy for half a second in the first invocation.
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .retry_config(RetryConfig::adaptive())
+        .load()
+        .await
+}
+
+/// Lambda's own log settings: `AWS_LAMBDA_LOG_FORMAT` (`JSON` or text) and `AWS_LAMBDA_LOG_LEVEL`.
+fn init_log() {
+    let setting = |name| std::env::var(name).unwrap_or_default();
+    let level = match setting("AWS_LAMBDA_LOG_LEVEL").to_uppercase().as_str() {
+        "TRACE" => LevelFilter::TRACE,
+        "DEBUG" => LevelFilter::DEBUG,
+        "WARN" => LevelFilter::WARN,
+        "ERROR" | "FATAL" => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_target(false)
+        .with_max_level(level);
+    if setting("AWS_LAMBDA_LOG_FORMAT").eq_ignore_ascii_case("json") {
+        log.json().flatten_event(true).with_span_list(false).init();
+    } else {
+        log.with_ansi(false).init();
+    }
+}

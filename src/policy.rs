@@ -96,9 +96,7 @@ pub enum InvalidDestination {
         destination: QueueArn,
     },
     /// SQS documents move tasks within one account and region only.
-    #[error(
-        "the destination `{destination}` is in another account or region than the DLQ `{dlq}`"
-    )]
+    #[error("the destination `{destination}` is in another account or region than the DLQ `{dlq}`")]
     Elsewhere {
         /// The DLQ.
         dlq: QueueArn,
@@ -199,8 +197,11 @@ pub enum Hold {
     Paused,
 }
 
+/// A rule that may keep a DLQ from being redriven; `None` lets it pass.
+type Gate = fn(&Policy, &Observation, SystemTime) -> Option<Decision>;
+
 /// The gates, in the order in which they are asked.
-const GATES: [fn(&Policy, &Observation, SystemTime) -> Option<Decision>; 6] = [
+const GATES: [Gate; 6] = [
     empty,
     in_flight_only,
     below_minimum,

@@ -31,16 +31,6 @@ pub enum InvalidQueueArn {
 }
 
 impl QueueArn {
-    /// The ARN of the queue `name`; `Err` if a part breaks the rules above.
-    pub fn new(
-        partition: &str,
-        region: &str,
-        account: &str,
-        name: &str,
-    ) -> Result<Self, InvalidQueueArn> {
-        format!("arn:{partition}:sqs:{region}:{account}:{name}").parse()
-    }
-
     /// The whole ARN.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -96,7 +86,7 @@ impl FromStr for QueueArn {
         if service != "sqs" {
             return Err(InvalidQueueArn::OtherService(service.to_owned()));
         }
-        if !is_word(region) {
+        if !is_region(region) {
             return Err(InvalidQueueArn::Region(region.to_owned()));
         }
         if !is_account_id(account) {
@@ -129,6 +119,11 @@ pub fn is_queue_name(name: &str) -> bool {
         && stem
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// Whether `text` could be a region: lower-case letters, digits and hyphens.
+pub fn is_region(text: &str) -> bool {
+    is_word(text)
 }
 
 fn is_word(text: &str) -> bool {

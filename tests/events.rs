@@ -25,7 +25,11 @@ fn index(folder: &Path, name: &str) -> Vec<Row> {
             Row {
                 file: folder.join(column()),
                 class: column(),
-                queues: column().split(',').filter(|q| !q.is_empty()).map(str::to_owned).collect(),
+                queues: column()
+                    .split(',')
+                    .filter(|q| !q.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
             }
         })
         .collect();
@@ -33,9 +37,15 @@ fn index(folder: &Path, name: &str) -> Vec<Row> {
     let present: BTreeSet<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
         .collect();
-    assert_eq!(listed, present, "{name} lists the events of its folder, each once");
+    assert_eq!(
+        listed, present,
+        "{name} lists the events of its folder, each once"
+    );
     assert_eq!(listed.len(), rows.len(), "{name} lists no event twice");
     rows
 }

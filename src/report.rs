@@ -1,0 +1,477 @@
+//! Outcomes → JSON, log lines and metrics; the reason codes.
+
+use crate::policy::{Hold, Observation, Rate, Skip, Start};
+use crate::queue::{MoveTask, QueueArn};
+use crate::sqs::Fault;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tracing::Level;
+
+/// Declares an enum whose variants have codes of their own: dashboards and alarms are built on them,
+/// so renaming a variant must not change one.
+macro_rules! codes {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every one there is.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Its code, as reports, logs and metrics have it.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code),+ }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.code())
+            }
+        }
+    };
+}
+
+codes! {
+    /// What came of one DLQ.
+    pub enum Outcome {
+        /// A redrive was started.
+        Started = "started",
+        /// It would have been, but for the dry run.
+        WouldStart = "wouldStart",
+        /// Nothing to do, or not yet: normal.
+        Skipped = "skipped",
+        /// Something is to do, and only a person can clear the way.
+        Held = "held",
+        /// Left for the next invocation.
+        Deferred = "deferred",
+        /// An error; the invocation fails for it once every DLQ was tried.
+        Failed = "failed",
+    }
+}
+
+codes! {
+    /// Why it came so. The README explains each to an operator; a test holds the two equal.
+    pub enum Reason {
+        /// Every gate agreed.
+        Ready = "ready",
+        /// No visible and no in-flight messages.
+        Empty = "empty",
+        /// Someone is reading the DLQ.
+        InFlightOnly = "in-flight-only",
+        /// Fewer visible messages than the policy's minimum.
+        BelowMinimum = "below-minimum",
+        /// A message move task is active, or may be.
+        TaskActive = "task-active",
+        /// The kill switch is on.
+        Paused = "paused",
+        /// The newest task started too recently.
+        CoolingDown = "cooling-down",
+        /// The queue was named, but is not enrolled.
+        NotEnrolled = "not-enrolled",
+        /// This invocation had started as many redrives as it may.
+        StartLimit = "start-limit",
+        /// The invocation's time was up.
+        OutOfTime = "out-of-time",
+        /// A permission is missing.
+        AccessDenied = "access-denied",
+        /// No queue has this queue for its DLQ.
+        NotADeadLetterQueue = "not-a-dead-letter-queue",
+        /// The DLQ does not exist.
+        QueueNotFound = "queue-not-found",
+        /// The destination does not exist.
+        DestinationNotFound = "destination-not-found",
+        /// Still throttled after every retry.
+        Throttled = "throttled",
+        /// The policy cannot be followed for this DLQ.
+        InvalidPolicy = "invalid-policy",
+        /// Any other error.
+        ServiceError = "service-error",
+    }
+}
+
+/// The result of an invocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// What woke us.
+    pub trigger: TriggerReport,
+    /// Whether nothing could be started because this was a dry run.
+    pub dry_run: bool,
+    /// How many DLQs had which outcome.
+    pub counts: Counts,
+    /// What came of each DLQ.
+    pub queues: Vec<QueueReport>,
+    /// How many empty DLQs are counted and not listed.
+    #[serde(skip)]
+    unlisted: u64,
+}
+
+/// What woke us.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TriggerReport {
+    /// `schedule`, `alarm`, `request` or `ignored`.
+    pub kind: &'static str,
+    /// The ARN of the schedule, rule or alarm.
+    pub source: Option<String>,
+    /// The names of the queues it named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<String>,
+    /// Why it called for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// How many DLQs had which outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// [`Outcome::Started`].
+    pub started: u64,
+    /// [`Outcome::WouldStart`].
+    pub would_start: u64,
+    /// [`Outcome::Skipped`].
+    pub skipped: u64,
+    /// [`Outcome::Held`].
+    pub held: u64,
+    /// [`Outcome::Deferred`].
+    pub deferred: u64,
+    /// [`Outcome::Failed`].
+    pub failed: u64,
+}
+
+/// What came of one DLQ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueReport {
+    /// The DLQ.
+    pub queue_arn: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// One English sentence.
+    pub detail: String,
+    /// Visible messages; absent if the DLQ was not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visible: Option<u64>,
+    /// Messages in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
+    /// The task that was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<StartedTask>,
+    /// The newest task that SQS listed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_task: Option<LastTask>,
+}
+
+/// A task that was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartedTask {
+    /// Names the task in `CancelMessageMoveTask`.
+    pub handle: String,
+    /// Where the messages go; absent means each to its own source queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_arn: Option<String>,
+    /// How fast; absent means SQS's own pace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_messages_per_second: Option<u16>,
+}
+
+impl StartedTask {
+    /// The task that SQS named so, started as was asked.
+    pub fn new(handle: String, start: &Start) -> Self {
+        Self {
+            handle,
+            destination_arn: start.destination.as_ref().map(QueueArn::to_string),
+            max_messages_per_second: start.max_messages_per_second.map(Rate::get),
+        }
+    }
+}
+
+/// The newest task of a DLQ, as SQS listed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastTask {
+    /// `RUNNING`, `COMPLETED`, `CANCELLING`, `CANCELLED` or `FAILED`.
+    pub status: String,
+    /// When it was started, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Messages moved, which lags and may read 0 on a task that moved everything.
+    pub moved: u64,
+    /// Messages there were to move when it started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_move: Option<u64>,
+    /// Where the messages went; absent means each to its own source queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_arn: Option<String>,
+    /// Why it failed, in SQS's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_reason: Option<String>,
+}
+
+/// Reports list the empty DLQs too, up to this many DLQs in all.
+const MOST_LISTED_EMPTY: usize = 100;
+
+impl Report {
+    /// Counts the outcomes, and leaves out the empty DLQs where there are many.
+    pub fn new(trigger: TriggerReport, dry_run: bool, mut queues: Vec<QueueReport>) -> Self {
+        let mut counts = Counts::default();
+        for queue in &queues {
+            *counts.of(queue.outcome) += 1;
+        }
+        let looked_at = queues.len();
+        if looked_at > MOST_LISTED_EMPTY {
+            queues.retain(|queue| queue.reason != Reason::Empty);
+        }
+        Self {
+            trigger,
+            dry_run,
+            counts,
+            unlisted: (looked_at - queues.len()) as u64,
+            queues,
+        }
+    }
+
+    /// The DLQs that failed, each with its reason.
+    pub fn failed(&self) -> Vec<String> {
+        self.queues
+            .iter()
+            .filter(|queue| queue.outcome == Outcome::Failed)
+            .map(|queue| format!("{} ({})", queue.queue_arn, queue.reason.code()))
+            .collect()
+    }
+
+    /// One line for each DLQ that is not empty, and one for the whole.
+    pub fn log(&self, elapsed: Duration) {
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        for queue in self.queues.iter().filter(|q| q.reason != Reason::Empty) {
+            queue.log();
+        }
+        let Counts {
+            started,
+            would_start,
+            skipped,
+            held,
+            deferred,
+            failed,
+        } = self.counts;
+        tracing::info!(
+            trigger.kind = self.trigger.kind,
+            trigger.source = self.trigger.source,
+            trigger.why = self.trigger.why,
+            dry_run = self.dry_run,
+            started,
+            would_start,
+            skipped,
+            held,
+            deferred,
+            failed,
+            elapsed_ms,
+            "invocation finished",
+        );
+    }
+
+    /// The invocation's metrics: one line in CloudWatch's embedded metric format
+    /// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>),
+    /// which CloudWatch makes metrics of when it finds it in the function's log.
+    pub fn metrics(&self, function_name: &str, now: SystemTime) -> String {
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let values = self.metric_values();
+        let directive = json!({
+            "Timestamp": u64::try_from(since_epoch.as_millis()).unwrap_or_default(),
+            "CloudWatchMetrics": [{
+                "Namespace": "SqsAutoRedrive",
+                "Dimensions": [["FunctionName"]],
+                "Metrics": values.map(|(name, _)| json!({"Name": name, "Unit": "Count"})),
+            }],
+        });
+        let mut line = Map::new();
+        line.insert("_aws".to_owned(), directive);
+        line.insert("FunctionName".to_owned(), function_name.into());
+        line.extend(values.map(|(name, value)| (name.to_owned(), value.into())));
+        Value::Object(line).to_string()
+    }
+
+    fn metric_values(&self) -> [(&'static str, u64); 7] {
+        let observed = self.queues.iter().filter(|queue| queue.visible.is_some());
+        let failed_tasks = observed.clone().filter(|queue| {
+            let status = queue.last_task.as_ref().map(|task| task.status.as_str());
+            status == Some("FAILED")
+        });
+        [
+            (
+                "QueuesLookedAt",
+                self.unlisted + observed.clone().count() as u64,
+            ),
+            ("Started", self.counts.started),
+            ("Held", self.counts.held),
+            ("Failed", self.counts.failed),
+            ("Deferred", self.counts.deferred),
+            (
+                "MessagesVisible",
+                observed
+                    .filter_map(|queue| queue.visible)
+                    .fold(0, u64::saturating_add),
+            ),
+            ("MoveTasksFailed", failed_tasks.count() as u64),
+        ]
+    }
+}
+
+impl Counts {
+    fn of(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
+            Outcome::Started => &mut self.started,
+            Outcome::WouldStart => &mut self.would_start,
+            Outcome::Skipped => &mut self.skipped,
+            Outcome::Held => &mut self.held,
+            Outcome::Deferred => &mut self.deferred,
+            Outcome::Failed => &mut self.failed,
+        }
+    }
+}
+
+impl QueueReport {
+    /// The report of a DLQ that was not looked at, or not with success.
+    pub fn new(queue_arn: String, outcome: Outcome, reason: Reason, detail: String) -> Self {
+        Self {
+            queue_arn,
+            outcome,
+            reason,
+            detail,
+            visible: None,
+            in_flight: None,
+            task: None,
+            last_task: None,
+        }
+    }
+
+    /// The report of a DLQ whose call to SQS failed.
+    pub fn failed(queue_arn: String, fault: &Fault) -> Self {
+        let reason = match fault {
+            Fault::AccessDenied(_) => Reason::AccessDenied,
+            Fault::NotADeadLetterQueue(_) => Reason::NotADeadLetterQueue,
+            Fault::QueueNotFound(_) => Reason::QueueNotFound,
+            Fault::DestinationNotFound(_) => Reason::DestinationNotFound,
+            Fault::Throttled(_) => Reason::Throttled,
+            Fault::Service(_) => Reason::ServiceError,
+        };
+        Self::new(queue_arn, Outcome::Failed, reason, fault.to_string())
+    }
+
+    /// The report of a DLQ that a gate kept from being redriven.
+    pub fn skipped(queue_arn: String, skip: &Skip) -> Self {
+        let (reason, detail) = match skip {
+            Skip::Empty => (Reason::Empty, "the DLQ is empty".to_owned()),
+            Skip::InFlightOnly => (
+                Reason::InFlightOnly,
+                "every message is in flight: someone is reading the DLQ".to_owned(),
+            ),
+            Skip::BelowMinimum { minimum } => (
+                Reason::BelowMinimum,
+                format!("fewer than {minimum} messages are visible"),
+            ),
+            Skip::TaskActive => (
+                Reason::TaskActive,
+                "a message move task is active on this DLQ".to_owned(),
+            ),
+            Skip::CoolingDown { remaining } => (
+                Reason::CoolingDown,
+                format!(
+                    "the newest task started too recently; the cooldown is over in {}",
+                    humantime::format_duration(Duration::from_secs(remaining.as_secs()))
+                ),
+            ),
+        };
+        Self::new(queue_arn, Outcome::Skipped, reason, detail)
+    }
+
+    /// The report of a DLQ that waits for a person.
+    pub fn held(queue_arn: String, hold: &Hold) -> Self {
+        let (reason, detail) = match hold {
+            Hold::Paused => (Reason::Paused, "the kill switch is on".to_owned()),
+        };
+        Self::new(queue_arn, Outcome::Held, reason, detail)
+    }
+
+    /// The same report, with what was seen of the DLQ.
+    #[must_use]
+    pub fn with(self, seen: &Observation) -> Self {
+        Self {
+            visible: Some(seen.visible),
+            in_flight: Some(seen.in_flight),
+            last_task: seen.tasks.first().map(LastTask::from),
+            ..self
+        }
+    }
+
+    fn log(&self) {
+        // The macro wants its level known when it is compiled.
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    $level,
+                    queue.arn = self.queue_arn,
+                    outcome = self.outcome.code(),
+                    reason = self.reason.code(),
+                    visible = self.visible,
+                    in_flight = self.in_flight,
+                    task.handle = self.task.as_ref().map(|task| task.handle.as_str()),
+                    last_task.status = self.last_task.as_ref().map(|task| task.status.as_str()),
+                    last_task.failure_reason = self
+                        .last_task
+                        .as_ref()
+                        .and_then(|task| task.failure_reason.as_deref()),
+                    "{}",
+                    self.detail
+                )
+            };
+        }
+        match self.outcome {
+            Outcome::Failed => line!(Level::ERROR),
+            Outcome::Held => line!(Level::WARN),
+            _ => line!(Level::INFO),
+        }
+    }
+}
+
+/// What a start does, or would do: an English clause.
+pub fn describe_start(visible: u64, start: &Start) -> String {
+    let to = match &start.destination {
+        Some(destination) => format!("to {destination}"),
+        None => "back to their source queues".to_owned(),
+    };
+    let pace = match start.max_messages_per_second {
+        Some(rate) => format!("{} a second at most", rate.get()),
+        None => "at SQS's own pace".to_owned(),
+    };
+    format!("{visible} visible messages go {to}, {pace}")
+}
+
+impl From<&MoveTask> for LastTask {
+    fn from(task: &MoveTask) -> Self {
+        Self {
+            status: task.status.as_str().to_owned(),
+            started_at: task.started_at.and_then(rfc3339),
+            moved: task.moved,
+            to_move: task.to_move,
+            destination_arn: task.destination_arn.clone(),
+            failure_reason: task.failure_reason.clone(),
+        }
+    }
+}
+
+/// `None` for years that RFC 3339 has no four digits for.
+fn rfc3339(time: SystemTime) -> Option<String> {
+    let mut text = String::new();
+    write!(text, "{}", humantime::format_rfc3339_millis(time)).ok()?;
+    Some(text)
+}

@@ -1,0 +1,254 @@
+//! The port to SQS, in our own types. AWS's error codes are told apart here and nowhere else.
+
+use crate::policy::Start;
+use crate::queue::{Counts, MoveTask, QueueArn, TaskStatus};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::{ListMessageMoveTasksResultEntry, QueueAttributeName};
+use std::collections::HashMap;
+use std::error::Error;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The calls to SQS that redriving takes.
+pub trait Sqs {
+    /// How many messages the queue holds.
+    fn counts(&self, queue: &QueueArn) -> impl Future<Output = Result<Counts, Fault>>;
+
+    /// The queue's message move tasks, newest first, ten at most: SQS lists no more.
+    fn list_tasks(&self, dlq: &QueueArn) -> impl Future<Output = Result<Vec<MoveTask>, Fault>>;
+
+    /// Starts a redrive. `Ok` is the handle of its task.
+    fn start(
+        &self,
+        dlq: &QueueArn,
+        start: &Start,
+    ) -> impl Future<Output = Result<String, StartFault>>;
+}
+
+/// Why a call to SQS did not do what it was to do. The text is SQS's own where it gave one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A permission is missing; SQS names the action, which may be one it takes on our behalf.
+    #[error("access denied: {0}")]
+    AccessDenied(String),
+    /// No queue has this queue for its DLQ.
+    #[error("not a dead-letter queue: {0}")]
+    NotADeadLetterQueue(String),
+    /// The DLQ does not exist.
+    #[error("queue not found: {0}")]
+    QueueNotFound(String),
+    /// The destination does not exist.
+    #[error("destination not found: {0}")]
+    DestinationNotFound(String),
+    /// Still throttled after every retry.
+    #[error("throttled: {0}")]
+    Throttled(String),
+    /// Anything else: an error of the service, of the network, or an answer that makes no sense.
+    #[error("{0}")]
+    Service(String),
+}
+
+/// Why a redrive did not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartFault {
+    /// A task is active on this queue: another invocation was faster, or a start whose answer was
+    /// lost did take effect.
+    #[error("a message move task is already active")]
+    TaskActive,
+    /// The start failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// SQS itself, with a client for each region that an enrolled queue may be in.
+pub struct SqsClients {
+    by_region: HashMap<String, Client>,
+}
+
+impl SqsClients {
+    /// Makes a client for each of these regions.
+    pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
+        let client = |region: &String| {
+            let region = aws_sdk_sqs::config::Region::new(region.clone());
+            Client::from_conf(
+                aws_sdk_sqs::config::Builder::from(config)
+                    .region(region)
+                    .build(),
+            )
+        };
+        Self {
+            by_region: regions
+                .into_iter()
+                .map(|region| (region.clone(), client(&region)))
+                .collect(),
+        }
+    }
+
+    fn client(&self, queue: &QueueArn) -> Result<&Client, Fault> {
+        self.by_region.get(queue.region()).ok_or_else(|| {
+            Fault::Service(format!("there is no client for the region of `{queue}`"))
+        })
+    }
+}
+
+impl Sqs for SqsClients {
+    async fn counts(&self, queue: &QueueArn) -> Result<Counts, Fault> {
+        let visible = QueueAttributeName::ApproximateNumberOfMessages;
+        let in_flight = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let answer = self
+            .client(queue)?
+            .get_queue_attributes()
+            .queue_url(url(queue))
+            .attribute_names(visible.clone())
+            .attribute_names(in_flight.clone())
+            .send()
+            .await
+            .map_err(fault)?;
+        let count = |name: QueueAttributeName| {
+            answer
+                .attributes()
+                .and_then(|attributes| attributes.get(&name)?.parse().ok())
+                .ok_or_else(|| Fault::Service(format!("SQS gave no `{name}` for `{queue}`")))
+        };
+        Ok(Counts {
+            visible: count(visible)?,
+            in_flight: count(in_flight)?,
+        })
+    }
+
+    async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, Fault> {
+        let answer = self
+            .client(dlq)?
+            .list_message_move_tasks()
+            .source_arn(dlq.as_str())
+            .max_results(10)
+            .send()
+            .await
+            .map_err(fault)?;
+        Ok(answer.results().iter().map(move_task).collect())
+    }
+
+    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartFault> {
+        let rate = start
+            .max_messages_per_second
+            .map(|rate| i32::from(rate.get()));
+        let answer = self
+            .client(dlq)?
+            .start_message_move_task()
+            .source_arn(dlq.as_str())
+            .set_destination_arn(start.destination.as_ref().map(QueueArn::to_string))
+            .set_max_number_of_messages_per_second(rate)
+            .send()
+            .await;
+        match answer {
+            Ok(started) => Ok(started.task_handle.unwrap_or_default()),
+            Err(error) if is_task_active(&error) => Err(StartFault::TaskActive),
+            Err(error) => Err(fault(error).into()),
+        }
+    }
+}
+
+/// The queue's URL in path style. SQS takes the queue from its path.
+fn url(queue: &QueueArn) -> String {
+    let domain = match queue.partition() {
+        "aws-cn" => "amazonaws.com.cn",
+        _ => "amazonaws.com",
+    };
+    format!(
+        "https://sqs.{}.{domain}/{}/{}",
+        queue.region(),
+        queue.account(),
+        queue.name()
+    )
+}
+
+fn move_task(entry: &ListMessageMoveTasksResultEntry) -> MoveTask {
+    // The SDK gives 0 for what SQS left out.
+    let started_at = u64::try_from(entry.started_timestamp())
+        .ok()
+        .filter(|&millis| millis > 0)
+        .and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)));
+    MoveTask {
+        status: TaskStatus::from_sqs(entry.status()),
+        handle: entry.task_handle().map(str::to_owned),
+        started_at,
+        moved: u64::try_from(entry.approximate_number_of_messages_moved()).unwrap_or_default(),
+        to_move: entry
+            .approximate_number_of_messages_to_move()
+            .and_then(|count| u64::try_from(count).ok()),
+        destination_arn: entry.destination_arn().map(str::to_owned),
+        failure_reason: entry.failure_reason().map(str::to_owned),
+    }
+}
+
+/// SQS's refusal of a second task has the same code as other refusals; only the message tells.
+/// AWS says "There is already a task running. Only one active task is allowed …", emulators much the same.
+fn is_task_active<E: ProvideErrorMetadata>(error: &E) -> bool {
+    let message = error.message().unwrap_or_default().to_lowercase();
+    message.contains("already") && message.contains("running")
+}
+
+/// Tells apart what went wrong, by code and message.
+///
+/// Codes come as `X`, `XException` and `AWS.SimpleQueueService.X`; most of those that matter here
+/// are not modelled in the SDK.
+fn fault<E>(error: SdkError<E>) -> Fault
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let Some(code) = error.code() else {
+        return Fault::Service(causes(&error));
+    };
+    let kind = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
+    let kind = kind.strip_suffix("Exception").unwrap_or(kind);
+    let message = error.message().unwrap_or("SQS gave no reason").to_owned();
+    match kind {
+        "AccessDenied" | "KmsAccessDenied" => Fault::AccessDenied(message),
+        "RequestThrottled" | "Throttling" | "KmsThrottled" | "TooManyRequests" => {
+            Fault::Throttled(message)
+        }
+        "ResourceNotFound" if message.contains("DestinationArn") => {
+            Fault::DestinationNotFound(message)
+        }
+        "NonExistentQueue" | "QueueDoesNotExist" | "ResourceNotFound" => {
+            Fault::QueueNotFound(message)
+        }
+        _ if message
+            .to_lowercase()
+            .contains("configured as a dead letter queue") =>
+        {
+            Fault::NotADeadLetterQueue(message)
+        }
+        _ => Fault::Service(format!("{code}: {message}")),
+    }
+}
+
+/// The texts of an error and of all that caused it, joined by colons.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_is_in_the_queues_own_region_and_partition() {
+        let url_of = |arn: &str| url(&arn.parse().unwrap());
+        assert_eq!(
+            url_of("arn:aws:sqs:eu-west-1:123456789012:orders-dlq"),
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/orders-dlq"
+        );
+        assert_eq!(
+            url_of("arn:aws-cn:sqs:cn-north-1:123456789012:orders-dlq.fifo"),
+            "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/orders-dlq.fifo"
+        );
+    }
+}
