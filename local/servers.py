@@ -17,11 +17,14 @@ import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +32,9 @@ VENV = ROOT / ".venv" / "local"
 REQUIREMENTS = ROOT / "local" / "requirements.txt"
 # The emulator answers for names that are binaries of a Cargo project only, so it is given a project made of names.
 FUNCTION_NAMES = ["sqs-auto-redrive", *(f"function-{number}" for number in range(1, 65))]
+# What a function is told of itself: the emulator alone would call it `function-arn`, with a deadline in 1970.
+FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:sqs-auto-redrive"
+FUNCTION_SECONDS = 60
 START_SECONDS = 60.0
 
 
@@ -47,6 +53,7 @@ class LocalAws:
         self.sqs_url = ""
         self.lambda_url = ""
         self._children: list[subprocess.Popen[bytes]] = []
+        self._front: Front | None = None
         self._temporary = tempfile.TemporaryDirectory(prefix="local-aws-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
 
@@ -106,16 +113,16 @@ class LocalAws:
         deadline = time.monotonic() + START_SECONDS
         _wait_for(localstack, sqs_port, sqs_log, deadline, lambda: _localstack_answers(sqs_port, sqs_log))
         _wait_for(emulator, lambda_port, lambda_log, deadline, lambda: _emulator_answers(lambda_port))
-        self.sqs_url, self.lambda_url = f"http://127.0.0.1:{sqs_port}", f"http://127.0.0.1:{lambda_port}"
+        with _signals_wait():  # its threads inherit this: signals are for the main thread
+            self._front = Front(lambda_port)
+        self.sqs_url, self.lambda_url = f"http://127.0.0.1:{sqs_port}", f"http://127.0.0.1:{self._front.port}"
 
     def _stop(self) -> None:
-        # Signals wait: a second Ctrl-C must not leave half of it running.
-        waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-        try:
+        with _signals_wait():  # a second Ctrl-C must not leave half of it running
+            if self._front:
+                self._front.stop()
             self._end_children()
             self._temporary.cleanup()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
 
     def _end_children(self) -> None:
         """Kills, since a polite end takes seconds; all they would keep is in the temporary folder anyway."""
@@ -126,6 +133,66 @@ class LocalAws:
                 pass
             child.wait()
         self._children.clear()
+
+
+class Front(socketserver.ThreadingTCPServer):
+    """Stands before the emulator, passes everything on, and corrects what it tells a function of itself."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, emulator_port: int) -> None:
+        super().__init__(("127.0.0.1", 0), FrontConnection)
+        self.port: int = self.server_address[1]
+        self.emulator_port = emulator_port
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.thread.join()
+        self.socket.close()
+
+
+class FrontConnection(socketserver.BaseRequestHandler):
+    """One connection. When either side closes, so does the other: the emulator must not hand an event to a function that left."""
+
+    def handle(self) -> None:
+        assert isinstance(self.server, Front)
+        with socket.create_connection(("127.0.0.1", self.server.emulator_port)) as emulator:
+            requests = threading.Thread(target=self._pass_on, args=(self.request, emulator, bytes), daemon=True)
+            requests.start()
+            self._pass_on(emulator, self.request, self._correct)
+            requests.join()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(change(data))
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    @staticmethod
+    def _correct(data: bytes) -> bytes:
+        deadline = int((time.time() + FUNCTION_SECONDS) * 1000)
+        data = data.replace(b"lambda-runtime-deadline-ms: 600000\r\n", b"lambda-runtime-deadline-ms: %d\r\n" % deadline)
+        arn = b"lambda-runtime-invoked-function-arn: "
+        return data.replace(arn + b"function-arn\r\n", arn + FUNCTION_ARN.encode() + b"\r\n")
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _localstack_env(port: int, folder: Path) -> dict[str, str]:

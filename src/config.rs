@@ -350,3 +350,6 @@ const fn minutes(n: u64) -> Duration {
 const fn days(n: u64) -> Duration {
     minutes(n * 24 * 60)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,21 +13,25 @@ pub struct Home {
     pub partition: String,
     /// The region.
     pub region: String,
-    /// The account.
-    pub account: String,
+    /// The account; `None` under an emulator that does not say, and then any account will do.
+    pub account: Option<String>,
 }
 
 impl Home {
-    /// Reads the ARN of a Lambda function, `arn:<partition>:lambda:<region>:<account>:function:…`.
-    /// `None` if it is none.
-    pub fn from_function_arn(arn: &str) -> Option<Self> {
-        match arn.split(':').collect::<Vec<_>>()[..] {
-            ["arn", partition, "lambda", region, account, "function", ..] => Some(Self {
+    /// Reads the ARN of the function, `arn:<partition>:lambda:<region>:<account>:function:…`. Where it
+    /// is none, as under some emulators, `region` is all that is known.
+    pub fn new(function_arn: &str, region: &str) -> Self {
+        match function_arn.split(':').collect::<Vec<_>>()[..] {
+            ["arn", partition, "lambda", region, account, "function", ..] => Self {
                 partition: partition.to_owned(),
                 region: region.to_owned(),
-                account: account.to_owned(),
-            }),
-            _ => None,
+                account: Some(account.to_owned()),
+            },
+            _ => Self {
+                partition: "aws".to_owned(),
+                region: region.to_owned(),
+                account: None,
+            },
         }
     }
 }
@@ -66,15 +70,16 @@ pub fn all(config: &Config, policy: &Arc<Policy>) -> Targets {
 pub fn named(config: &Config, policy: &Arc<Policy>, queues: &[QueueRef], home: &Home) -> Targets {
     let mut targets = Targets::default();
     for queue in queues {
-        let region = queue.region.as_deref().unwrap_or(&home.region);
-        let account = queue.account.as_deref().unwrap_or(&home.account);
-        let Some(listed) = config.queues.iter().find(|dlq| {
-            (dlq.region(), dlq.account(), dlq.name()) == (region, account, queue.name.as_str())
-        }) else {
-            let arn = format!(
-                "arn:{}:sqs:{region}:{account}:{}",
-                home.partition, queue.name
-            );
+        let region = queue.region.as_ref().unwrap_or(&home.region);
+        let account = queue.account.as_ref().or(home.account.as_ref());
+        let is_named = |dlq: &&QueueArn| {
+            (dlq.name(), dlq.region()) == (&queue.name, region)
+                && account.is_none_or(|account| dlq.account() == account)
+        };
+        let Some(listed) = config.queues.iter().find(is_named) else {
+            let account = account.map_or("", String::as_str);
+            let (partition, name) = (&home.partition, &queue.name);
+            let arn = format!("arn:{partition}:sqs:{region}:{account}:{name}");
             if !targets.not_enrolled.contains(&arn) {
                 targets.not_enrolled.push(arn);
             }

@@ -771,3 +771,6 @@ fn describe(value: &Value) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

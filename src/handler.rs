@@ -16,6 +16,7 @@ use futures_util::{StreamExt, stream};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use std::cmp::Reverse;
+use std::fmt;
 use std::future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 /// The function: its configuration and the world it acts on.
 pub struct Function<S> {
     config: Config,
+    region: String,
     sqs: S,
 }
 
@@ -48,7 +50,7 @@ pub struct Answer {
 }
 
 /// Why an invocation fails, so that Lambda counts an error, retries, and tells the on-failure destination.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Failure {
     /// Nothing was done: the environment is wrong.
     #[error(transparent)]
@@ -56,12 +58,16 @@ pub enum Failure {
     /// Nothing was done: the event is none of ours.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// Nothing was done: Lambda did not say in which account and region we are.
-    #[error("`{0}` is not the ARN of a Lambda function, so its account and region are unknown")]
-    Home(String),
     /// Everything that could be done was done; this could not.
     #[error("{0}")]
     Incomplete(String),
+}
+
+impl fmt::Debug for Failure {
+    /// As for people: the Lambda runtime logs this form of whatever an invocation fails with.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<Failure> for Diagnostic {
@@ -69,7 +75,6 @@ impl From<Failure> for Diagnostic {
         let error_type = match failure {
             Failure::InvalidConfig(_) => "InvalidConfiguration",
             Failure::Rejected(_) => "EventRejected",
-            Failure::Home(_) => "UnknownFunction",
             Failure::Incomplete(_) => "RedriveIncomplete",
         };
         Self {
@@ -102,9 +107,13 @@ impl Answer {
 }
 
 impl<S: Sqs> Function<S> {
-    /// The function, with a configuration that was found right.
-    pub fn new(config: Config, sqs: S) -> Self {
-        Self { config, sqs }
+    /// The function, in its region, with a configuration that was found right.
+    pub fn new(config: Config, region: String, sqs: S) -> Self {
+        Self {
+            config,
+            region,
+            sqs,
+        }
     }
 
     /// Answers an invocation of the Lambda runtime, and writes its log and metrics.
@@ -114,8 +123,7 @@ impl<S: Sqs> Function<S> {
         let LambdaEvent { payload, context } = event;
         let deadline = UNIX_EPOCH + Duration::from_millis(context.deadline);
         let invocation = Invocation {
-            home: Home::from_function_arn(&context.invoked_function_arn)
-                .ok_or(Failure::Home(context.invoked_function_arn))?,
+            home: Home::new(&context.invoked_function_arn, &self.region),
             now,
             time_left: deadline.duration_since(now).unwrap_or_default(),
         };

@@ -16,31 +16,23 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     match Config::from_vars(vars()) {
         Ok(config) => {
             let sdk = sdk_config().await;
-            let own = sdk.region().map(|region| region.to_string());
+            let region = sdk.region().map_or_else(String::new, ToString::to_string);
             let listed = config.queues.iter().map(|queue| queue.region().to_owned());
-            let sqs = SqsClients::new(&sdk, own.into_iter().chain(listed));
-            let function = Function::new(config, sqs);
-            let function = &function;
-            run(service_fn(async move |event| {
-                function.handle(event).await.inspect_err(log_failure)
-            }))
-            .await
+            let sqs = SqsClients::new(&sdk, listed.chain([region.clone()]));
+            let function = &Function::new(config, region, sqs);
+            run(service_fn(async move |event| function.handle(event).await)).await
         }
-        // To exit here would have Lambda restart us again and again without a word to the caller.
+        // To exit here would have Lambda start us again and again, without a word to the caller.
         Err(invalid) => {
             let invalid = &invalid;
-            run(service_fn(async move |_: LambdaEvent<Box<RawValue>>| {
-                let failure = Failure::from(invalid.clone());
-                log_failure(&failure);
-                Err::<(), _>(failure)
-            }))
+            run(service_fn(
+                async move |_: LambdaEvent<Box<RawValue>>| -> Result<(), Failure> {
+                    Err(invalid.clone().into())
+                },
+            ))
             .await
         }
     }
-}
-
-fn log_failure(failure: &Failure) {
-    tracing::error!("{failure}");
 }
 
 /// The environment. What is not UTF-8 cannot be one of our values; it is read as far as it goes.

@@ -258,3 +258,6 @@ fn cooling_down(policy: &Policy, seen: &Observation, now: SystemTime) -> Option<
     let remaining = policy.cooldown.checked_sub(newest)?;
     (remaining > Duration::ZERO).then_some(Decision::Skip(Skip::CoolingDown { remaining }))
 }
+
+#[cfg(test)]
+mod tests;
