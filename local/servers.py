@@ -23,8 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +35,7 @@ FUNCTION_NAMES = ["sqs-auto-redrive", *(f"function-{number}" for number in range
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:sqs-auto-redrive"
 FUNCTION_SECONDS = 60
 START_SECONDS = 60.0
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StartError(Exception):
@@ -113,16 +113,14 @@ class LocalAws:
         deadline = time.monotonic() + START_SECONDS
         _wait_for(localstack, sqs_port, sqs_log, deadline, lambda: _localstack_answers(sqs_port, sqs_log))
         _wait_for(emulator, lambda_port, lambda_log, deadline, lambda: _emulator_answers(lambda_port))
-        with _signals_wait():  # its threads inherit this: signals are for the main thread
-            self._front = Front(lambda_port)
+        self._front = Front(lambda_port)
         self.sqs_url, self.lambda_url = f"http://127.0.0.1:{sqs_port}", f"http://127.0.0.1:{self._front.port}"
 
     def _stop(self) -> None:
-        with _signals_wait():  # a second Ctrl-C must not leave half of it running
-            if self._front:
-                self._front.stop()
-            self._end_children()
-            self._temporary.cleanup()
+        if self._front:
+            self._front.stop()
+        self._end_children()
+        self._temporary.cleanup()
 
     def _end_children(self) -> None:
         """Kills, since a polite end takes seconds; all they would keep is in the temporary folder anyway."""
@@ -146,7 +144,9 @@ class Front(socketserver.ThreadingTCPServer):
         self.port: int = self.server_address[1]
         self.emulator_port = emulator_port
         self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # its threads inherit this: signals wake the main thread
         self.thread.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def stop(self) -> None:
         self.shutdown()
@@ -184,15 +184,6 @@ class FrontConnection(socketserver.BaseRequestHandler):
         data = data.replace(b"lambda-runtime-deadline-ms: 600000\r\n", b"lambda-runtime-deadline-ms: %d\r\n" % deadline)
         arn = b"lambda-runtime-invoked-function-arn: "
         return data.replace(arn + b"function-arn\r\n", arn + FUNCTION_ARN.encode() + b"\r\n")
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _localstack_env(port: int, folder: Path) -> dict[str, str]:
@@ -296,15 +287,19 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 
 def exit_on_signals() -> None:
-    """Makes SIGTERM and SIGHUP unwind the program, as SIGINT does, so that `with` blocks clean up."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    """Makes the first ending signal unwind the program, so that `with` blocks clean up, and later ones not disturb that."""
+
+    def unwind(received: int, _: object) -> None:
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt if received == signal.SIGINT else SystemExit(128 + received)
+
+    for number in ENDING_SIGNALS:
+        signal.signal(number, unwind)
 
 
 def main() -> int:
     exit_on_signals()
-    # A shell's background job has SIGINT ignored, and Python then leaves it so.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with LocalAws() as aws:
             print(json.dumps({"sqs": aws.sqs_url, "lambda": aws.lambda_url}), flush=True)
