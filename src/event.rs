@@ -31,39 +31,39 @@ pub struct Event {
 
 /// One thing that wakes us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// Look at every enrolled DLQ.
-    Sweep {
-        /// What woke us: a schedule, or a composite alarm, which names no queue.
-        by: Waker,
-        /// The ARN of the schedule, rule or alarm.
-        source: Option<String>,
-    },
-    /// An alarm is in ALARM; look at the queues it names.
-    Alarm {
-        /// The alarm's ARN.
-        source: Option<String>,
-        /// The queues, as far as the notification says which.
-        queues: Vec<QueueRef>,
-    },
-    /// A person or another system asks for something.
-    Request(Request),
-    /// An alarm notification that calls for nothing.
-    Ignored {
-        /// The alarm's ARN.
-        source: Option<String>,
-        /// Why it calls for nothing: an English clause.
-        why: String,
-    },
+pub struct Trigger {
+    /// The ARN of the schedule, rule or alarm.
+    pub source: Option<String>,
+    /// The alarm, if this is an alarm notification: it may be a brake.
+    pub alarm: Option<Alarm>,
+    /// What it calls for, if the alarm is no brake.
+    pub calls_for: CallsFor,
 }
 
-/// What starts a sweep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waker {
-    /// An EventBridge rule or an EventBridge Scheduler schedule.
-    Schedule,
-    /// A composite alarm in ALARM.
-    CompositeAlarm,
+/// What a trigger calls for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallsFor {
+    /// To look at every enrolled DLQ: a schedule, or a composite alarm, which names no queue.
+    Sweep,
+    /// To look at these queues: an alarm is in ALARM and names them.
+    Queues(Vec<QueueRef>),
+    /// To do what a person or another system asks.
+    Request(Request),
+    /// Nothing, and why: an English clause.
+    Nothing(String),
+}
+
+/// The alarm a notification is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// Its name; empty if the notification does not say.
+    pub name: String,
+    /// Its state: `OK`, `ALARM` or `INSUFFICIENT_DATA`.
+    pub state: String,
+    /// The account it is in, as far as the notification says.
+    pub account: Option<String>,
+    /// The region it is in, as far as the notification says.
+    pub region: Option<String>,
 }
 
 /// A queue as an event names it. What the event leaves open is the function's own account and region.
@@ -107,6 +107,8 @@ pub struct Request {
 pub enum Action {
     /// Start a redrive wherever every gate agrees.
     Redrive,
+    /// Cancel the tasks that are RUNNING.
+    Cancel,
 }
 
 /// Which DLQs a request is about.
@@ -158,7 +160,11 @@ pub fn parse(payload: &str) -> Result<Event, Rejected> {
         let request = Request::deserialize(value)
             .map_err(|error| Rejected(format!("the request is not valid: {error}")))?;
         return Ok(Event {
-            triggers: vec![Trigger::Request(request)],
+            triggers: vec![Trigger {
+                source: None,
+                alarm: None,
+                calls_for: CallsFor::Request(request),
+            }],
             unreadable: Vec::new(),
             delivered_from: Vec::new(),
         });
@@ -350,6 +356,7 @@ struct LambdaAction {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StateChange {
+    alarm_name: Option<String>,
     state: State,
     configuration: Option<Configuration>,
     alarm_contributor: Option<Contributor>,
@@ -419,6 +426,7 @@ struct Dimension {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct SnsAlarm {
+    alarm_name: Option<String>,
     #[serde(rename = "AWSAccountId")]
     aws_account_id: Option<String>,
     new_state_value: String,
@@ -469,9 +477,10 @@ fn eventbridge_event(value: Value) -> Result<Trigger, String> {
         event.source.as_deref().unwrap_or_default(),
         event.detail_type.as_str(),
     ) {
-        ("aws.events" | "aws.scheduler", "Scheduled Event") => Ok(Trigger::Sweep {
-            by: Waker::Schedule,
+        ("aws.events" | "aws.scheduler", "Scheduled Event") => Ok(Trigger {
             source,
+            alarm: None,
+            calls_for: CallsFor::Sweep,
         }),
         ("aws.cloudwatch", "CloudWatch Alarm Configuration Change") => {
             Ok(configuration_change(source))
@@ -493,14 +502,17 @@ fn eventbridge_event(value: Value) -> Result<Trigger, String> {
 }
 
 fn configuration_change(source: Option<String>) -> Trigger {
-    Trigger::Ignored {
+    let why = "the alarm's configuration changed, not its state".to_owned();
+    Trigger {
         source,
-        why: "the alarm's configuration changed, not its state".to_owned(),
+        alarm: None,
+        calls_for: CallsFor::Nothing(why),
     }
 }
 
 /// An alarm notification, whatever its shape was.
 struct Notification {
+    alarm_name: Option<String>,
     alarm_arn: Option<String>,
     account: Option<String>,
     region: Option<String>,
@@ -528,6 +540,7 @@ impl Notification {
         };
         let contributor = change.alarm_contributor.and_then(|c| c.attributes);
         Self {
+            alarm_name: change.alarm_name,
             alarm_arn,
             account,
             region,
@@ -543,34 +556,47 @@ impl Notification {
         }
     }
 
-    /// What the notification calls for. `Err` if it names a queue that cannot exist.
+    /// `Err` if it names a queue that cannot exist.
     fn trigger(self) -> Result<Trigger, String> {
-        let why = if self.state != "ALARM" {
-            format!("the alarm is in {}, not in ALARM", excerpt(&self.state))
-        } else if let Some(suppressor) = &self.suppressed_by {
-            format!(
-                "the alarm's actions are suppressed by {}",
-                excerpt(suppressor)
-            )
-        } else if self.muted {
-            "the alarm is muted".to_owned()
-        } else {
-            let queues = self.queues()?;
-            let source = self.alarm_arn;
-            return Ok(match (queues.is_empty(), self.composite) {
-                (false, _) => Trigger::Alarm { source, queues },
-                (true, true) => Trigger::Sweep {
-                    by: Waker::CompositeAlarm,
-                    source,
-                },
-                (true, false) => Trigger::Ignored {
-                    source,
-                    why: "the alarm names no SQS queue".to_owned(),
-                },
-            });
+        let calls_for = self.calls_for()?;
+        let (account, region) = self.place();
+        // `arn:<partition>:cloudwatch:<region>:<account>:alarm:<name>`; a name may contain colons.
+        let name_in_arn = || self.alarm_arn.as_deref()?.splitn(7, ':').nth(6);
+        let name = self.alarm_name.as_deref().or_else(name_in_arn);
+        let alarm = Alarm {
+            name: name.unwrap_or_default().to_owned(),
+            state: self.state,
+            account,
+            region,
         };
-        let source = self.alarm_arn;
-        Ok(Trigger::Ignored { source, why })
+        Ok(Trigger {
+            source: self.alarm_arn,
+            alarm: Some(alarm),
+            calls_for,
+        })
+    }
+
+    fn calls_for(&self) -> Result<CallsFor, String> {
+        let nothing = |why: &str| Ok(CallsFor::Nothing(why.to_owned()));
+        if self.state != "ALARM" {
+            let state = excerpt(&self.state);
+            return nothing(&format!("the alarm is in {state}, not in ALARM"));
+        }
+        if let Some(suppressor) = &self.suppressed_by {
+            let suppressor = excerpt(suppressor);
+            return nothing(&format!(
+                "the alarm's actions are suppressed by {suppressor}"
+            ));
+        }
+        if self.muted {
+            return nothing("the alarm is muted");
+        }
+        let queues = self.queues()?;
+        match (queues.is_empty(), self.composite) {
+            (false, _) => Ok(CallsFor::Queues(queues)),
+            (true, true) => Ok(CallsFor::Sweep),
+            (true, false) => nothing("the alarm names no SQS queue"),
+        }
     }
 
     /// The SQS queues that the alarm watches, each once. They are where the alarm is; the metric's
@@ -648,6 +674,7 @@ impl From<SnsAlarm> for Notification {
                 .chain(many.into_iter().filter_map(MetricEntry::metric))
         });
         Self {
+            alarm_name: alarm.alarm_name,
             alarm_arn: alarm.alarm_arn,
             account: alarm.aws_account_id,
             // The message's `Region` is a display name such as `EU (Ireland)`.

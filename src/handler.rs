@@ -1,21 +1,22 @@
 //! The shell around the policy: parse, enrol, observe, decide, act, report. No policy in it.
 
+use crate::cloudwatch::{CloudWatch, DepthQuery};
 use crate::config::{Config, InvalidConfig};
-use crate::enrolment::{self, Home, Target, Targets};
+use crate::enrolment::{self, Home, Target};
 use crate::event::{
-    self, Event, QueueRef, Rejected, Request, Selection, Trigger, Unreadable, Waker,
+    self, Action, Alarm, CallsFor, Event, QueueRef, Rejected, Request, Selection, Trigger,
+    Unreadable,
 };
-use crate::policy::{Decision, Observation, Policy, Skip, Start, decide};
+use crate::policy::{Decision, Observation, Policy, Question, Rate, Skip, Start, decide, streak};
 use crate::queue::QueueArn;
-use crate::report::{
-    Outcome, QueueReport, Reason, Report, StartedTask, TriggerReport, describe_start,
-};
-use crate::sqs::{Fault, Sqs, StartFault};
+use crate::report::{self, Outcome, QueueReport, Reason, Report, TriggerReport, describe_start};
+use crate::sqs::{CancelFault, Fault, Sqs, StartFault};
 use crate::text::first_three;
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future;
 use std::sync::Arc;
@@ -23,10 +24,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, timeout_at};
 
 /// The function: its configuration and the world it acts on.
-pub struct Function<S> {
+pub struct Function<S, C> {
     config: Config,
     region: String,
     sqs: S,
+    cloudwatch: C,
 }
 
 /// The circumstances of one invocation.
@@ -106,13 +108,17 @@ impl Answer {
     }
 }
 
-impl<S: Sqs> Function<S> {
+/// The time an invocation has under an emulator that does not say.
+const EMULATED_TIME: Duration = Duration::from_secs(60);
+
+impl<S: Sqs, C: CloudWatch> Function<S, C> {
     /// The function, in its region, with a configuration that was found right.
-    pub fn new(config: Config, region: String, sqs: S) -> Self {
+    pub fn new(config: Config, region: String, sqs: S, cloudwatch: C) -> Self {
         Self {
             config,
             region,
             sqs,
+            cloudwatch,
         }
     }
 
@@ -125,7 +131,8 @@ impl<S: Sqs> Function<S> {
         let invocation = Invocation {
             home: Home::new(&context.invoked_function_arn, &self.region),
             now,
-            time_left: deadline.duration_since(now).unwrap_or_default(),
+            // Only an emulator gives a deadline that has passed before the invocation begins.
+            time_left: deadline.duration_since(now).unwrap_or(EMULATED_TIME),
         };
         let answer = self.invoke(payload.get(), &invocation).await?;
         answer.report.log(begun.elapsed());
@@ -150,19 +157,29 @@ impl<S: Sqs> Function<S> {
                 return Err(Rejected::dead_letters(dlq.as_str()).into());
             }
         }
-        let request = match &triggers[..] {
-            [Trigger::Request(request)] => Some(request),
-            _ => None,
-        };
-        let policy = Arc::new(policy(&self.config.policy, request));
-        let (trigger, wanted) = what_woke_us(triggers);
-        let targets = match &wanted {
+        let Plan {
+            trigger,
+            task,
+            selection,
+            policy,
+        } = plan(triggers, &self.config.policy, &invocation.home);
+        let policy = Arc::new(policy);
+        let targets = match &selection {
             Selection::All => enrolment::all(&self.config, &policy),
             Selection::Named(queues) => {
                 enrolment::named(&self.config, &policy, queues, &invocation.home)
             }
         };
-        let queues = self.redrive(targets, invocation).await;
+        let mut queues: Vec<QueueReport> = targets
+            .not_enrolled
+            .iter()
+            .map(|arn| not_enrolled(arn))
+            .collect();
+        queues.extend(match task {
+            Task::Redrive => self.redrive(targets.enrolled, invocation).await,
+            Task::Cancel(reason) => self.cancel_all(&targets.enrolled, reason, invocation).await,
+        });
+        queues.sort_by(|a, b| a.queue_arn.cmp(&b.queue_arn));
         Ok(Answer {
             report: Report::new(trigger, policy.dry_run, queues),
             unreadable,
@@ -170,63 +187,75 @@ impl<S: Sqs> Function<S> {
     }
 
     /// Looks at all, decides all, then starts the deepest first. Every target is in exactly one report.
-    async fn redrive(&self, targets: Targets, invocation: &Invocation) -> Vec<QueueReport> {
+    async fn redrive(&self, mut targets: Vec<Target>, invocation: &Invocation) -> Vec<QueueReport> {
         let pace = Pace::new(invocation.time_left);
-        let mut reports: Vec<QueueReport> = targets
-            .not_enrolled
-            .iter()
-            .map(|arn| not_enrolled(arn))
-            .collect();
-        let mut targets = targets.enrolled;
+        let mut reports = Vec::with_capacity(targets.len());
         targets.retain(|target| match target.policy.check(&target.dlq) {
             Ok(()) => true,
             Err(invalid) => {
-                reports.push(QueueReport::new(
-                    target.dlq.to_string(),
+                reports.push(report(
+                    target,
                     Outcome::Failed,
                     Reason::InvalidPolicy,
-                    invalid.to_string(),
+                    invalid,
                 ));
                 false
             }
         });
 
         let seen = self.observe_all(&targets, pace.look_until).await;
-        let mut ready = Vec::new();
+        let mut looked_at = Vec::new();
         for (target, seen) in targets.iter().zip(seen) {
             match seen {
-                None => reports.push(out_of_time(target)),
+                None => {
+                    let detail = "the invocation's time was up before this DLQ was looked at";
+                    reports.push(report(target, Outcome::Deferred, Reason::OutOfTime, detail));
+                }
                 Some(Err(fault)) => {
                     reports.push(QueueReport::failed(target.dlq.to_string(), &fault))
                 }
-                Some(Ok(seen)) => match decide(&target.policy, &seen, invocation.now) {
-                    Decision::Skip(skip) => {
-                        let report = QueueReport::skipped(target.dlq.to_string(), &skip);
-                        reports.push(report.with(&seen));
-                    }
-                    Decision::Hold(hold) => {
-                        let report = QueueReport::held(target.dlq.to_string(), &hold);
-                        reports.push(report.with(&seen));
-                    }
-                    Decision::Start(start) => ready.push(Ready {
-                        target,
-                        seen,
-                        start,
-                    }),
-                },
+                Some(Ok(seen)) => looked_at.push(Seen { target, seen }),
             }
         }
 
-        ready.sort_by_key(|ready| Reverse(ready.seen.visible));
-        let over = ready.split_off(ready.len().min(self.config.max_starts));
-        reports.extend(over.iter().map(|ready| self.start_limit(ready)));
-        let mut starts = stream::iter(&ready)
-            .map(|ready| self.start(ready, pace.act_until))
-            .buffer_unordered(self.config.concurrency);
-        while let Some(report) = starts.next().await {
-            reports.push(report);
+        let mut ready = Vec::new();
+        for (seen, decision) in self.decide_all(looked_at, invocation.now, &pace).await {
+            let arn = seen.target.dlq.to_string();
+            let outcome = match decision {
+                Decision::Start(start) => {
+                    ready.push((seen, start));
+                    continue;
+                }
+                Decision::Skip(skip) => QueueReport::skipped(arn, &skip),
+                Decision::Hold(hold) => QueueReport::held(arn, &hold),
+                Decision::Ask(_) => {
+                    let detail = "the invocation's time was up before CloudWatch had answered";
+                    report(seen.target, Outcome::Deferred, Reason::OutOfTime, detail)
+                }
+            };
+            reports.push(seen.add_to(outcome, invocation.now));
         }
-        reports.sort_by(|a, b| a.queue_arn.cmp(&b.queue_arn));
+
+        ready.sort_by_key(|(seen, _)| Reverse(seen.seen.visible));
+        let over = ready.split_off(ready.len().min(self.config.max_starts));
+        let detail = format!(
+            "{} deeper DLQs went first, the most that one invocation starts",
+            ready.len()
+        );
+        reports.extend(over.iter().map(|(seen, _)| {
+            let deferred = report(seen.target, Outcome::Deferred, Reason::StartLimit, &detail);
+            seen.add_to(deferred, invocation.now)
+        }));
+        let mut starts = stream::iter(&ready)
+            .map(async |(seen, start): &(Seen, Start)| {
+                let outcome = self.start(seen, start, pace.act_until).await;
+                seen.add_to(outcome, invocation.now)
+            })
+            .buffer_unordered(self.config.concurrency);
+        while let Some(outcome) = starts.next().await {
+            reports.push(outcome);
+        }
+        drop(starts);
         reports
     }
 
@@ -258,61 +287,173 @@ impl<S: Sqs> Function<S> {
             visible: counts.visible,
             in_flight: counts.in_flight,
             tasks,
+            ..Observation::default()
         })
     }
 
-    async fn start(&self, ready: &Ready<'_>, until: Instant) -> QueueReport {
-        let Ready {
-            target,
-            seen,
-            start,
-        } = ready;
-        let report = |outcome, reason, detail| {
-            QueueReport::new(target.dlq.to_string(), outcome, reason, detail).with(seen)
+    /// Decides, asks CloudWatch what the decisions turn on, and decides again: first the depth
+    /// histories of all DLQs that get so far, then the brakes of all that would start.
+    /// What is still a question at the end had no time to be answered.
+    async fn decide_all<'a>(
+        &self,
+        looked_at: Vec<Seen<'a>>,
+        now: SystemTime,
+        pace: &Pace,
+    ) -> Vec<(Seen<'a>, Decision)> {
+        let decided = |seen: Seen<'a>| {
+            let decision = decide(&seen.target.policy, &seen.seen, now);
+            (seen, decision)
         };
+        let mut all: Vec<_> = looked_at.into_iter().map(decided).collect();
+
+        let mut asking = those_asking(&mut all, Question::DepthHistory);
+        if !asking.is_empty() {
+            let query = |(seen, _): &&mut (Seen<'a>, Decision)| DepthQuery {
+                dlq: seen.target.dlq.clone(),
+                quiet_period: seen.target.policy.quiet_period,
+            };
+            let queries: Vec<DepthQuery> = asking.iter().map(query).collect();
+            let histories = self.cloudwatch.depth_histories(&queries, now);
+            if let Ok(histories) = timeout_at(pace.look_until, histories).await {
+                for ((seen, decision), history) in asking.iter_mut().zip(histories) {
+                    seen.seen.depth_history = Some(history);
+                    *decision = decide(&seen.target.policy, &seen.seen, now);
+                }
+            }
+        }
+
+        let mut asking = those_asking(&mut all, Question::Brakes);
+        if !asking.is_empty() {
+            let alarms: BTreeSet<&String> = asking
+                .iter()
+                .flat_map(|(seen, _)| &seen.target.policy.brake_alarms)
+                .collect();
+            let alarms: Vec<String> = alarms.into_iter().cloned().collect();
+            if let Ok(brakes) = timeout_at(pace.look_until, self.cloudwatch.brakes(&alarms)).await {
+                for (seen, decision) in &mut asking {
+                    seen.seen.brakes = Some(brakes.clone());
+                    *decision = decide(&seen.target.policy, &seen.seen, now);
+                }
+            }
+        }
+        all
+    }
+
+    async fn start(&self, seen: &Seen<'_>, start: &Start, until: Instant) -> QueueReport {
+        let Seen { target, seen } = seen;
         let plan = describe_start(seen.visible, start);
+        let reason = if start.parking {
+            Reason::Parking
+        } else {
+            Reason::Ready
+        };
         if target.policy.dry_run {
             return report(
+                target,
                 Outcome::WouldStart,
-                Reason::Ready,
+                reason,
                 format!("but for the dry run, {plan}"),
             );
         }
         match timeout_at(until, self.sqs.start(&target.dlq, start)).await {
-            Ok(Ok(handle)) => QueueReport {
-                task: Some(StartedTask::new(handle, start)),
-                ..report(Outcome::Started, Reason::Ready, plan)
-            },
+            Ok(Ok(handle)) => {
+                report(target, Outcome::Started, reason, plan).with_task(report::Task {
+                    handle,
+                    destination_arn: start.destination.as_ref().map(QueueArn::to_string),
+                    max_messages_per_second: start.max_messages_per_second.map(Rate::get),
+                })
+            }
+            // Another invocation was faster, or a start whose answer was lost did take effect.
             Ok(Err(StartFault::TaskActive)) => {
-                let skipped = QueueReport::skipped(target.dlq.to_string(), &Skip::TaskActive);
-                skipped.with(seen)
+                QueueReport::skipped(target.dlq.to_string(), &Skip::TaskActive)
             }
             Ok(Err(StartFault::Fault(fault))) => {
-                QueueReport::failed(target.dlq.to_string(), &fault).with(seen)
+                QueueReport::failed(target.dlq.to_string(), &fault)
             }
-            Err(_) => report(
-                Outcome::Deferred,
-                Reason::OutOfTime,
-                "a start was asked for and not answered in time; the next look will tell whether it took effect".to_owned(),
-            ),
+            Err(_) => {
+                let detail = "a start was asked for and not answered in time; the next look will tell whether it took effect";
+                report(target, Outcome::Deferred, Reason::OutOfTime, detail)
+            }
         }
     }
 
-    fn start_limit(&self, ready: &Ready) -> QueueReport {
-        let detail = format!(
-            "{} deeper DLQs went first, the most that one invocation starts",
-            self.config.max_starts
-        );
-        let arn = ready.target.dlq.to_string();
-        QueueReport::new(arn, Outcome::Deferred, Reason::StartLimit, detail).with(&ready.seen)
+    async fn cancel_all(
+        &self,
+        targets: &[Target],
+        reason: Reason,
+        invocation: &Invocation,
+    ) -> Vec<QueueReport> {
+        let pace = Pace::new(invocation.time_left);
+        stream::iter(targets)
+            .map(async |target| {
+                match timeout_at(pace.act_until, self.cancel(target, reason)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        let detail =
+                            "the invocation's time was up before this DLQ's task was cancelled";
+                        report(target, Outcome::Deferred, Reason::OutOfTime, detail)
+                    }
+                }
+            })
+            .buffer_unordered(self.config.concurrency)
+            .collect()
+            .await
+    }
+
+    /// Cancels the task of one DLQ if it is RUNNING. To lose the race with its end is no failure.
+    async fn cancel(&self, target: &Target, reason: Reason) -> QueueReport {
+        let failed = |fault: &Fault| QueueReport::failed(target.dlq.to_string(), fault);
+        let tasks = match self.sqs.list_tasks(&target.dlq).await {
+            Ok(tasks) => tasks,
+            Err(fault) => return failed(&fault),
+        };
+        let nothing = |why: &str| report(target, Outcome::Skipped, Reason::NothingToCancel, why);
+        let Some((task, handle)) = tasks
+            .iter()
+            .find_map(|task| Some((task, task.cancellable()?)))
+        else {
+            return nothing("no move task is RUNNING").with_tasks(&tasks);
+        };
+        let cancelled = |outcome, detail| {
+            report(target, outcome, reason, detail).with_task(report::Task {
+                handle: handle.to_owned(),
+                destination_arn: task.destination_arn.clone(),
+                max_messages_per_second: None,
+            })
+        };
+        let outcome = if target.policy.dry_run {
+            cancelled(
+                Outcome::WouldCancel,
+                "but for the dry run, the running move task is cancelled",
+            )
+        } else {
+            match self.sqs.cancel(&target.dlq, handle).await {
+                Ok(()) => cancelled(
+                    Outcome::Cancelled,
+                    "the running move task is cancelled; what it has moved stays moved",
+                ),
+                Err(CancelFault::NothingToCancel(_)) => {
+                    nothing("the move task came to its end before it could be cancelled")
+                }
+                Err(CancelFault::Fault(fault)) => failed(&fault),
+            }
+        };
+        outcome.with_tasks(&tasks)
     }
 }
 
-/// A DLQ that every gate agrees to redrive.
-struct Ready<'a> {
+/// A DLQ and what was seen of it.
+struct Seen<'a> {
     target: &'a Target,
     seen: Observation,
-    start: Start,
+}
+
+impl Seen<'_> {
+    /// Adds what was seen to the report of what came of it.
+    fn add_to(&self, report: QueueReport, now: SystemTime) -> QueueReport {
+        let streak = streak(&self.target.policy, &self.seen, now);
+        report.with(&self.seen, streak)
+    }
 }
 
 /// Until when an invocation looks, and until when it starts, so that it answers before Lambda ends it.
@@ -334,12 +475,118 @@ impl Pace {
     }
 }
 
-/// The policy for every target: the environment's, and what a request says instead.
-fn policy(environment: &Policy, request: Option<&Request>) -> Policy {
-    let policy = environment.clone();
-    let Some(request) = request else {
-        return policy;
+/// What to do about an event.
+struct Plan {
+    /// What the report says of it.
+    trigger: TriggerReport,
+    task: Task,
+    /// With which DLQs.
+    selection: Selection,
+    /// The environment's policy, and what a request says instead.
+    policy: Policy,
+}
+
+enum Task {
+    Redrive,
+    /// With the reason the report is to give.
+    Cancel(Reason),
+}
+
+/// What the triggers of one event come to. A brake goes before all, then a request, which is always
+/// alone; a sweep covers every alarm; what calls for nothing counts only where it is all there is.
+fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
+    let mut weightiest = 0;
+    let mut plan = Plan {
+        trigger: TriggerReport::default(),
+        task: Task::Redrive,
+        selection: Selection::Named(Vec::new()),
+        policy: environment.clone(),
     };
+    let mut named: Vec<QueueRef> = Vec::new();
+    let mut all = false;
+    for Trigger {
+        source,
+        alarm,
+        calls_for,
+    } in triggers
+    {
+        let brake = alarm
+            .as_ref()
+            .filter(|alarm| is_brake(alarm, environment, home));
+        let mut why = None;
+        let (weight, kind) = match (brake.map(|alarm| alarm.state.as_str()), calls_for) {
+            (Some("ALARM"), _) => {
+                plan.task = Task::Cancel(Reason::Braked);
+                all = true;
+                (6, "brake")
+            }
+            (Some("OK"), _) => {
+                all = true;
+                (5, "brake")
+            }
+            (_, CallsFor::Request(request)) => {
+                plan.policy = requested(&request, environment);
+                if request.action == Action::Cancel {
+                    plan.task = Task::Cancel(Reason::Requested);
+                }
+                match request.queues {
+                    Selection::All => all = true,
+                    Selection::Named(queues) => named.extend(queues),
+                }
+                (4, "request")
+            }
+            (_, CallsFor::Sweep) => {
+                all = true;
+                (3, if alarm.is_some() { "alarm" } else { "schedule" })
+            }
+            (_, CallsFor::Queues(queues)) => {
+                named.extend(queues);
+                (2, "alarm")
+            }
+            (_, CallsFor::Nothing(because)) => {
+                why = Some(because);
+                (1, "ignored")
+            }
+        };
+        if weight > weightiest {
+            weightiest = weight;
+            plan.trigger = TriggerReport {
+                kind,
+                source,
+                queues: Vec::new(),
+                why,
+            };
+        }
+    }
+    if all {
+        plan.selection = Selection::All;
+        return plan;
+    }
+    for queue in &named {
+        if !plan.trigger.queues.contains(&queue.name) {
+            plan.trigger.queues.push(queue.name.clone());
+        }
+    }
+    plan.selection = Selection::Named(named);
+    plan
+}
+
+/// Whether this is one of the brake alarms, which are of the function's own account and region.
+fn is_brake(alarm: &Alarm, policy: &Policy, home: &Home) -> bool {
+    let own_account = match (&alarm.account, &home.account) {
+        (Some(account), Some(own)) => account == own,
+        _ => true,
+    };
+    let own_region = alarm
+        .region
+        .as_ref()
+        .is_none_or(|region| *region == home.region);
+    own_account && own_region && policy.brake_alarms.contains(&alarm.name)
+}
+
+/// The policy under which a request is carried out: the environment's, and what the request says instead.
+fn requested(request: &Request, environment: &Policy) -> Policy {
+    let policy = environment.clone();
     let policy = if request.force {
         policy.forced()
     } else {
@@ -356,58 +603,18 @@ fn policy(environment: &Policy, request: Option<&Request>) -> Policy {
     }
 }
 
-/// What the triggers of one event come to: what the report says of them, and which DLQs to look at.
-/// A sweep covers every alarm; what calls for nothing counts only where it is all there is.
-fn what_woke_us(triggers: Vec<Trigger>) -> (TriggerReport, Selection) {
-    let mut woken = (0, TriggerReport::default());
-    let mut named: Vec<QueueRef> = Vec::new();
-    let mut all = false;
-    for trigger in triggers {
-        let (weight, kind, source, why) = match trigger {
-            Trigger::Ignored { source, why } => (1, "ignored", source, Some(why)),
-            Trigger::Alarm { source, queues } => {
-                named.extend(queues);
-                (2, "alarm", source, None)
-            }
-            Trigger::Sweep { by, source } => {
-                all = true;
-                let kind = match by {
-                    Waker::Schedule => "schedule",
-                    Waker::CompositeAlarm => "alarm",
-                };
-                (3, kind, source, None)
-            }
-            Trigger::Request(request) => {
-                match request.queues {
-                    Selection::All => all = true,
-                    Selection::Named(queues) => named.extend(queues),
-                }
-                (4, "request", None, None)
-            }
-        };
-        if weight > woken.0 {
-            let queues = Vec::new();
-            woken = (
-                weight,
-                TriggerReport {
-                    kind,
-                    source,
-                    queues,
-                    why,
-                },
-            );
-        }
-    }
-    let (_, mut report) = woken;
-    if all {
-        return (report, Selection::All);
-    }
-    for queue in &named {
-        if !report.queues.contains(&queue.name) {
-            report.queues.push(queue.name.clone());
-        }
-    }
-    (report, Selection::Named(named))
+/// Those of which the decision turns on a question.
+fn those_asking<'all, 'a>(
+    all: &'all mut [(Seen<'a>, Decision)],
+    question: Question,
+) -> Vec<&'all mut (Seen<'a>, Decision)> {
+    all.iter_mut()
+        .filter(|(_, decision)| *decision == Decision::Ask(question))
+        .collect()
+}
+
+fn report(target: &Target, outcome: Outcome, reason: Reason, detail: impl ToString) -> QueueReport {
+    QueueReport::new(target.dlq.to_string(), outcome, reason, detail.to_string())
 }
 
 fn not_enrolled(arn: &str) -> QueueReport {
@@ -416,16 +623,6 @@ fn not_enrolled(arn: &str) -> QueueReport {
         arn.to_owned(),
         Outcome::Skipped,
         Reason::NotEnrolled,
-        detail,
-    )
-}
-
-fn out_of_time(target: &Target) -> QueueReport {
-    let detail = "the invocation's time was up before this DLQ was looked at".to_owned();
-    QueueReport::new(
-        target.dlq.to_string(),
-        Outcome::Deferred,
-        Reason::OutOfTime,
         detail,
     )
 }

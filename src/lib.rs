@@ -10,6 +10,7 @@
 //! | [`event`] | JSON → triggers; the only file that knows the shapes of AWS's events |
 //! | [`enrolment`] | which DLQs a trigger concerns, and their policies |
 //! | [`sqs`] | the port to SQS; AWS's error codes are told apart here and nowhere else |
+//! | [`cloudwatch`] | the port to CloudWatch: brake alarms, depth history |
 //! | [`policy`] | whether to redrive: pure, to be read aloud to an operator |
 //! | [`report`] | outcomes → JSON, log lines, metrics; the reason codes |
 //! | [`handler`] | the shell that calls the others in turn; no policy in it |
@@ -18,6 +19,7 @@
 //! What decides never touches the world: `policy` and `queue` import no I/O, no clock, no JSON and
 //! no AWS crate. What touches the world never decides. `tests/layout.rs` holds both.
 
+pub mod cloudwatch;
 pub mod config;
 pub mod enrolment;
 pub mod event;

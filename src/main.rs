@@ -1,10 +1,14 @@
 //! Wiring: the environment, the clients, the log, and Lambda's runtime around [`Function`].
 
+// An invocation is one future of many nested ones, too deep for the compiler's default.
+#![recursion_limit = "256"]
+
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use lambda_runtime::{LambdaEvent, run, service_fn};
 use serde_json::value::RawValue;
+use sqs_auto_redrive::cloudwatch::CloudWatchClients;
 use sqs_auto_redrive::config::Config;
 use sqs_auto_redrive::handler::{Failure, Function};
 use sqs_auto_redrive::sqs::SqsClients;
@@ -17,9 +21,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Ok(config) => {
             let sdk = sdk_config().await;
             let region = sdk.region().map_or_else(String::new, ToString::to_string);
-            let listed = config.queues.iter().map(|queue| queue.region().to_owned());
-            let sqs = SqsClients::new(&sdk, listed.chain([region.clone()]));
-            let function = &Function::new(config, region, sqs);
+            let regions = config.queues.iter().map(|queue| queue.region().to_owned());
+            let sqs = SqsClients::new(&sdk, regions.clone());
+            let cloudwatch = CloudWatchClients::new(&sdk, regions);
+            let function = &Function::new(config, region, sqs, cloudwatch);
             run(service_fn(async move |event| function.handle(event).await)).await
         }
         // To exit here would have Lambda start us again and again, without a word to the caller.

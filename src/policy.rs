@@ -4,7 +4,7 @@
 //! the redrive starts. It touches nothing: what was seen of the queue and the time are arguments.
 //! Wherever a gate is in doubt, the answer is not to start.
 
-use crate::queue::{MoveTask, QueueArn};
+use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use std::time::{Duration, SystemTime};
 
 /// One DLQ's rules. Each field names the variable that sets it and its default.
@@ -73,6 +73,8 @@ impl Policy {
         Self {
             min_messages: 1,
             cooldown: Duration::ZERO,
+            quiet_period: Duration::ZERO,
+            max_attempts: u32::MAX,
             ..self
         }
     }
@@ -147,6 +149,41 @@ pub struct Observation {
     pub in_flight: u64,
     /// The DLQ's message move tasks, newest first, ten at most. Not asked for, and so empty, where the DLQ is empty.
     pub tasks: Vec<MoveTask>,
+    /// How deep the DLQ was; `None` until [`Question::DepthHistory`] was asked.
+    pub depth_history: Option<DepthHistory>,
+    /// How the policy's brake alarms stand; `None` until [`Question::Brakes`] was asked.
+    pub brakes: Option<Vec<Brake>>,
+}
+
+/// How deep a DLQ was within the quiet period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DepthHistory {
+    /// The fewest visible messages that CloudWatch saw.
+    Fewest(u64),
+    /// CloudWatch has no datapoint: it cannot be said that the DLQ grows.
+    NoData,
+    /// CloudWatch did not answer, and why.
+    Unreadable(String),
+}
+
+/// A brake alarm and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brake {
+    /// The alarm's name.
+    pub alarm: String,
+    /// How it stands.
+    pub state: BrakeState,
+}
+
+/// How a brake alarm stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrakeState {
+    /// In ALARM: nothing may start.
+    On,
+    /// In another state.
+    Off,
+    /// There is no such alarm, or its state could not be read, and why. In doubt nothing may start.
+    Unknown(String),
 }
 
 /// Whether to redrive. Only [`Decision::Start`] ever moves a message.
@@ -158,6 +195,8 @@ pub enum Decision {
     Skip(Skip),
     /// Something is to do, and only a person can clear the way.
     Hold(Hold),
+    /// Every gate so far agrees, and the next one needs to know more. Ask, then decide again.
+    Ask(Question),
 }
 
 /// The redrive to start.
@@ -167,6 +206,8 @@ pub struct Start {
     pub destination: Option<QueueArn>,
     /// How fast; `None` is SQS's own pace.
     pub max_messages_per_second: Option<Rate>,
+    /// Whether the destination is the parking queue, because the attempts are exhausted.
+    pub parking: bool,
 }
 
 /// Why nothing needs to start now.
@@ -183,10 +224,16 @@ pub enum Skip {
     },
     /// A task is RUNNING or CANCELLING, or its status is unknown. SQS allows one active task per queue.
     TaskActive,
-    /// The newest task started too recently to judge what came back.
+    /// The newest task started too recently: what it moved may still come back, or has come back
+    /// before and deserves a longer wait.
     CoolingDown {
         /// How long until the cooldown is over.
         remaining: Duration,
+    },
+    /// The DLQ has grown within the quiet period: its consumer is still failing.
+    StillFilling {
+        /// The fewest visible messages within the quiet period.
+        fewest: u64,
     },
 }
 
@@ -195,12 +242,46 @@ pub enum Skip {
 pub enum Hold {
     /// The kill switch is on.
     Paused,
+    /// So many redrives in a row came back, and there is no parking queue.
+    AttemptsExhausted {
+        /// Fruitless redrives in a row.
+        streak: u32,
+    },
+    /// As [`Skip::StillFilling`], for over an hour.
+    StillFilling {
+        /// The fewest visible messages within the quiet period.
+        fewest: u64,
+    },
+    /// A brake alarm is in ALARM.
+    Braked {
+        /// The alarm's name.
+        alarm: String,
+    },
+    /// A brake alarm does not exist, or its state could not be read.
+    BrakeUnknown {
+        /// The alarm's name.
+        alarm: String,
+        /// Why its state is unknown.
+        why: String,
+    },
 }
+
+/// What a decision may still need to know. It is asked only for the DLQs that get so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Fill in [`Observation::depth_history`].
+    DepthHistory,
+    /// Fill in [`Observation::brakes`].
+    Brakes,
+}
+
+/// A DLQ that still fills this long after the last redrive started is not recovering by itself.
+const STILL_FILLING_WANTS_A_HUMAN: Duration = Duration::from_secs(3600);
 
 /// A rule that may keep a DLQ from being redriven; `None` lets it pass.
 type Gate = fn(&Policy, &Observation, SystemTime) -> Option<Decision>;
 
-/// The gates, in the order in which they are asked.
+/// The gates of any redrive, in the order in which they are asked.
 const GATES: [Gate; 6] = [
     empty,
     in_flight_only,
@@ -210,17 +291,30 @@ const GATES: [Gate; 6] = [
     cooling_down,
 ];
 
+/// The gates of a redrive back to where the messages came from.
+const GATES_BACK: [Gate; 3] = [attempts_exhausted, backing_off, still_filling];
+
 /// Whether to redrive a DLQ that was observed so, under this policy, at this time.
 pub fn decide(policy: &Policy, observation: &Observation, now: SystemTime) -> Decision {
-    GATES
-        .iter()
-        .find_map(|gate| gate(policy, observation, now))
-        .unwrap_or_else(|| {
-            Decision::Start(Start {
-                destination: policy.destination.clone(),
-                max_messages_per_second: policy.max_messages_per_second,
-            })
+    let first = |gates: &[Gate]| gates.iter().find_map(|gate| gate(policy, observation, now));
+    let max_messages_per_second = policy.max_messages_per_second;
+    let exhausted = streak(policy, observation, now) >= policy.max_attempts;
+
+    first(&GATES)
+        .or_else(|| match &policy.parking {
+            // What keeps coming back is moved out of the way, and neither backoff nor growth matters.
+            Some(parking) if exhausted => first(&[braked]).or(Some(Decision::Start(Start {
+                destination: Some(parking.clone()),
+                max_messages_per_second,
+                parking: true,
+            }))),
+            _ => first(&GATES_BACK).or_else(|| first(&[braked])),
         })
+        .unwrap_or(Decision::Start(Start {
+            destination: policy.destination.clone(),
+            max_messages_per_second,
+            parking: false,
+        }))
 }
 
 /// Gate 1: there is nothing to move.
@@ -254,9 +348,110 @@ fn paused(policy: &Policy, _: &Observation, _: SystemTime) -> Option<Decision> {
 
 /// Gate 6: what the newest task moved has not had the time to come back.
 fn cooling_down(policy: &Policy, seen: &Observation, now: SystemTime) -> Option<Decision> {
-    let newest = seen.tasks.iter().map(|task| task.age(now)).min()?;
-    let remaining = policy.cooldown.checked_sub(newest)?;
-    (remaining > Duration::ZERO).then_some(Decision::Skip(Skip::CoolingDown { remaining }))
+    wait_since_newest_task(policy.cooldown, seen, now)
+}
+
+/// Gate 7: it came back every time, and there is nowhere to park it.
+fn attempts_exhausted(policy: &Policy, seen: &Observation, now: SystemTime) -> Option<Decision> {
+    let streak = streak(policy, seen, now);
+    (streak >= policy.max_attempts).then_some(Decision::Hold(Hold::AttemptsExhausted { streak }))
+}
+
+/// Gate 8: it came back before, so the wait is longer: twice as long for each fruitless redrive after the first.
+fn backing_off(policy: &Policy, seen: &Observation, now: SystemTime) -> Option<Decision> {
+    let doublings = streak(policy, seen, now).checked_sub(1)?;
+    let wait = 2_u32
+        .checked_pow(doublings)
+        .and_then(|factor| policy.cooldown.checked_mul(factor))
+        .map_or(policy.attempt_window, |wait| {
+            wait.min(policy.attempt_window)
+        });
+    wait_since_newest_task(wait, seen, now)
+}
+
+/// Gate 9: a redrive was tried, and the DLQ says the trouble is not over: it still grows. The first
+/// redrive of an episode needs no such sign, and patience has an end. It spares effort and is no
+/// safety, so a history that cannot be read lets it pass.
+fn still_filling(policy: &Policy, seen: &Observation, now: SystemTime) -> Option<Decision> {
+    let newest = newest_start(seen, now)?;
+    if policy.quiet_period.is_zero() || newest > policy.attempt_window || newest >= policy.patience
+    {
+        return None;
+    }
+    match seen.depth_history {
+        None => Some(Decision::Ask(Question::DepthHistory)),
+        Some(DepthHistory::Fewest(fewest)) if seen.visible > fewest => {
+            Some(if newest > STILL_FILLING_WANTS_A_HUMAN {
+                Decision::Hold(Hold::StillFilling { fewest })
+            } else {
+                Decision::Skip(Skip::StillFilling { fewest })
+            })
+        }
+        Some(_) => None,
+    }
+}
+
+/// Gate 10: a brake alarm is in ALARM, or may be.
+fn braked(policy: &Policy, seen: &Observation, _: SystemTime) -> Option<Decision> {
+    if policy.brake_alarms.is_empty() {
+        return None;
+    }
+    let Some(brakes) = &seen.brakes else {
+        return Some(Decision::Ask(Question::Brakes));
+    };
+    let states = policy.brake_alarms.iter().map(|alarm| {
+        let brake = brakes.iter().find(|brake| brake.alarm == *alarm);
+        (alarm.clone(), brake.map(|brake| &brake.state))
+    });
+    let mut unknown = None;
+    for (alarm, state) in states {
+        let why = match state {
+            Some(BrakeState::On) => return Some(Decision::Hold(Hold::Braked { alarm })),
+            Some(BrakeState::Off) => continue,
+            Some(BrakeState::Unknown(why)) => why.clone(),
+            None => "its state was not told".to_owned(),
+        };
+        unknown.get_or_insert(Decision::Hold(Hold::BrakeUnknown { alarm, why }));
+    }
+    unknown
+}
+
+/// How long ago the newest task started; `None` if no task is listed.
+fn newest_start(seen: &Observation, now: SystemTime) -> Option<Duration> {
+    seen.tasks.iter().map(|task| task.age(now)).min()
+}
+
+fn wait_since_newest_task(wait: Duration, seen: &Observation, now: SystemTime) -> Option<Decision> {
+    let remaining = wait.checked_sub(newest_start(seen, now)?)?;
+    (!remaining.is_zero()).then_some(Decision::Skip(Skip::CoolingDown { remaining }))
+}
+
+/// How many fruitless redrives there were in a row, up to now.
+///
+/// Counted are the tasks that started within the attempt window, had a message to move, and did not
+/// go to the parking queue. One is fruitless if it FAILED, or if more than half of it came back: to
+/// the next newer counted task, or to the DLQ as it is now. A CANCELLED task says nothing either way
+/// and is passed over; a task to the parking queue ends the row.
+pub fn streak(policy: &Policy, seen: &Observation, now: SystemTime) -> u32 {
+    let parking = policy.parking.as_ref().map(QueueArn::as_str);
+    let mut came_back = seen.visible.saturating_add(seen.in_flight);
+    let mut streak = 0;
+    for task in &seen.tasks {
+        if parking.is_some() && task.destination_arn.as_deref() == parking {
+            break;
+        }
+        if task.size() == 0 || task.age(now) > policy.attempt_window {
+            continue;
+        }
+        match task.status {
+            TaskStatus::Cancelled => {}
+            TaskStatus::Failed => streak += 1,
+            _ if came_back > task.size() / 2 => streak += 1,
+            _ => break,
+        }
+        came_back = task.size();
+    }
+    streak
 }
 
 #[cfg(test)]

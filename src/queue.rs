@@ -169,6 +169,20 @@ pub struct MoveTask {
 }
 
 impl MoveTask {
+    /// The handle by which to cancel the task; `None` if it is not RUNNING.
+    pub fn cancellable(&self) -> Option<&str> {
+        match self.status {
+            TaskStatus::Running => self.handle.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// How many messages the task was about: those it moved or those it was to move, whichever are
+    /// more, since SQS's count of the moved lags.
+    pub fn size(&self) -> u64 {
+        self.moved.max(self.to_move.unwrap_or_default())
+    }
+
     /// How long ago the task started. A start time that is missing or in the future counts as now:
     /// the cautious reading, since it makes the task look recent.
     pub fn age(&self, now: SystemTime) -> Duration {

@@ -1,8 +1,9 @@
 //! Outcomes → JSON, log lines and metrics; the reason codes.
 
-use crate::policy::{Hold, Observation, Rate, Skip, Start};
-use crate::queue::{MoveTask, QueueArn};
+use crate::policy::{DepthHistory, Hold, Observation, Skip, Start};
+use crate::queue::{MoveTask, TaskStatus};
 use crate::sqs::Fault;
+use crate::text::{excerpt, sentence};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -46,6 +47,10 @@ codes! {
         Skipped = "skipped",
         /// Something is to do, and only a person can clear the way.
         Held = "held",
+        /// A running task was told to stop.
+        Cancelled = "cancelled",
+        /// It would have been, but for the dry run.
+        WouldCancel = "wouldCancel",
         /// Left for the next invocation.
         Deferred = "deferred",
         /// An error; the invocation fails for it once every DLQ was tried.
@@ -58,6 +63,8 @@ codes! {
     pub enum Reason {
         /// Every gate agreed.
         Ready = "ready",
+        /// Fruitless attempts are exhausted, so the messages go to the parking queue.
+        Parking = "parking",
         /// No visible and no in-flight messages.
         Empty = "empty",
         /// Someone is reading the DLQ.
@@ -70,6 +77,18 @@ codes! {
         Paused = "paused",
         /// The newest task started too recently.
         CoolingDown = "cooling-down",
+        /// So many redrives in a row came back, and there is no parking queue.
+        AttemptsExhausted = "attempts-exhausted",
+        /// The DLQ still grows: its consumer is still failing.
+        StillFilling = "still-filling",
+        /// A brake alarm is in ALARM.
+        Braked = "braked",
+        /// A brake alarm does not exist, or could not be read.
+        BrakeUnknown = "brake-unknown",
+        /// A request asked for it.
+        Requested = "requested",
+        /// No task is running that could be cancelled.
+        NothingToCancel = "nothing-to-cancel",
         /// The queue was named, but is not enrolled.
         NotEnrolled = "not-enrolled",
         /// This invocation had started as many redrives as it may.
@@ -114,7 +133,7 @@ pub struct Report {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerReport {
-    /// `schedule`, `alarm`, `request` or `ignored`.
+    /// `schedule`, `alarm`, `brake`, `request` or `ignored`.
     pub kind: &'static str,
     /// The ARN of the schedule, rule or alarm.
     pub source: Option<String>,
@@ -138,6 +157,10 @@ pub struct Counts {
     pub skipped: u64,
     /// [`Outcome::Held`].
     pub held: u64,
+    /// [`Outcome::Cancelled`].
+    pub cancelled: u64,
+    /// [`Outcome::WouldCancel`].
+    pub would_cancel: u64,
     /// [`Outcome::Deferred`].
     pub deferred: u64,
     /// [`Outcome::Failed`].
@@ -155,6 +178,7 @@ pub struct QueueReport {
     /// Why.
     pub reason: Reason,
     /// One English sentence.
+    #[serde(serialize_with = "as_sentence")]
     pub detail: String,
     /// Visible messages; absent if the DLQ was not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,18 +186,24 @@ pub struct QueueReport {
     /// Messages in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
-    /// The task that was started.
+    /// Fruitless redrives in a row; absent where no task is listed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub task: Option<StartedTask>,
+    pub streak: Option<u32>,
+    /// The task that was started or cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
     /// The newest task that SQS listed before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_task: Option<LastTask>,
+    /// Whether CloudWatch refused the depth history that the policy asked for.
+    #[serde(skip)]
+    depth_unreadable: bool,
 }
 
-/// A task that was started.
+/// A task that was started or cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StartedTask {
+pub struct Task {
     /// Names the task in `CancelMessageMoveTask`.
     pub handle: String,
     /// Where the messages go; absent means each to its own source queue.
@@ -182,17 +212,6 @@ pub struct StartedTask {
     /// How fast; absent means SQS's own pace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_messages_per_second: Option<u16>,
-}
-
-impl StartedTask {
-    /// The task that SQS named so, started as was asked.
-    pub fn new(handle: String, start: &Start) -> Self {
-        Self {
-            handle,
-            destination_arn: start.destination.as_ref().map(QueueArn::to_string),
-            max_messages_per_second: start.max_messages_per_second.map(Rate::get),
-        }
-    }
 }
 
 /// The newest task of a DLQ, as SQS listed it.
@@ -260,6 +279,8 @@ impl Report {
             would_start,
             skipped,
             held,
+            cancelled,
+            would_cancel,
             deferred,
             failed,
         } = self.counts;
@@ -272,6 +293,8 @@ impl Report {
             would_start,
             skipped,
             held,
+            cancelled,
+            would_cancel,
             deferred,
             failed,
             elapsed_ms,
@@ -300,8 +323,9 @@ impl Report {
         Value::Object(line).to_string()
     }
 
-    fn metric_values(&self) -> [(&'static str, u64); 7] {
+    fn metric_values(&self) -> [(&'static str, u64); 9] {
         let observed = self.queues.iter().filter(|queue| queue.visible.is_some());
+        let unreadable = self.queues.iter().filter(|queue| queue.depth_unreadable);
         let failed_tasks = observed.clone().filter(|queue| {
             let status = queue.last_task.as_ref().map(|task| task.status.as_str());
             status == Some("FAILED")
@@ -315,6 +339,7 @@ impl Report {
             ("Held", self.counts.held),
             ("Failed", self.counts.failed),
             ("Deferred", self.counts.deferred),
+            ("Cancelled", self.counts.cancelled),
             (
                 "MessagesVisible",
                 observed
@@ -322,6 +347,7 @@ impl Report {
                     .fold(0, u64::saturating_add),
             ),
             ("MoveTasksFailed", failed_tasks.count() as u64),
+            ("DepthHistoryUnreadable", unreadable.count() as u64),
         ]
     }
 }
@@ -333,6 +359,8 @@ impl Counts {
             Outcome::WouldStart => &mut self.would_start,
             Outcome::Skipped => &mut self.skipped,
             Outcome::Held => &mut self.held,
+            Outcome::Cancelled => &mut self.cancelled,
+            Outcome::WouldCancel => &mut self.would_cancel,
             Outcome::Deferred => &mut self.deferred,
             Outcome::Failed => &mut self.failed,
         }
@@ -349,8 +377,10 @@ impl QueueReport {
             detail,
             visible: None,
             in_flight: None,
+            streak: None,
             task: None,
             last_task: None,
+            depth_unreadable: false,
         }
     }
 
@@ -367,7 +397,7 @@ impl QueueReport {
         Self::new(queue_arn, Outcome::Failed, reason, fault.to_string())
     }
 
-    /// The report of a DLQ that a gate kept from being redriven.
+    /// The report of a DLQ that needs nothing now.
     pub fn skipped(queue_arn: String, skip: &Skip) -> Self {
         let (reason, detail) = match skip {
             Skip::Empty => (Reason::Empty, "the DLQ is empty".to_owned()),
@@ -390,6 +420,7 @@ impl QueueReport {
                     humantime::format_duration(Duration::from_secs(remaining.as_secs()))
                 ),
             ),
+            Skip::StillFilling { fewest } => (Reason::StillFilling, still_filling(*fewest)),
         };
         Self::new(queue_arn, Outcome::Skipped, reason, detail)
     }
@@ -398,17 +429,79 @@ impl QueueReport {
     pub fn held(queue_arn: String, hold: &Hold) -> Self {
         let (reason, detail) = match hold {
             Hold::Paused => (Reason::Paused, "the kill switch is on".to_owned()),
+            Hold::AttemptsExhausted { streak } => (
+                Reason::AttemptsExhausted,
+                format!(
+                    "the last {streak} redrives came back; repair the consumer or take the poison messages out, then send a request with `force`"
+                ),
+            ),
+            Hold::StillFilling { fewest } => (
+                Reason::StillFilling,
+                format!("{}, and has for over an hour", still_filling(*fewest)),
+            ),
+            Hold::Braked { alarm } => (
+                Reason::Braked,
+                format!("the brake alarm `{}` is in ALARM", excerpt(alarm)),
+            ),
+            Hold::BrakeUnknown { alarm, why } => (
+                Reason::BrakeUnknown,
+                format!(
+                    "the state of the brake alarm `{}` is unknown: {}",
+                    excerpt(alarm),
+                    excerpt(why)
+                ),
+            ),
         };
         Self::new(queue_arn, Outcome::Held, reason, detail)
     }
 
-    /// The same report, with what was seen of the DLQ.
+    /// The same report, with the task that was started or cancelled.
     #[must_use]
-    pub fn with(self, seen: &Observation) -> Self {
+    pub fn with_task(self, task: Task) -> Self {
+        Self {
+            task: Some(task),
+            ..self
+        }
+    }
+
+    /// The same report, with what was seen of the DLQ: `streak` is the row of fruitless redrives.
+    #[must_use]
+    pub fn with(mut self, seen: &Observation, streak: u32) -> Self {
+        if let Some(DepthHistory::Unreadable(why)) = &seen.depth_history {
+            self.detail = format!(
+                "{}; its depth history could not be read: {}",
+                self.detail,
+                excerpt(why)
+            );
+            self.depth_unreadable = true;
+        }
         Self {
             visible: Some(seen.visible),
             in_flight: Some(seen.in_flight),
-            last_task: seen.tasks.first().map(LastTask::from),
+            streak: (!seen.tasks.is_empty()).then_some(streak),
+            ..self.with_tasks(&seen.tasks)
+        }
+    }
+
+    /// The same report, with the newest of these tasks, and what to do about it if it failed.
+    #[must_use]
+    pub fn with_tasks(self, tasks: &[MoveTask]) -> Self {
+        let Some(newest) = tasks.first() else {
+            return self;
+        };
+        let detail = match (&newest.status, &newest.failure_reason) {
+            (TaskStatus::Failed, Some(reason)) => {
+                format!(
+                    "{}; the last move task failed: {}",
+                    self.detail,
+                    advice(reason)
+                )
+            }
+            _ => self.detail,
+        };
+        Self {
+            detail,
+            last_task: Some(LastTask::from(newest)),
             ..self
         }
     }
@@ -431,7 +524,7 @@ impl QueueReport {
                         .as_ref()
                         .and_then(|task| task.failure_reason.as_deref()),
                     "{}",
-                    self.detail
+                    sentence(&self.detail)
                 )
             };
         }
@@ -441,6 +534,29 @@ impl QueueReport {
             _ => line!(Level::INFO),
         }
     }
+}
+
+fn still_filling(fewest: u64) -> String {
+    format!(
+        "the DLQ has grown within the quiet period, from {fewest} visible messages: its consumer is still failing"
+    )
+}
+
+/// Why a task failed, in SQS's words, and what to do about it where that is known.
+fn advice(reason: &str) -> String {
+    let knows = |word: &str| reason.to_lowercase().contains(word);
+    let advice = if knows("couldnotdeterminemessagesource") {
+        "the messages were not moved here by SQS from a source queue (SNS, Lambda or a person sent them); set a destination"
+    } else if knows("kms") {
+        "grant `kms:Decrypt` on the keys of the DLQ and the source queues, and `kms:GenerateDataKey` and `kms:Decrypt` on those of the destinations"
+    } else if knows("accessdenied") {
+        "grant `sqs:ReceiveMessage`, `sqs:DeleteMessage` and `sqs:GetQueueAttributes` on the DLQ and `sqs:SendMessage` on the destinations (all source queues if there is none), and look for queue policies that deny them"
+    } else if knows("nonexistentqueue") {
+        "a source or destination queue was deleted; make it anew or set a destination"
+    } else {
+        return format!("`{}`", excerpt(reason));
+    };
+    format!("`{}`: {advice}", excerpt(reason))
 }
 
 /// What a start does, or would do: an English clause.
@@ -467,6 +583,10 @@ impl From<&MoveTask> for LastTask {
             failure_reason: task.failure_reason.clone(),
         }
     }
+}
+
+fn as_sentence<S: Serializer>(clause: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&sentence(clause))
 }
 
 /// `None` for years that RFC 3339 has no four digits for.

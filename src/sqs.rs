@@ -2,6 +2,7 @@
 
 use crate::policy::Start;
 use crate::queue::{Counts, MoveTask, QueueArn, TaskStatus};
+use crate::text::causes;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{ListMessageMoveTasksResultEntry, QueueAttributeName};
@@ -23,6 +24,10 @@ pub trait Sqs {
         dlq: &QueueArn,
         start: &Start,
     ) -> impl Future<Output = Result<String, StartFault>>;
+
+    /// Cancels the task of this handle. What it has moved stays moved.
+    fn cancel(&self, dlq: &QueueArn, handle: &str)
+    -> impl Future<Output = Result<(), CancelFault>>;
 }
 
 /// Why a call to SQS did not do what it was to do. The text is SQS's own where it gave one.
@@ -56,6 +61,17 @@ pub enum StartFault {
     #[error("a message move task is already active")]
     TaskActive,
     /// The start failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Why a task was not cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CancelFault {
+    /// There is nothing to cancel: the task has come to its end, or was never there.
+    #[error("nothing to cancel: {0}")]
+    NothingToCancel(String),
+    /// The cancelling failed.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -146,6 +162,32 @@ impl Sqs for SqsClients {
             Err(error) => Err(fault(error).into()),
         }
     }
+
+    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelFault> {
+        self.client(dlq)?
+            .cancel_message_move_task()
+            .task_handle(handle)
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(cancel_fault)
+    }
+}
+
+/// What SQS answers when a task is no longer RUNNING is not documented, so that every answer that is
+/// not about permissions, throttling or the service itself counts as "nothing to cancel".
+fn cancel_fault<E>(error: SdkError<E>) -> CancelFault
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let refused = error
+        .raw_response()
+        .is_some_and(|answer| answer.status().is_client_error());
+    match fault(error) {
+        fault @ (Fault::AccessDenied(_) | Fault::Throttled(_)) => fault.into(),
+        fault if refused => CancelFault::NothingToCancel(fault.to_string()),
+        fault => fault.into(),
+    }
 }
 
 /// The queue's URL in path style. SQS takes the queue from its path.
@@ -221,18 +263,6 @@ where
         }
         _ => Fault::Service(format!("{code}: {message}")),
     }
-}
-
-/// The texts of an error and of all that caused it, joined by colons.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use sqs_auto_redrive::event::{self, QueueRef, Selection, Trigger};
+use sqs_auto_redrive::event::{self, CallsFor, QueueRef, Selection};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -59,19 +59,19 @@ fn classify(payload: &str) -> (&'static str, BTreeSet<String>) {
     let mut class = "ignored";
     let mut queues = BTreeSet::new();
     for trigger in event.triggers {
-        match trigger {
-            Trigger::Sweep { .. } => class = "sweep",
-            Trigger::Alarm { queues: named, .. } => {
+        match trigger.calls_for {
+            CallsFor::Sweep => class = "sweep",
+            CallsFor::Queues(named) => {
                 class = "alarm";
                 queues.append(&mut names(&named));
             }
-            Trigger::Request(request) => {
+            CallsFor::Request(request) => {
                 class = "request";
                 if let Selection::Named(named) = request.queues {
                     queues = names(&named);
                 }
             }
-            Trigger::Ignored { .. } => {}
+            CallsFor::Nothing(_) => {}
         }
     }
     (class, queues)
