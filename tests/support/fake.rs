@@ -1,0 +1,352 @@
+//! SQS and CloudWatch in memory, with the rules that matter here: one active task per queue, ten
+//! listed, counts that settle late, metrics that come late. It counts calls. Time is what the test says.
+
+use sqs_auto_redrive::cloudwatch::{CloudWatch, DepthQuery};
+use sqs_auto_redrive::enrolment::Home;
+use sqs_auto_redrive::handler::Invocation;
+use sqs_auto_redrive::policy::{Brake, BrakeState, DepthHistory, Start};
+use sqs_auto_redrive::queue::{Counts, MoveTask, QueueArn, TaskStatus};
+use sqs_auto_redrive::sqs::{CancelFault, Fault, Sqs, StartFault};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// Datapoints of SQS's metrics are there two minutes late.
+const METRICS_DELAY: Duration = Duration::from_secs(120);
+/// SQS's count of what a task has moved is there two minutes late.
+const MOVED_DELAY: Duration = Duration::from_secs(120);
+
+/// The ARN of a DLQ of ours.
+pub fn dlq(name: &str) -> QueueArn {
+    format!("arn:aws:sqs:us-east-1:123456789012:{name}")
+        .parse()
+        .unwrap()
+}
+
+/// SQS and CloudWatch.
+pub struct Fake {
+    state: RefCell<State>,
+}
+
+struct State {
+    now: SystemTime,
+    queues: BTreeMap<QueueArn, Queue>,
+    calls: Vec<String>,
+    /// By queue and operation.
+    faults: BTreeMap<(QueueArn, &'static str), Fault>,
+    latency: BTreeMap<QueueArn, Duration>,
+    alarms: BTreeMap<String, BrakeState>,
+    has_metrics: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    counts: Counts,
+    /// What SQS says of them, which settles late; `None` where it does so at once.
+    shown: Option<Counts>,
+    /// Oldest first.
+    tasks: Vec<Task>,
+    depths: Vec<(SystemTime, u64)>,
+}
+
+struct Task {
+    listed: MoveTask,
+    rate: Option<u16>,
+    moved: u64,
+    ended_at: Option<SystemTime>,
+}
+
+impl Task {
+    fn is_active(&self) -> bool {
+        self.listed.status.is_active()
+    }
+}
+
+/// What a tick of the clock moved out of a DLQ.
+pub struct Moved {
+    pub messages: u64,
+    pub destination: Option<String>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            state: RefCell::new(State {
+                now: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+                queues: BTreeMap::new(),
+                calls: Vec::new(),
+                faults: BTreeMap::new(),
+                latency: BTreeMap::new(),
+                alarms: BTreeMap::new(),
+                has_metrics: true,
+            }),
+        }
+    }
+}
+
+impl Fake {
+    /// A DLQ with so many visible messages.
+    pub fn with(self, queue: &QueueArn, visible: u64) -> Self {
+        self.counts_are(queue, visible, 0);
+        self
+    }
+
+    /// A task of the past, newer than those given before.
+    pub fn with_task(self, queue: &QueueArn, task: MoveTask) -> Self {
+        let listed = Task {
+            moved: task.moved,
+            rate: None,
+            ended_at: Some(UNIX_EPOCH),
+            listed: task,
+        };
+        self.queue(queue, |queue| queue.tasks.push(listed));
+        self
+    }
+
+    /// An alarm in this state.
+    pub fn with_alarm(self, name: &str, state: BrakeState) -> Self {
+        self.state
+            .borrow_mut()
+            .alarms
+            .insert(name.to_owned(), state);
+        self
+    }
+
+    /// SQS answers this operation on this queue with a fault.
+    pub fn with_fault(self, queue: &QueueArn, operation: &'static str, fault: Fault) -> Self {
+        self.state
+            .borrow_mut()
+            .faults
+            .insert((queue.clone(), operation), fault);
+        self
+    }
+
+    /// SQS takes so long to answer anything about this queue.
+    pub fn with_latency(self, queue: &QueueArn, latency: Duration) -> Self {
+        self.state
+            .borrow_mut()
+            .latency
+            .insert(queue.clone(), latency);
+        self
+    }
+
+    /// CloudWatch has no datapoints.
+    pub fn without_metrics(self) -> Self {
+        self.state.borrow_mut().has_metrics = false;
+        self
+    }
+
+    /// A DLQ was so deep, so long ago.
+    pub fn with_depth(self, queue: &QueueArn, visible: u64, ago: Duration) -> Self {
+        let at = self.now() - ago;
+        self.queue(queue, |queue| queue.depths.push((at, visible)));
+        self
+    }
+
+    pub fn counts_are(&self, queue: &QueueArn, visible: u64, in_flight: u64) {
+        self.queue(queue, |queue| queue.counts = Counts { visible, in_flight });
+    }
+
+    pub fn now(&self) -> SystemTime {
+        self.state.borrow().now
+    }
+
+    /// An invocation now, in the account and region of [`dlq`], with a minute to live.
+    pub fn invocation(&self) -> Invocation {
+        Invocation {
+            home: Home::new("arn:aws:lambda:us-east-1:123456789012:function:redrive", ""),
+            now: self.now(),
+            time_left: MINUTE,
+        }
+    }
+
+    /// The calls so far, in order, as `operation queue`; forgotten once told.
+    pub fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.borrow_mut().calls)
+    }
+
+    /// Every task ever started on this queue: when, and where to.
+    pub fn starts(&self, queue: &QueueArn) -> Vec<(SystemTime, Option<String>)> {
+        self.queue(queue, |queue| {
+            let start = |task: &Task| {
+                (
+                    task.listed.started_at.unwrap(),
+                    task.listed.destination_arn.clone(),
+                )
+            };
+            queue.tasks.iter().map(start).collect()
+        })
+    }
+
+    /// A minute passes: metrics are taken, counts settle, the active task moves messages.
+    pub fn minute_passes(&self, queue: &QueueArn) -> Moved {
+        self.state.borrow_mut().now += MINUTE;
+        let now = self.now();
+        self.queue(queue, |queue| {
+            queue.depths.push((now, queue.counts.visible));
+            queue.shown = Some(queue.counts);
+            let Some(task) = queue.tasks.iter_mut().find(|task| task.is_active()) else {
+                return Moved {
+                    messages: 0,
+                    destination: None,
+                };
+            };
+            let a_minute = u64::from(task.rate.unwrap_or(500)) * 60;
+            // What there is to move is fixed at the start: what lands later is left for another task.
+            let to_move = task.listed.to_move.unwrap_or_default();
+            let messages = a_minute.min(queue.counts.visible).min(to_move - task.moved);
+            queue.counts.visible -= messages;
+            task.moved += messages;
+            let stopped = task.listed.status == TaskStatus::Cancelling;
+            if stopped || task.moved == to_move || queue.counts.visible == 0 {
+                task.listed.status = match task.listed.status {
+                    TaskStatus::Cancelling => TaskStatus::Cancelled,
+                    _ => TaskStatus::Completed,
+                };
+                task.listed.handle = None;
+                task.ended_at = Some(now);
+            }
+            Moved {
+                messages,
+                destination: task.listed.destination_arn.clone(),
+            }
+        })
+    }
+
+    fn queue<T>(&self, queue: &QueueArn, act: impl FnOnce(&mut Queue) -> T) -> T {
+        act(self
+            .state
+            .borrow_mut()
+            .queues
+            .entry(queue.clone())
+            .or_default())
+    }
+
+    /// Counts a call, takes its time, lets others go first, and gives the fault that is to come of it.
+    async fn call(&self, operation: &'static str, queue: &QueueArn) -> Result<(), Fault> {
+        let call = format!("{operation} {}", queue.name());
+        self.state.borrow_mut().calls.push(call);
+        let latency = self.state.borrow().latency.get(queue).copied();
+        match latency {
+            Some(latency) => tokio::time::sleep(latency).await,
+            None => tokio::task::yield_now().await,
+        }
+        let state = self.state.borrow();
+        if let Some(fault) = state.faults.get(&(queue.clone(), operation)) {
+            return Err(fault.clone());
+        }
+        if !state.queues.contains_key(queue) {
+            return Err(Fault::QueueNotFound(
+                "The specified queue does not exist.".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Sqs for &Fake {
+    async fn counts(&self, queue: &QueueArn) -> Result<Counts, Fault> {
+        self.call("GetQueueAttributes", queue).await?;
+        Ok(self.queue(queue, |queue| queue.shown.unwrap_or(queue.counts)))
+    }
+
+    async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, Fault> {
+        self.call("ListMessageMoveTasks", dlq).await?;
+        let now = self.now();
+        Ok(self.queue(dlq, |queue| {
+            let listed = |task: &Task| {
+                let settled = task
+                    .ended_at
+                    .is_some_and(|ended| ended + MOVED_DELAY <= now);
+                MoveTask {
+                    moved: if settled { task.moved } else { 0 },
+                    ..task.listed.clone()
+                }
+            };
+            queue.tasks.iter().rev().take(10).map(listed).collect()
+        }))
+    }
+
+    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartFault> {
+        self.call("StartMessageMoveTask", dlq).await?;
+        let now = self.now();
+        self.queue(dlq, |queue| {
+            if queue.tasks.iter().any(Task::is_active) {
+                return Err(StartFault::TaskActive);
+            }
+            let handle = format!("task-{}", queue.tasks.len());
+            queue.tasks.push(Task {
+                listed: MoveTask {
+                    status: TaskStatus::Running,
+                    handle: Some(handle.clone()),
+                    started_at: Some(now),
+                    moved: 0,
+                    to_move: Some(queue.counts.visible + queue.counts.in_flight),
+                    destination_arn: start.destination.as_ref().map(QueueArn::to_string),
+                    failure_reason: None,
+                },
+                rate: start.max_messages_per_second.map(|rate| rate.get()),
+                moved: 0,
+                ended_at: None,
+            });
+            Ok(handle)
+        })
+    }
+
+    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelFault> {
+        self.call("CancelMessageMoveTask", dlq).await?;
+        self.queue(dlq, |queue| {
+            let is_it = |task: &&mut Task| task.listed.cancellable() == Some(handle);
+            match queue.tasks.iter_mut().find(is_it) {
+                Some(task) => {
+                    task.listed.status = TaskStatus::Cancelling;
+                    Ok(())
+                }
+                None => Err(CancelFault::NothingToCancel(
+                    "Task does not exist.".to_owned(),
+                )),
+            }
+        })
+    }
+}
+
+impl CloudWatch for &Fake {
+    async fn brakes(&self, alarms: &[String]) -> Vec<Brake> {
+        let mut state = self.state.borrow_mut();
+        state
+            .calls
+            .push(format!("DescribeAlarms {}", alarms.join(",")));
+        let brake = |alarm: &String| Brake {
+            alarm: alarm.clone(),
+            state: match state.alarms.get(alarm) {
+                Some(state) => state.clone(),
+                None => BrakeState::Unknown("there is no such alarm".to_owned()),
+            },
+        };
+        alarms.iter().map(brake).collect()
+    }
+
+    async fn depth_histories(&self, queries: &[DepthQuery], now: SystemTime) -> Vec<DepthHistory> {
+        let mut state = self.state.borrow_mut();
+        let names: Vec<&str> = queries.iter().map(|query| query.dlq.name()).collect();
+        state
+            .calls
+            .push(format!("GetMetricData {}", names.join(",")));
+        let history = |query: &DepthQuery| {
+            let since = now - query.quiet_period - METRICS_DELAY;
+            let queue = state.queues.get(&query.dlq).filter(|_| state.has_metrics);
+            let depths = queue
+                .into_iter()
+                .flat_map(|queue| queue.depths.iter().rev());
+            depths
+                .take_while(|(at, _)| *at >= since)
+                .filter(|(at, _)| *at + METRICS_DELAY <= now)
+                .map(|(_, depth)| *depth)
+                .min()
+                .map_or(DepthHistory::NoData, DepthHistory::Fewest)
+        };
+        queries.iter().map(history).collect()
+    }
+}
