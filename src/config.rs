@@ -267,6 +267,14 @@ impl Faults {
                 }
             }
         }
+        if policy.parking.is_some() && policy.parking == policy.destination {
+            self.add(
+                "REDRIVE_PARKING_ARN",
+                policy.parking.as_ref().map(QueueArn::to_string),
+                "it is also `REDRIVE_DESTINATION_ARN`, so that every redrive would count as parked"
+                    .into(),
+            );
+        }
         if policy.attempt_window <= policy.cooldown {
             self.add(
                 "REDRIVE_ATTEMPT_WINDOW",

@@ -139,6 +139,13 @@ pub struct Unreadable {
 pub struct Rejected(String);
 
 impl Rejected {
+    /// The request would move messages to a DLQ that is enrolled itself, and round from there.
+    pub fn enrolled_destination(destination: &QueueArn) -> Self {
+        Self(format!(
+            "the request's destination `{destination}` is itself an enrolled DLQ"
+        ))
+    }
+
     /// The event holds the messages of this DLQ: the function is mapped onto it by mistake.
     pub fn dead_letters(queue: &str) -> Self {
         Self(format!(
@@ -327,7 +334,7 @@ fn record_name(record: &Value, n: usize) -> String {
         .map_or_else(|| format!("number {}", n + 1), excerpt)
 }
 
-/// An EventBridge event (`events/schedule-rule.json`, `events/alarm-eventbridge.json`).
+/// An EventBridge event (`events/schedule-eventbridge-rule.json`, `events/alarm-eventbridge.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct EventBridgeEvent {
@@ -351,7 +358,7 @@ struct LambdaAction {
     alarm_data: StateChange,
 }
 
-/// The state change of an alarm or of one of its contributors (`events/alarm-detail.json`,
+/// The state change of an alarm or of one of its contributors (`events/alarm-eventbridge-input-path.json`,
 /// `events/contributor-eventbridge.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,10 @@ use crate::event::{
     self, Action, Alarm, CallsFor, Event, QueueRef, Rejected, Request, Selection, Trigger,
     Unreadable,
 };
-use crate::policy::{Decision, Observation, Policy, Question, Rate, Skip, Start, decide, streak};
+use crate::policy::{
+    Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Question, Rate, Skip, Start,
+    decide, streak,
+};
 use crate::queue::QueueArn;
 use crate::report::{self, Outcome, QueueReport, Reason, Report, TriggerReport, describe_start};
 use crate::sqs::{CancelFault, Fault, Sqs, StartFault};
@@ -163,6 +166,11 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
             selection,
             policy,
         } = plan(triggers, &self.config.policy, &invocation.home);
+        if let Some(destination) = &policy.destination
+            && self.config.queues.contains(destination)
+        {
+            return Err(Rejected::enrolled_destination(destination).into());
+        }
         let policy = Arc::new(policy);
         let targets = match &selection {
             Selection::All => enrolment::all(&self.config, &policy),
@@ -228,8 +236,9 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
                 }
                 Decision::Skip(skip) => QueueReport::skipped(arn, &skip),
                 Decision::Hold(hold) => QueueReport::held(arn, &hold),
+                // Not to be: every question was answered. If it were, this is the safe answer.
                 Decision::Ask(_) => {
-                    let detail = "the invocation's time was up before CloudWatch had answered";
+                    let detail = "the invocation's time was up before a question was answered";
                     report(seen.target, Outcome::Deferred, Reason::OutOfTime, detail)
                 }
             };
@@ -293,7 +302,7 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
 
     /// Decides, asks CloudWatch what the decisions turn on, and decides again: first the depth
     /// histories of all DLQs that get so far, then the brakes of all that would start.
-    /// What is still a question at the end had no time to be answered.
+    /// Where CloudWatch does not answer in time, that is its answer.
     async fn decide_all<'a>(
         &self,
         looked_at: Vec<Seen<'a>>,
@@ -314,11 +323,14 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
             };
             let queries: Vec<DepthQuery> = asking.iter().map(query).collect();
             let histories = self.cloudwatch.depth_histories(&queries, now);
-            if let Ok(histories) = timeout_at(pace.look_until, histories).await {
-                for ((seen, decision), history) in asking.iter_mut().zip(histories) {
-                    seen.seen.depth_history = Some(history);
-                    *decision = decide(&seen.target.policy, &seen.seen, now);
-                }
+            let histories = timeout_at(pace.half_way(), histories)
+                .await
+                .unwrap_or_else(|_| {
+                    vec![DepthHistory::Unreadable(NO_ANSWER.to_owned()); queries.len()]
+                });
+            for ((seen, decision), history) in asking.iter_mut().zip(histories) {
+                seen.seen.depth_history = Some(history);
+                *decision = decide(&seen.target.policy, &seen.seen, now);
             }
         }
 
@@ -329,11 +341,12 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
                 .flat_map(|(seen, _)| &seen.target.policy.brake_alarms)
                 .collect();
             let alarms: Vec<String> = alarms.into_iter().cloned().collect();
-            if let Ok(brakes) = timeout_at(pace.look_until, self.cloudwatch.brakes(&alarms)).await {
-                for (seen, decision) in &mut asking {
-                    seen.seen.brakes = Some(brakes.clone());
-                    *decision = decide(&seen.target.policy, &seen.seen, now);
-                }
+            let brakes = timeout_at(pace.half_way(), self.cloudwatch.brakes(&alarms))
+                .await
+                .unwrap_or_else(|_| alarms.into_iter().map(unanswered).collect());
+            for (seen, decision) in &mut asking {
+                seen.seen.brakes = Some(brakes.clone());
+                *decision = decide(&seen.target.policy, &seen.seen, now);
             }
         }
         all
@@ -402,6 +415,12 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
 
     /// Cancels the task of one DLQ if it is RUNNING. To lose the race with its end is no failure.
     async fn cancel(&self, target: &Target, reason: Reason) -> QueueReport {
+        let why = match reason {
+            Reason::Braked => {
+                "a brake alarm is in ALARM, so the running move task is cancelled; what it has moved stays moved"
+            }
+            _ => "the running move task is cancelled; what it has moved stays moved",
+        };
         let failed = |fault: &Fault| QueueReport::failed(target.dlq.to_string(), fault);
         let tasks = match self.sqs.list_tasks(&target.dlq).await {
             Ok(tasks) => tasks,
@@ -428,10 +447,7 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
             )
         } else {
             match self.sqs.cancel(&target.dlq, handle).await {
-                Ok(()) => cancelled(
-                    Outcome::Cancelled,
-                    "the running move task is cancelled; what it has moved stays moved",
-                ),
+                Ok(()) => cancelled(Outcome::Cancelled, why),
                 Err(CancelFault::NothingToCancel(_)) => {
                     nothing("the move task came to its end before it could be cancelled")
                 }
@@ -472,6 +488,12 @@ impl Pace {
             look_until: now + (time_left - reserve),
             act_until: now + (time_left - reserve / 2),
         }
+    }
+
+    /// Half of the time to look that is left: a CloudWatch that hangs must not take it all.
+    fn half_way(&self) -> Instant {
+        let now = Instant::now();
+        now + self.look_until.saturating_duration_since(now) / 2
     }
 }
 
@@ -593,6 +615,8 @@ fn requested(request: &Request, environment: &Policy) -> Policy {
         policy
     };
     Policy {
+        // Who names a destination does not mean the parking queue.
+        parking: policy.parking.filter(|_| request.destination.is_none()),
         // A deployed dry run stays one.
         dry_run: policy.dry_run || request.dry_run,
         max_messages_per_second: request
@@ -601,6 +625,13 @@ fn requested(request: &Request, environment: &Policy) -> Policy {
         destination: request.destination.clone().or(policy.destination),
         ..policy
     }
+}
+
+const NO_ANSWER: &str = "CloudWatch did not answer in time";
+
+fn unanswered(alarm: String) -> Brake {
+    let state = BrakeState::Unknown(NO_ANSWER.to_owned());
+    Brake { alarm, state }
 }
 
 /// Those of which the decision turns on a question.

@@ -4,6 +4,7 @@
 #![recursion_limit = "256"]
 
 use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use lambda_runtime::{LambdaEvent, run, service_fn};
@@ -12,6 +13,7 @@ use sqs_auto_redrive::cloudwatch::CloudWatchClients;
 use sqs_auto_redrive::config::Config;
 use sqs_auto_redrive::handler::{Failure, Function};
 use sqs_auto_redrive::sqs::SqsClients;
+use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main(flavor = "current_thread")]
@@ -58,6 +60,13 @@ async fn sdk_config() -> SdkConfig {
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
         .retry_config(RetryConfig::adaptive())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(2))
+                .operation_attempt_timeout(Duration::from_secs(5))
+                .operation_timeout(Duration::from_secs(15))
+                .build(),
+        )
         .load()
         .await
 }

@@ -437,7 +437,10 @@ impl QueueReport {
             ),
             Hold::StillFilling { fewest } => (
                 Reason::StillFilling,
-                format!("{}, and has for over an hour", still_filling(*fewest)),
+                format!(
+                    "{}, and the last redrive is over an hour ago",
+                    still_filling(*fewest)
+                ),
             ),
             Hold::Braked { alarm } => (
                 Reason::Braked,
@@ -517,6 +520,7 @@ impl QueueReport {
                     reason = self.reason.code(),
                     visible = self.visible,
                     in_flight = self.in_flight,
+                    streak = self.streak,
                     task.handle = self.task.as_ref().map(|task| task.handle.as_str()),
                     last_task.status = self.last_task.as_ref().map(|task| task.status.as_str()),
                     last_task.failure_reason = self
