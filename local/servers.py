@@ -1,8 +1,9 @@
-"""The local AWS of the demo and the tests: SQS (LocalStack) and Lambda's Runtime API (cargo-lambda), on 127.0.0.1 only.
+"""The local AWS of the demo and the tests, on 127.0.0.1 only: SQS (LocalStack), Lambda's Runtime API (cargo-lambda) and CloudWatch
+(MiniStack).
 
-As a module: `with LocalAws() as aws:` gives `aws.sqs_url` and `aws.lambda_url`.
-As a program it starts both, prints one line, `{"sqs": "http://127.0.0.1:PORT", "lambda": "http://127.0.0.1:PORT"}`, and ends
-them when its standard input ends: however the process that holds the other end goes, the servers go too.
+As a module: `with LocalAws() as aws:` gives `aws.sqs_url` and `aws.lambda_url`, and `LocalAws(cloudwatch=True)` `aws.cloudwatch_url` too.
+As a program it starts all three, prints one line, `{"sqs": URL, "lambda": URL, "cloudwatch": URL}` with each URL as
+`http://127.0.0.1:PORT`, and ends them when its standard input ends: however the process that holds the other end goes, the servers go too.
 
 A function is any binary started with `AWS_LAMBDA_RUNTIME_API=<lambda>/.rt/<name>`, invoked by a POST of the event to
 `<lambda>/2015-03-31/functions/<name>/invocations`. Names are those in FUNCTION_NAMES; several may run at once.
@@ -17,11 +18,9 @@ import json
 import os
 import signal
 import socket
-import socketserver
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +30,6 @@ VENV = ROOT / ".venv" / "local"
 REQUIREMENTS = ROOT / "local" / "requirements.txt"
 # The emulator answers for names that are binaries of a Cargo project only, so it is given a project made of names.
 FUNCTION_NAMES = ["sqs-auto-redrive", *(f"function-{number}" for number in range(1, 65))]
-# What a function is told of itself: the emulator alone would call it `function-arn`, with a deadline in 1970.
-FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:sqs-auto-redrive"
-FUNCTION_SECONDS = 60
 START_SECONDS = 60.0
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -47,13 +43,14 @@ class PortTaken(Exception):
 
 
 class LocalAws:
-    """Both servers and a temporary folder, for as long as the `with` block lasts."""
+    """The servers and a temporary folder, for as long as the `with` block lasts."""
 
-    def __init__(self) -> None:
+    def __init__(self, cloudwatch: bool = False) -> None:
         self.sqs_url = ""
         self.lambda_url = ""
+        self.cloudwatch_url = ""
+        self._cloudwatch = cloudwatch
         self._children: list[subprocess.Popen[bytes]] = []
-        self._front: Front | None = None
         self._temporary = tempfile.TemporaryDirectory(prefix="local-aws-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
 
@@ -93,13 +90,14 @@ class LocalAws:
             raise StartError("the Python packages of the local AWS are missing or out of date: run `make setup`")
         for _ in range(3):
             try:
-                return self._start_on(_free_port(), _free_port())
+                return self._start_on(*_free_ports(3))
             except PortTaken:
                 self._end_children()
         raise StartError("the ports of the local AWS were taken by others, three times in a row")
 
-    def _start_on(self, sqs_port: int, lambda_port: int) -> None:
-        sqs_log, lambda_log = self.folder / "localstack.log", self.folder / "cargo-lambda.log"
+    def _start_on(self, sqs_port: int, lambda_port: int, cloudwatch_port: int) -> None:
+        """Starts all, then waits for each: they come up side by side."""
+        sqs_log, lambda_log, cloudwatch_log = (self.folder / f"{name}.log" for name in ("localstack", "cargo-lambda", "ministack"))
         localstack = self.spawn(
             [str(VENV / "bin" / "python"), "-m", "localstack.runtime.main"], _localstack_env(sqs_port, self.folder), sqs_log
         )
@@ -111,14 +109,17 @@ class LocalAws:
             lambda_log,
         )
         deadline = time.monotonic() + START_SECONDS
+        if self._cloudwatch:
+            ministack = self.spawn(
+                [str(VENV / "bin" / "python"), "-m", "ministack"], _ministack_env(cloudwatch_port, self.folder), cloudwatch_log
+            )
+            _wait_for(ministack, cloudwatch_port, cloudwatch_log, deadline, lambda: _ministack_answers(cloudwatch_port, cloudwatch_log))
+            self.cloudwatch_url = f"http://127.0.0.1:{cloudwatch_port}"
         _wait_for(localstack, sqs_port, sqs_log, deadline, lambda: _localstack_answers(sqs_port, sqs_log))
         _wait_for(emulator, lambda_port, lambda_log, deadline, lambda: _emulator_answers(lambda_port))
-        self._front = Front(lambda_port)
-        self.sqs_url, self.lambda_url = f"http://127.0.0.1:{sqs_port}", f"http://127.0.0.1:{self._front.port}"
+        self.sqs_url, self.lambda_url = f"http://127.0.0.1:{sqs_port}", f"http://127.0.0.1:{lambda_port}"
 
     def _stop(self) -> None:
-        if self._front:
-            self._front.stop()
         self._end_children()
         self._temporary.cleanup()
 
@@ -131,59 +132,6 @@ class LocalAws:
                 pass
             child.wait()
         self._children.clear()
-
-
-class Front(socketserver.ThreadingTCPServer):
-    """Stands before the emulator, passes everything on, and corrects what it tells a function of itself."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, emulator_port: int) -> None:
-        super().__init__(("127.0.0.1", 0), FrontConnection)
-        self.port: int = self.server_address[1]
-        self.emulator_port = emulator_port
-        self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # its threads inherit this: signals wake the main thread
-        self.thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.thread.join()
-        self.socket.close()
-
-
-class FrontConnection(socketserver.BaseRequestHandler):
-    """One connection. When either side closes, so does the other: the emulator must not hand an event to a function that left."""
-
-    def handle(self) -> None:
-        assert isinstance(self.server, Front)
-        with socket.create_connection(("127.0.0.1", self.server.emulator_port)) as emulator:
-            requests = threading.Thread(target=self._pass_on, args=(self.request, emulator, bytes), daemon=True)
-            requests.start()
-            self._pass_on(emulator, self.request, self._correct)
-            requests.join()
-
-    @staticmethod
-    def _pass_on(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(change(data))
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    @staticmethod
-    def _correct(data: bytes) -> bytes:
-        deadline = int((time.time() + FUNCTION_SECONDS) * 1000)
-        data = data.replace(b"lambda-runtime-deadline-ms: 600000\r\n", b"lambda-runtime-deadline-ms: %d\r\n" % deadline)
-        arn = b"lambda-runtime-invoked-function-arn: "
-        return data.replace(arn + b"function-arn\r\n", arn + FUNCTION_ARN.encode() + b"\r\n")
 
 
 def _localstack_env(port: int, folder: Path) -> dict[str, str]:
@@ -200,6 +148,21 @@ def _localstack_env(port: int, folder: Path) -> dict[str, str]:
         "SKIP_SSL_CERT_DOWNLOAD": "1",
         "DNS_ADDRESS": "0",
         "FILESYSTEM_ROOT": str(folder / "localstack"),
+    }
+
+
+def _ministack_env(port: int, folder: Path) -> dict[str, str]:
+    """As for LocalStack, made from nothing."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "cloudwatch",
+        "IOT_MTLS_ENABLED": "0",  # it would listen, on all interfaces
+        "SFTP_ENABLED": "0",
+        "DOCKER_HOST": f"unix://{folder}/no-docker.sock",  # it would remove containers of its own from earlier runs
     }
 
 
@@ -239,6 +202,14 @@ def _localstack_answers(port: int, log: Path) -> bool:
     return _status(port, "POST", "/", "{}", headers) == 200
 
 
+def _ministack_answers(port: int, log: Path) -> bool:
+    """Its own log tells that it is not someone else who answers."""
+    if b"Running on" not in log.read_bytes():
+        return False
+    headers = {"X-Amz-Target": "GraniteServiceVersion20100801.DescribeAlarms", "Content-Type": "application/x-amz-json-1.0"}
+    return _status(port, "POST", "/", "{}", headers) == 200
+
+
 def _emulator_answers(port: int) -> bool:
     """A known path with the wrong method: any unknown path would be queued as an invocation and never answered."""
     return _status(port, "GET", "/.rt/2018-06-01/runtime/init/error") == 405
@@ -255,10 +226,16 @@ def _status(port: int, method: str, path: str, body: str | None = None, headers:
         connection.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return chosen.getsockname()[1]
+def _free_ports(count: int) -> list[int]:
+    """All chosen before any is let go, or two could be the same."""
+    chosen = [socket.socket() for _ in range(count)]
+    try:
+        for one in chosen:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in chosen]
+    finally:
+        for one in chosen:
+            one.close()
 
 
 def _is_free(port: int) -> bool:
@@ -301,8 +278,8 @@ def exit_on_signals() -> None:
 def main() -> int:
     exit_on_signals()
     try:
-        with LocalAws() as aws:
-            print(json.dumps({"sqs": aws.sqs_url, "lambda": aws.lambda_url}), flush=True)
+        with LocalAws(cloudwatch=True) as aws:
+            print(json.dumps({"sqs": aws.sqs_url, "lambda": aws.lambda_url, "cloudwatch": aws.cloudwatch_url}), flush=True)
             while sys.stdin and os.read(sys.stdin.fileno(), 4096):
                 pass
     except StartError as error:

@@ -75,9 +75,9 @@ type Setting = fn(&mut Policy, &str) -> Result<(), String>;
 /// The variable that sets it is `REDRIVE_` and the name in capitals.
 const SETTINGS: [(&str, Setting); 12] = [
     ("max-messages-per-second", |policy, text| {
-        policy.max_messages_per_second = match text {
+        policy.max_messages_per_second = match text.to_lowercase().as_str() {
             "auto" => None,
-            _ => {
+            text => {
                 let rate = text.parse().ok().and_then(Rate::new);
                 Some(rate.ok_or("a whole number from 1 to 500, or `auto`")?)
             }
@@ -168,10 +168,13 @@ impl Config {
 
         let listed = take("REDRIVE_QUEUES");
         let tag = take("REDRIVE_ENROLL_TAG");
-        if listed.is_none() && tag.is_none() {
+        let names_none = words(listed.as_deref().unwrap_or_default())
+            .next()
+            .is_none();
+        if names_none && tag.is_none() {
             faults.add(
                 "REDRIVE_QUEUES",
-                None,
+                listed.clone(),
                 "list the ARNs of the DLQs to redrive, or set `REDRIVE_ENROLL_TAG`".into(),
             );
         }
@@ -217,12 +220,10 @@ impl EnrollTag {
             Some((key, value)) => (key.trim(), Some(value.trim())),
             None => (text, None),
         };
-        let key_fits = (1..=128).contains(&key.chars().count())
-            && !key.contains(':')
-            && !key.to_lowercase().starts_with("aws");
+        let key_fits = (1..=128).contains(&key.chars().count()) && !key.contains(':');
         if !key_fits || value.is_some_and(|value| value.chars().count() > 256) {
             return Err(
-                "a tag as `key` or `key=value`, the key up to 128 characters without a colon and not beginning with `aws`, the value up to 256 characters"
+                "a tag as `key` or `key=value`, the key up to 128 characters without a colon, the value up to 256 characters"
                     .into(),
             );
         }
@@ -275,7 +276,11 @@ impl Faults {
                     .into(),
             );
         }
-        if policy.attempt_window <= policy.cooldown {
+        let is_faulty = |name: &str| self.0.iter().any(|fault| fault.variable == name);
+        if policy.attempt_window <= policy.cooldown
+            && !is_faulty("REDRIVE_COOLDOWN")
+            && !is_faulty("REDRIVE_ATTEMPT_WINDOW")
+        {
             self.add(
                 "REDRIVE_ATTEMPT_WINDOW",
                 Some(humantime::format_duration(policy.attempt_window).to_string()),

@@ -7,7 +7,7 @@
 
 use crate::policy::Rate;
 use crate::queue::{InvalidQueueArn, QueueArn, is_account_id, is_queue_name, is_region};
-use crate::text::excerpt;
+use crate::text::{excerpt, first_three, one_line};
 use aws_lambda_events::sqs::SqsMessage;
 use serde::Deserialize;
 use serde_json::Value;
@@ -81,6 +81,7 @@ pub struct QueueRef {
 /// would be anybody's who may publish to a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(expecting = "a request")]
 pub struct Request {
     /// What to do.
     pub action: Action,
@@ -104,6 +105,7 @@ pub struct Request {
 /// What a request may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "`redrive` or `cancel`")]
 pub enum Action {
     /// Start a redrive wherever every gate agrees.
     Redrive,
@@ -164,8 +166,14 @@ pub fn parse(payload: &str) -> Result<Event, Rejected> {
         .map_err(|error| Rejected(format!("it is not JSON that can be read ({error})")))?;
 
     if value.get("action").is_some() {
-        let request = Request::deserialize(value)
-            .map_err(|error| Rejected(format!("the request is not valid: {error}")))?;
+        let request = serde_path_to_error::deserialize(value).map_err(|error| {
+            let field = error.path().to_string();
+            let fault = one_line(&error.inner().to_string(), 200);
+            Rejected(match field.as_str() {
+                "." => format!("the request is not valid: {fault}"),
+                field => format!("the request is not valid: `{}`: {fault}", excerpt(field)),
+            })
+        })?;
         return Ok(Event {
             triggers: vec![Trigger {
                 source: None,
@@ -185,10 +193,7 @@ pub fn parse(payload: &str) -> Result<Event, Rejected> {
     event.read(value, None, 0)?;
     if event.triggers.is_empty() {
         let whys: Vec<String> = event.unreadable.iter().map(Unreadable::to_string).collect();
-        return Err(Rejected(match whys[..] {
-            [] => "it is an empty batch".to_owned(),
-            _ => crate::text::first_three(&whys, "; "),
-        }));
+        return Err(Rejected(first_three(&whys, "; ")));
     }
     Ok(event)
 }
@@ -206,7 +211,15 @@ impl Event {
     /// Takes the coats off `value` and notes what is inside, be it a trigger or unreadable. `record`
     /// names the outermost record, the one that would be deleted. `Err` only for dead letters.
     fn read(&mut self, value: Value, record: Option<&str>, coats: usize) -> Result<(), Rejected> {
+        if coats > MOST_COATS {
+            self.note(record, "it is wrapped more than four deep".to_owned());
+            return Ok(());
+        }
         let inner = match peel(value) {
+            Ok(Peeled::Batch { records, .. }) if records.is_empty() => {
+                self.note(record, "it is an empty batch".to_owned());
+                return Ok(());
+            }
             Ok(Peeled::Batch {
                 records,
                 coats: more,
@@ -223,13 +236,8 @@ impl Event {
             Ok(Peeled::DeadLetter { queue }) => return Err(Rejected::dead_letters(&queue)),
             Ok(Peeled::Message { queue, text }) => {
                 self.delivered_from.extend(queue);
-                if coats == MOST_COATS {
-                    Err("it is wrapped more than four deep".to_owned())
-                } else {
-                    serde_json::from_str(&text).map_err(|error| {
-                        format!("its message is not JSON that can be read ({error})")
-                    })
-                }
+                serde_json::from_str(&text)
+                    .map_err(|error| format!("its message is not JSON that can be read ({error})"))
             }
             Ok(Peeled::Bare(value)) => {
                 match notification(value) {
@@ -259,7 +267,8 @@ impl Event {
 
 /// What is left of a value when its outermost coat is off.
 enum Peeled {
-    /// Several values: the `Records` of Lambda, which come with a coat each (`coats` 0), or the bare array of a pipe, which is one (1).
+    /// Several values, and how many coats have come off: none with the `Records` of Lambda, each of
+    /// which has one of its own, and one with the bare array of a pipe.
     Batch { records: Vec<Value>, coats: usize },
     /// The text of an SQS or SNS message, and the queue it was delivered from.
     Message { queue: Option<String>, text: String },
@@ -272,6 +281,7 @@ enum Peeled {
 /// An SNS message: in a Lambda record, or as the body of an SQS message (`events/alarm-sns-sqs.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[serde(expecting = "an SNS message")]
 struct SnsMessage {
     r#type: Option<String>,
     message: String,
@@ -280,6 +290,7 @@ struct SnsMessage {
 /// A record of SNS to Lambda (`events/alarm-sns.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[serde(expecting = "a record of SNS")]
 struct SnsRecord {
     sns: SnsMessage,
 }
@@ -297,7 +308,7 @@ fn peel(mut value: Value) -> Result<Peeled, String> {
     let has = |field| value.get(field).is_some();
     let sns = if has("body") {
         let message =
-            SqsMessage::deserialize(value).map_err(|e| format!("as an SQS message: {e}"))?;
+            SqsMessage::deserialize(value).map_err(|error| misread("an SQS message", &error))?;
         let queue = message.event_source_arn;
         if message.attributes.contains_key(DEAD_LETTER_ATTRIBUTE) {
             let queue = queue.unwrap_or_default();
@@ -312,7 +323,7 @@ fn peel(mut value: Value) -> Result<Peeled, String> {
     } else {
         return Ok(Peeled::Bare(value));
     };
-    let SnsMessage { r#type, message } = sns.map_err(|e| format!("as an SNS message: {e}"))?;
+    let SnsMessage { r#type, message } = sns.map_err(|error| misread("an SNS message", &error))?;
     match r#type.as_deref() {
         None | Some("Notification") => Ok(Peeled::Message {
             queue: None,
@@ -323,6 +334,11 @@ fn peel(mut value: Value) -> Result<Peeled, String> {
             excerpt(other)
         )),
     }
+}
+
+/// Why something is not what it seemed to be. The error may quote the whole of a foreign text.
+fn misread(what: &str, error: &serde_json::Error) -> String {
+    format!("as {what}: {}", one_line(&error.to_string(), 200))
 }
 
 /// The id of a record's message, or its place in the batch, counted from 1.
@@ -337,6 +353,7 @@ fn record_name(record: &Value, n: usize) -> String {
 /// An EventBridge event (`events/schedule-eventbridge-rule.json`, `events/alarm-eventbridge.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[serde(expecting = "an EventBridge event")]
 struct EventBridgeEvent {
     detail_type: String,
     source: Option<String>,
@@ -351,6 +368,7 @@ struct EventBridgeEvent {
 /// What an alarm's own Lambda action sends (`events/alarm-lambda-action.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an alarm's Lambda action")]
 struct LambdaAction {
     alarm_arn: Option<String>,
     account_id: Option<String>,
@@ -362,6 +380,7 @@ struct LambdaAction {
 /// `events/contributor-eventbridge.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an alarm's state change")]
 struct StateChange {
     alarm_name: Option<String>,
     state: State,
@@ -372,6 +391,7 @@ struct StateChange {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an alarm's state")]
 struct State {
     value: String,
     actions_suppressed_by: Option<String>,
@@ -379,20 +399,23 @@ struct State {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an alarm's configuration")]
 struct Configuration {
     metrics: Option<Vec<MetricEntry>>,
     alarm_rule: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an alarm's contributor")]
 struct Contributor {
-    attributes: Option<BTreeMap<String, String>>,
+    attributes: Option<BTreeMap<String, Option<String>>>,
 }
 
 /// One entry of an alarm's metrics: a metric, or an expression over others. SNS writes the same in
 /// capitals, with the dimensions as a list (`events/alarm-sns-metric-math.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an entry of an alarm's metrics")]
 struct MetricEntry {
     #[serde(alias = "MetricStat")]
     metric_stat: Option<MetricStat>,
@@ -402,6 +425,7 @@ struct MetricEntry {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "a metric and its statistic")]
 struct MetricStat {
     #[serde(alias = "Metric")]
     metric: Option<Metric>,
@@ -409,6 +433,7 @@ struct MetricStat {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "a metric")]
 struct Metric {
     #[serde(alias = "Namespace")]
     namespace: Option<String>,
@@ -417,21 +442,23 @@ struct Metric {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a metric's dimensions")]
 enum Dimensions {
-    Map(BTreeMap<String, String>),
+    Map(BTreeMap<String, Option<String>>),
     List(Vec<Dimension>),
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a metric's dimension")]
 struct Dimension {
-    name: String,
-    value: String,
+    name: Option<String>,
+    value: Option<String>,
 }
 
 /// What an alarm sends to an SNS topic (`events/alarm-sns.json`).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[serde(expecting = "an alarm")]
 struct SnsAlarm {
     alarm_name: Option<String>,
     #[serde(rename = "AWSAccountId")]
@@ -439,12 +466,13 @@ struct SnsAlarm {
     new_state_value: String,
     alarm_arn: Option<String>,
     alarm_rule: Option<String>,
-    alarm_contributor_attributes: Option<BTreeMap<String, String>>,
+    alarm_contributor_attributes: Option<BTreeMap<String, Option<String>>>,
     trigger: Option<SnsTrigger>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[serde(expecting = "an alarm's trigger")]
 struct SnsTrigger {
     /// The metric itself, of an alarm on a single one.
     #[serde(flatten)]
@@ -472,13 +500,13 @@ fn notification(value: Value) -> Result<Trigger, String> {
         return Err(format!("it is {}", describe(&value)));
     };
     notification
-        .map_err(|error| format!("as an alarm notification: {error}"))?
+        .map_err(|error| misread("an alarm notification", &error))?
         .trigger()
 }
 
 fn eventbridge_event(value: Value) -> Result<Trigger, String> {
     let event = EventBridgeEvent::deserialize(value)
-        .map_err(|error| format!("as an EventBridge event: {error}"))?;
+        .map_err(|error| misread("an EventBridge event", &error))?;
     let source = event.resources.unwrap_or_default().into_iter().next();
     match (
         event.source.as_deref().unwrap_or_default(),
@@ -497,7 +525,7 @@ fn eventbridge_event(value: Value) -> Result<Trigger, String> {
             "CloudWatch Alarm State Change" | "CloudWatch Alarm Contributor State Change",
         ) => {
             let change = StateChange::deserialize(event.detail.unwrap_or_default())
-                .map_err(|error| format!("as an alarm notification: {error}"))?;
+                .map_err(|error| misread("an alarm notification", &error))?;
             Notification::new(change, source, event.account, event.region).trigger()
         }
         (source, detail_type) => Err(format!(
@@ -527,7 +555,7 @@ struct Notification {
     suppressed_by: Option<String>,
     muted: bool,
     composite: bool,
-    contributor: BTreeMap<String, String>,
+    contributor: BTreeMap<String, Option<String>>,
     metrics: Vec<(Metric, Option<String>)>,
 }
 
@@ -613,7 +641,7 @@ impl Notification {
         named.extend(
             self.contributor
                 .get("QueueName")
-                .map(|name| (name.as_str(), None)),
+                .and_then(|name| Some((name.as_deref()?, None))),
         );
         for (metric, account) in &self.metrics {
             if metric.namespace.as_deref() == Some("AWS/SQS")
@@ -707,11 +735,12 @@ impl MetricEntry {
 impl Metric {
     fn dimension(&self, name: &str) -> Option<&str> {
         match self.dimensions.as_ref()? {
-            Dimensions::Map(map) => map.get(name).map(String::as_str),
+            Dimensions::Map(map) => map.get(name)?.as_deref(),
             Dimensions::List(list) => list
                 .iter()
-                .find(|dimension| dimension.name == name)
-                .map(|dimension| dimension.value.as_str()),
+                .find(|dimension| dimension.name.as_deref() == Some(name))?
+                .value
+                .as_deref(),
         }
     }
 }

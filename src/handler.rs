@@ -111,8 +111,9 @@ impl Answer {
     }
 }
 
-/// The time an invocation has under an emulator that does not say.
+/// The time an invocation has under an emulator whose deadlines are of 1970.
 const EMULATED_TIME: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl<S: Sqs, C: CloudWatch> Function<S, C> {
     /// The function, in its region, with a configuration that was found right.
@@ -134,8 +135,11 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
         let invocation = Invocation {
             home: Home::new(&context.invoked_function_arn, &self.region),
             now,
-            // Only an emulator gives a deadline that has passed before the invocation begins.
-            time_left: deadline.duration_since(now).unwrap_or(EMULATED_TIME),
+            time_left: match deadline.duration_since(now) {
+                Ok(left) => left,
+                Err(passed) if passed.duration() > DAY => EMULATED_TIME,
+                Err(_) => Duration::ZERO,
+            },
         };
         let answer = self.invoke(payload.get(), &invocation).await?;
         answer.report.log(begun.elapsed());

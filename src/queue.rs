@@ -1,5 +1,6 @@
 //! Queues and their message move tasks: the nouns everything else speaks of.
 
+use crate::text::excerpt;
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -15,17 +16,18 @@ pub enum InvalidQueueArn {
     #[error("is not a queue ARN (`arn:aws:sqs:<region>:<account>:<name>`)")]
     NotAnArn,
     /// It names something that is not a queue.
-    #[error("is an ARN of service `{0}`, not of SQS")]
+    #[error("is an ARN of service `{}`, not of SQS", excerpt(.0))]
     OtherService(String),
     /// The region is empty or has characters no region has.
-    #[error("has the region `{0}`; a region looks like `eu-west-1`")]
+    #[error("has the region `{}`; a region looks like `eu-west-1`", excerpt(.0))]
     Region(String),
     /// The account is not twelve digits.
-    #[error("has the account `{0}`; an account id is 12 digits")]
+    #[error("has the account `{}`; an account id is 12 digits", excerpt(.0))]
     Account(String),
     /// The queue name breaks SQS's rules.
     #[error(
-        "has the queue name `{0}`; a name is up to 80 letters, digits, hyphens and underscores, with `.fifo` at the end for a FIFO queue"
+        "has the queue name `{}`; a name is up to 80 letters, digits, hyphens and underscores, with `.fifo` at the end for a FIFO queue",
+        excerpt(.0)
     )]
     Name(String),
 }

@@ -180,12 +180,11 @@ fn cancel_fault<E>(error: SdkError<E>) -> CancelFault
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    let refused = error
-        .raw_response()
-        .is_some_and(|answer| answer.status().is_client_error());
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    let is_refused = matches!(status, Some(400 | 404 | 409));
     match fault(error) {
         fault @ (Fault::AccessDenied(_) | Fault::Throttled(_)) => fault.into(),
-        fault if refused => CancelFault::NothingToCancel(fault.to_string()),
+        fault if is_refused => CancelFault::NothingToCancel(fault.to_string()),
         fault => fault.into(),
     }
 }
@@ -238,17 +237,30 @@ fn fault<E>(error: SdkError<E>) -> Fault
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
     let Some(code) = error.code() else {
-        return Fault::Service(causes(&error));
+        return Fault::Service(match (&error, status) {
+            (SdkError::ServiceError(_) | SdkError::ResponseError(_), Some(status)) => {
+                format!("SQS answered with HTTP status {status} and no error code")
+            }
+            _ => causes(&error),
+        });
     };
     let kind = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
     let kind = kind.strip_suffix("Exception").unwrap_or(kind);
     let message = error.message().unwrap_or("SQS gave no reason").to_owned();
     match kind {
-        "AccessDenied" | "KmsAccessDenied" => Fault::AccessDenied(message),
-        "RequestThrottled" | "Throttling" | "KmsThrottled" | "TooManyRequests" => {
-            Fault::Throttled(message)
-        }
+        "AccessDenied" | "KMS.AccessDenied" | "KmsAccessDenied" => Fault::AccessDenied(message),
+        "RequestThrottled" | "Throttling" | "KMS.Throttling" | "KmsThrottled"
+        | "TooManyRequests" => Fault::Throttled(message),
+        // Credentials that are missing, expired or wrong.
+        "ExpiredToken"
+        | "InvalidClientTokenId"
+        | "InvalidSecurity"
+        | "InvalidSignature"
+        | "MissingAuthenticationToken"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClient" => Fault::AccessDenied(format!("{code}: {message}")),
         "ResourceNotFound" if message.contains("DestinationArn") => {
             Fault::DestinationNotFound(message)
         }

@@ -2,13 +2,25 @@
 
 /// At most 100 characters of a text that others wrote, on one line and without control characters.
 pub fn excerpt(text: &str) -> String {
-    let mut short: String = text
-        .chars()
-        .flat_map(char::escape_debug)
-        .take(100)
-        .collect();
-    if text.chars().nth(100).is_some() {
-        short.push('…');
+    one_line(text, 100)
+}
+
+/// At most so many characters of a text, on one line and without control characters.
+pub fn one_line(text: &str, most: usize) -> String {
+    let mut short = String::new();
+    let mut length = 0;
+    for c in text.chars() {
+        let shown = if c.is_control() {
+            c.escape_debug().to_string()
+        } else {
+            c.to_string()
+        };
+        length += shown.chars().count();
+        if length > most {
+            short.push('…');
+            break;
+        }
+        short.push_str(&shown);
     }
     short
 }

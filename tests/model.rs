@@ -584,11 +584,9 @@ async fn the_policy_is_as_good_as_its_model_in_every_scenario() {
                 Some(parking),
             ),
         ];
-        let mut name = scenario.name;
         for (rule_name, rule, expected) in rules {
             let (result, _) = play(scenario, rule, 1).await;
-            line(&mut table, name, rule_name, &result);
-            name = "";
+            line(&mut table, scenario.name, rule_name, &result);
             if let Some(expected) = expected
                 && !is_as_good(&result, &expected)
             {
@@ -600,6 +598,24 @@ async fn the_policy_is_as_good_as_its_model_in_every_scenario() {
         }
     }
     println!("{table}");
+    let readme = include_str!("../README.md");
+    let (_, shown) = readme
+        .split_once("<!-- model -->")
+        .expect("README.md shows the model run");
+    let (shown, _) = shown
+        .split_once("<!-- /model -->")
+        .expect("README.md ends the model run");
+    let rows = shown.lines().filter(|line| line.starts_with('|'));
+    assert!(
+        rows.clone().count() > 2,
+        "README.md shows rows of the model run"
+    );
+    for row in rows {
+        assert!(
+            table.lines().any(|line| line == row),
+            "README.md shows a row that the model run did not print: {row}"
+        );
+    }
     assert!(worse.is_empty(), "{}", worse.join("\n"));
 }
 

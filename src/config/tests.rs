@@ -1,1 +1,617 @@
+use super::*;
+use std::collections::BTreeSet;
 
+const DLQ: &str = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq";
+const OTHER_DLQ: &str = "arn:aws:sqs:eu-west-1:123456789012:payments-dlq";
+const ORDERS: &str = "arn:aws:sqs:eu-west-1:123456789012:orders";
+const FIFO: &str = "arn:aws:sqs:eu-west-1:123456789012:orders.fifo";
+const ELSEWHERE: &str = "arn:aws:sqs:us-east-1:123456789012:orders";
+const ANOTHERS: &str = "arn:aws:sqs:eu-west-1:999999999999:orders";
+
+/// Variables and what they hold.
+type Vars<'a> = &'a [(&'a str, &'a str)];
+
+/// Reads exactly these variables.
+fn read(vars: Vars) -> Result<Config, InvalidConfig> {
+    let owned = |&(variable, value): &(&str, &str)| (variable.to_owned(), value.to_owned());
+    Config::from_vars(vars.iter().map(owned))
+}
+
+/// Reads these variables beside a list of one DLQ, so that nothing else is wrong.
+fn with(vars: Vars) -> Result<Config, InvalidConfig> {
+    read(&[&[("REDRIVE_QUEUES", DLQ)], vars].concat())
+}
+
+fn faults(result: Result<Config, InvalidConfig>) -> Vec<Fault> {
+    result.map_or_else(|invalid| invalid.0, |_| Vec::new())
+}
+
+/// The one fault there is, as people read it.
+fn only_fault(case: &str, result: Result<Config, InvalidConfig>) -> String {
+    match &faults(result)[..] {
+        [fault] => fault.to_string(),
+        other => panic!("{case}: one fault expected, got {other:?}"),
+    }
+}
+
+fn arn(text: &str) -> QueueArn {
+    text.parse().unwrap()
+}
+
+fn hours(n: u64) -> Duration {
+    minutes(60 * n)
+}
+
+#[test]
+fn nothing_said_means_the_defaults_of_the_table() {
+    let config = read(&[("REDRIVE_QUEUES", DLQ)]).unwrap();
+    assert_eq!(config.queues, [arn(DLQ)]);
+    assert_eq!(config.enroll_tag, None);
+    assert_eq!(config.max_starts, 20);
+    assert_eq!(config.concurrency, 64);
+    let policy = config.policy;
+    assert_eq!(policy.max_messages_per_second, Rate::new(50));
+    assert_eq!(policy.min_messages, 1);
+    assert_eq!(policy.cooldown, minutes(15));
+    assert_eq!(policy.quiet_period, minutes(10));
+    assert_eq!(policy.patience, hours(12));
+    assert_eq!(policy.max_attempts, 5);
+    assert_eq!(policy.attempt_window, hours(24));
+    assert_eq!(policy.destination, None);
+    assert_eq!(policy.parking, None);
+    assert_eq!(policy.brake_alarms, Vec::<String>::new());
+    assert!(!policy.paused);
+    assert!(!policy.dry_run);
+}
+
+#[test]
+fn every_variable_takes_effect_and_touches_nothing_else() {
+    type Effect = fn(&mut Config);
+    let table: [(&str, &str, Effect); 18] = [
+        ("REDRIVE_MAX_MESSAGES_PER_SECOND", "7", |c| {
+            c.policy.max_messages_per_second = Rate::new(7);
+        }),
+        ("REDRIVE_MAX_MESSAGES_PER_SECOND", "auto", |c| {
+            c.policy.max_messages_per_second = None;
+        }),
+        ("REDRIVE_MIN_MESSAGES", "10", |c| c.policy.min_messages = 10),
+        ("REDRIVE_COOLDOWN", "1h", |c| c.policy.cooldown = hours(1)),
+        ("REDRIVE_QUIET_PERIOD", "30m", |c| {
+            c.policy.quiet_period = minutes(30);
+        }),
+        ("REDRIVE_PATIENCE", "6h", |c| c.policy.patience = hours(6)),
+        ("REDRIVE_MAX_ATTEMPTS", "3", |c| c.policy.max_attempts = 3),
+        ("REDRIVE_ATTEMPT_WINDOW", "2d", |c| {
+            c.policy.attempt_window = hours(48);
+        }),
+        ("REDRIVE_DESTINATION_ARN", ORDERS, |c| {
+            c.policy.destination = Some(arn(ORDERS));
+        }),
+        ("REDRIVE_PARKING_ARN", ORDERS, |c| {
+            c.policy.parking = Some(arn(ORDERS));
+        }),
+        ("REDRIVE_BRAKE_ALARMS", "orders 5xx", |c| {
+            c.policy.brake_alarms = vec!["orders 5xx".into()];
+        }),
+        ("REDRIVE_PAUSED", "true", |c| c.policy.paused = true),
+        ("REDRIVE_PAUSED", "TRUE", |c| c.policy.paused = true),
+        ("REDRIVE_DRY_RUN", "True", |c| c.policy.dry_run = true),
+        ("REDRIVE_MAX_STARTS", "1", |c| c.max_starts = 1),
+        ("REDRIVE_CONCURRENCY", "8", |c| c.concurrency = 8),
+        ("REDRIVE_ENROLL_TAG", "auto-redrive", |c| {
+            c.enroll_tag = Some(EnrollTag {
+                key: "auto-redrive".into(),
+                value: None,
+            });
+        }),
+        ("REDRIVE_PAUSED", "false", |_| {}),
+    ];
+    for (variable, text, effect) in table {
+        let mut expected = with(&[]).unwrap();
+        effect(&mut expected);
+        assert_eq!(with(&[(variable, text)]), Ok(expected), "{variable}={text}");
+    }
+    let shown: BTreeSet<_> = table.iter().map(|(variable, ..)| *variable).collect();
+    for (name, _) in SETTINGS {
+        let variable = format!("REDRIVE_{}", name.to_uppercase().replace('-', "_"));
+        assert!(shown.contains(&*variable), "{variable} has no row");
+    }
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_variable_value_and_what_is_accepted() {
+    let long_list = "a,".repeat(60) + &"b".repeat(256);
+    let table = [
+        ("REDRIVE_QUEUES", "orders-dlq", "queue ARN"),
+        ("REDRIVE_ENROLL_TAG", "=on", "`key=value`"),
+        (
+            "REDRIVE_MAX_MESSAGES_PER_SECOND",
+            "fast",
+            "1 to 500, or `auto`",
+        ),
+        ("REDRIVE_MIN_MESSAGES", "many", "from 1 to"),
+        (
+            "REDRIVE_COOLDOWN",
+            "5 parsecs",
+            "a duration from 1m to 14days",
+        ),
+        ("REDRIVE_QUIET_PERIOD", "4h", "a duration from 0s to 3h"),
+        (
+            "REDRIVE_PATIENCE",
+            "endless",
+            "a duration from 1m to 14days",
+        ),
+        ("REDRIVE_MAX_ATTEMPTS", "ten", "from 1 to 9"),
+        (
+            "REDRIVE_ATTEMPT_WINDOW",
+            "-1h",
+            "a duration from 1m to 14days",
+        ),
+        ("REDRIVE_DESTINATION_ARN", "orders", "queue ARN"),
+        ("REDRIVE_PARKING_ARN", "parked", "queue ARN"),
+        ("REDRIVE_BRAKE_ALARMS", &long_list, "up to 255 characters"),
+        ("REDRIVE_PAUSED", "perhaps", "`true` or `false`"),
+        ("REDRIVE_DRY_RUN", "1", "`true` or `false`"),
+        ("REDRIVE_MAX_STARTS", "all", "from 1 to 100"),
+        ("REDRIVE_CONCURRENCY", "1e3", "from 1 to 1000"),
+        ("REDRIVE_PAUSE", "true", "no such variable"),
+    ];
+    let vars: Vec<(&str, &str)> = table.iter().map(|(name, text, _)| (*name, *text)).collect();
+    let invalid = read(&vars).unwrap_err();
+    let whole = invalid.to_string();
+    assert!(whole.starts_with("configuration: "), "{whole}");
+    for (variable, value, accepted) in table {
+        let of_it: Vec<&Fault> = invalid
+            .0
+            .iter()
+            .filter(|fault| fault.variable == variable)
+            .collect();
+        let [fault] = of_it[..] else {
+            panic!("{variable}: one fault expected, got {of_it:?}");
+        };
+        let text = fault.to_string();
+        let start = format!("`{variable}` holds `{}", &value[..value.len().min(90)]);
+        assert!(text.starts_with(&start), "{variable}: {text}");
+        assert!(text.contains(accepted), "{variable}: {text}");
+        assert!(whole.contains(&text), "{variable} is not in: {whole}");
+    }
+    assert_eq!(invalid.0.len(), table.len(), "no other faults: {whole}");
+}
+
+#[test]
+fn every_bound_is_where_the_table_has_it() {
+    #[rustfmt::skip]
+    let table: [(&str, &[&str], &[&str]); 11] = [
+        // variable, accepted, refused
+        ("REDRIVE_MAX_MESSAGES_PER_SECOND", &["1", "500", "auto"], &["0", "501", "-1", "1.5", "65537", "automatic"]),
+        ("REDRIVE_MIN_MESSAGES", &["1", "1000000000"], &["0", "-1", "18446744073709551616"]),
+        ("REDRIVE_COOLDOWN", &["1m", "60s", "23h"], &["59s", "0", "0s", "14d 1s", "15d"]),
+        ("REDRIVE_QUIET_PERIOD", &["0", "0s", "1s", "3h"], &["3h 1s", "-1s"]),
+        ("REDRIVE_PATIENCE", &["1m", "14d"], &["59s", "0", "14d 1s"]),
+        ("REDRIVE_MAX_ATTEMPTS", &["1", "9"], &["0", "10"]),
+        ("REDRIVE_ATTEMPT_WINDOW", &["16m", "14d"], &["59s", "0", "14d 1s"]),
+        ("REDRIVE_MAX_STARTS", &["1", "100"], &["0", "101", "-1"]),
+        ("REDRIVE_CONCURRENCY", &["1", "1000"], &["0", "1001", "-1"]),
+        ("REDRIVE_PAUSED", &["true", "false"], &["yes", "no", "on", "0"]),
+        ("REDRIVE_DRY_RUN", &["true", "false"], &["yes", "no", "on", "0"]),
+    ];
+    for (variable, accepted, refused) in table {
+        for text in accepted {
+            let result = with(&[(variable, text)]);
+            assert!(result.is_ok(), "{variable}={text} is accepted: {result:?}");
+        }
+        for text in refused {
+            let case = format!("{variable}={text} is refused");
+            let fault = only_fault(&case, with(&[(variable, text)]));
+            assert!(
+                fault.starts_with(&format!("`{variable}` holds `{text}`: ")),
+                "{case}: {fault}"
+            );
+        }
+    }
+    // The longest cooldown leaves room for a longer window.
+    let longest = [
+        ("REDRIVE_COOLDOWN", "13d"),
+        ("REDRIVE_ATTEMPT_WINDOW", "14d"),
+    ];
+    assert!(with(&longest).is_ok(), "{:?}", with(&longest));
+}
+
+#[test]
+fn durations_are_read_as_people_write_them() {
+    for (text, seconds) in [
+        ("90s", Some(90)),
+        ("15m", Some(900)),
+        ("15min", Some(900)),
+        ("1h", Some(3600)),
+        ("1h 30m", Some(5400)),
+        ("1h30m", Some(5400)),
+        ("  2h  ", Some(7200)),
+        ("2d", Some(172_800)),
+        ("1 day", Some(86_400)),
+        ("1w", Some(604_800)),
+        ("900", None),
+        ("h", None),
+        ("PT15M", None),
+        ("1:30", None),
+        ("99999999999999999999s", None),
+        ("18446744073709551615d", None),
+    ] {
+        let read = with(&[("REDRIVE_PATIENCE", text)]).map(|config| config.policy.patience);
+        assert_eq!(read.ok(), seconds.map(Duration::from_secs), "{text}");
+    }
+}
+
+#[test]
+fn queues_are_separated_by_commas_or_white_space_and_each_counts_once() {
+    let both = [arn(DLQ), arn(OTHER_DLQ)];
+    for (how, text) in [
+        ("comma", format!("{DLQ},{OTHER_DLQ}")),
+        ("space", format!("{DLQ} {OTHER_DLQ}")),
+        ("lines", format!("\n  {DLQ}\n  {OTHER_DLQ}\n")),
+        ("comma and space", format!("{DLQ}, {OTHER_DLQ}")),
+        ("tabs", format!("{DLQ}\t\t{OTHER_DLQ}")),
+        ("comma at either end", format!(",{DLQ},,{OTHER_DLQ},")),
+        ("one twice", format!("{DLQ},{OTHER_DLQ},{DLQ}")),
+    ] {
+        let config = read(&[("REDRIVE_QUEUES", &text)]);
+        assert_eq!(
+            config.map(|config| config.queues),
+            Ok(both.to_vec()),
+            "{how}"
+        );
+    }
+}
+
+#[test]
+fn wrong_arn_among_right_ones_is_named_alone() {
+    let table = [
+        ("arn:aws:sns:eu-west-1:123456789012:orders", "`sns`"),
+        (
+            "arn:aws:lambda:eu-west-1:123456789012:function:f",
+            "`lambda`",
+        ),
+        ("arn:aws:sqs:EU:123456789012:orders", "`EU`"),
+        ("arn:aws:sqs:eu-west-1:1234:orders", "`1234`"),
+        ("arn:aws:sqs:eu-west-1:123456789012:or.ders", "`or.ders`"),
+        (
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/orders",
+            "queue ARN",
+        ),
+    ];
+    for (wrong, culprit) in table {
+        let list = format!("{DLQ},{wrong},{OTHER_DLQ}");
+        let fault = only_fault(wrong, read(&[("REDRIVE_QUEUES", &list)]));
+        assert!(
+            fault.starts_with(&format!("`REDRIVE_QUEUES` holds `{wrong}`: ")),
+            "{wrong}: {fault}"
+        );
+        assert!(fault.contains(culprit), "{wrong}: {fault}");
+        for variable in ["REDRIVE_DESTINATION_ARN", "REDRIVE_PARKING_ARN"] {
+            let fault = only_fault(wrong, with(&[(variable, wrong)]));
+            assert!(
+                fault.starts_with(&format!("`{variable}` holds `{wrong}`: "))
+                    && fault.contains(culprit),
+                "{wrong}: {fault}"
+            );
+        }
+    }
+    // Each wrong one is a fault of its own.
+    let all: Vec<&str> = table.iter().map(|(wrong, _)| *wrong).collect();
+    let all = faults(read(&[("REDRIVE_QUEUES", &all.join(" "))]));
+    assert_eq!(all.len(), table.len(), "{all:?}");
+}
+
+#[test]
+fn empty_variable_counts_as_not_set() {
+    let names: Vec<String> = SETTINGS
+        .iter()
+        .map(|(name, _)| format!("REDRIVE_{}", name.to_uppercase().replace('-', "_")))
+        .chain(
+            [
+                "REDRIVE_ENROLL_TAG",
+                "REDRIVE_MAX_STARTS",
+                "REDRIVE_CONCURRENCY",
+            ]
+            .map(Into::into),
+        )
+        .collect();
+    for name in &names {
+        for empty in ["", "  ", "\n"] {
+            assert_eq!(with(&[(name, empty)]), with(&[]), "{name}={empty:?}");
+        }
+    }
+}
+
+#[test]
+fn neither_list_nor_tag_is_a_fault() {
+    let table: [(&str, Vars); 3] = [
+        ("nothing set", &[]),
+        (
+            "empty",
+            &[("REDRIVE_QUEUES", ""), ("REDRIVE_ENROLL_TAG", " ")],
+        ),
+        ("others set", &[("REDRIVE_PAUSED", "true")]),
+    ];
+    for (case, vars) in table {
+        let fault = only_fault(case, read(vars));
+        assert!(
+            fault.starts_with("`REDRIVE_QUEUES` is not set: ")
+                && fault.contains("`REDRIVE_ENROLL_TAG`"),
+            "{case}: {fault}"
+        );
+    }
+    for vars in [("REDRIVE_QUEUES", DLQ), ("REDRIVE_ENROLL_TAG", "k")] {
+        assert!(read(&[vars]).is_ok(), "{vars:?} suffices");
+    }
+}
+
+/// A list of separators names no queue: a function that may touch nothing must not go unnoticed.
+#[test]
+fn list_that_names_no_queue_is_a_fault() {
+    for list in [",", " , ", ",,"] {
+        let fault = only_fault(list, read(&[("REDRIVE_QUEUES", list)]));
+        assert!(fault.starts_with("`REDRIVE_QUEUES` "), "{list}: {fault}");
+    }
+}
+
+#[test]
+fn mistyped_variable_is_a_fault_and_foreign_ones_are_not() {
+    for mistyped in [
+        "REDRIVE_PAUSE",
+        "REDRIVE_QUEUE",
+        "REDRIVE_",
+        "REDRIVE_paused",
+    ] {
+        let fault = only_fault(mistyped, with(&[(mistyped, "true")]));
+        assert!(
+            fault.starts_with(&format!(
+                "`{mistyped}` holds `true`: there is no such variable"
+            )),
+            "{mistyped}: {fault}"
+        );
+    }
+    for foreign in [
+        "PATH",
+        "AWS_REGION",
+        "redrive_paused",
+        "REDRIVE",
+        "MY_REDRIVE_PAUSED",
+        "",
+    ] {
+        assert_eq!(with(&[(foreign, "true")]), with(&[]), "{foreign}");
+    }
+}
+
+#[test]
+fn destination_that_sqs_would_refuse_is_a_fault_naming_both_queues() {
+    for variable in ["REDRIVE_DESTINATION_ARN", "REDRIVE_PARKING_ARN"] {
+        for (destination, why) in [
+            (OTHER_DLQ, "enrolled in `REDRIVE_QUEUES`"),
+            (FIFO, "not of one type"),
+            (ELSEWHERE, "another account or region"),
+            (ANOTHERS, "another account or region"),
+        ] {
+            let case = format!("{variable}={destination}");
+            let list = format!("{DLQ},{OTHER_DLQ}");
+            let result = read(&[("REDRIVE_QUEUES", &list), (variable, destination)]);
+            let found = faults(result);
+            // A DLQ among the listed ones is the same fault for all of them.
+            let at_fault = if destination == OTHER_DLQ {
+                vec![OTHER_DLQ]
+            } else {
+                vec![DLQ, OTHER_DLQ]
+            };
+            assert_eq!(found.len(), at_fault.len(), "{case}: {found:?}");
+            for (fault, dlq) in found.iter().zip(at_fault) {
+                let text = fault.to_string();
+                assert!(
+                    text.starts_with(&format!("`{variable}` holds `{destination}`: "))
+                        && text.contains(why)
+                        && text.contains(dlq),
+                    "{case}: {text}"
+                );
+            }
+        }
+        assert!(with(&[(variable, ORDERS)]).is_ok(), "{variable}={ORDERS}");
+    }
+}
+
+#[test]
+fn standard_destination_of_a_fifo_dlq_is_a_fault() {
+    let fifo_dlq = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq.fifo";
+    let vars = |destination| {
+        [
+            ("REDRIVE_QUEUES", fifo_dlq),
+            ("REDRIVE_DESTINATION_ARN", destination),
+        ]
+    };
+    let fault = only_fault("standard", read(&vars(ORDERS)));
+    assert!(
+        fault.contains(fifo_dlq) && fault.contains(ORDERS),
+        "{fault}"
+    );
+    assert!(read(&vars(FIFO)).is_ok());
+}
+
+#[test]
+fn enrol_tag_is_a_key_or_a_key_with_its_value() {
+    let tag = |key: &str, value: Option<&str>| EnrollTag {
+        key: key.to_owned(),
+        value: value.map(str::to_owned),
+    };
+    let (key_128, value_256) = ("k".repeat(128), "v".repeat(256));
+    let longest = format!("{key_128}={value_256}");
+    for (text, expected) in [
+        ("auto-redrive", tag("auto-redrive", None)),
+        ("auto-redrive=enabled", tag("auto-redrive", Some("enabled"))),
+        (
+            "auto-redrive = enabled",
+            tag("auto-redrive", Some("enabled")),
+        ),
+        (
+            "team/redrive=yes: please",
+            tag("team/redrive", Some("yes: please")),
+        ),
+        ("formula=a=b", tag("formula", Some("a=b"))),
+        (&longest, tag(&key_128, Some(&value_256))),
+        (&"ü".repeat(128), tag(&"ü".repeat(128), None)),
+    ] {
+        let config = read(&[("REDRIVE_ENROLL_TAG", text)]);
+        assert_eq!(
+            config.map(|config| config.enroll_tag),
+            Ok(Some(expected)),
+            "{text}"
+        );
+    }
+    for (why, text) in [
+        ("no key", "=enabled".to_owned()),
+        ("colon in the key", "auto:redrive=enabled".to_owned()),
+        ("reserved by AWS", "aws:redrive".to_owned()),
+        ("reserved by AWS, in capitals", "AWS:redrive=on".to_owned()),
+        ("key too long", "k".repeat(129)),
+        (
+            "key too long, with a value",
+            format!("{}=v", "k".repeat(129)),
+        ),
+        ("value too long", format!("k={}", "v".repeat(257))),
+    ] {
+        let fault = only_fault(why, read(&[("REDRIVE_ENROLL_TAG", &text)]));
+        assert!(
+            fault.starts_with(&format!(
+                "`REDRIVE_ENROLL_TAG` holds `{}",
+                &text[..text.len().min(90)]
+            )) && fault.contains("128 characters"),
+            "{why}: {fault}"
+        );
+    }
+}
+
+#[test]
+fn alarm_names_may_have_spaces_and_are_separated_by_commas() {
+    let longest = "a".repeat(255);
+    for (text, names) in [
+        ("orders 5xx", vec!["orders 5xx"]),
+        (
+            "orders: 5xx rate, payments down",
+            vec!["orders: 5xx rate", "payments down"],
+        ),
+        (" a ,\n b,", vec!["a", "b"]),
+        (&longest, vec![&*longest]),
+    ] {
+        let config = with(&[("REDRIVE_BRAKE_ALARMS", text)]).unwrap();
+        assert_eq!(config.policy.brake_alarms, names, "{text}");
+    }
+    for text in [",", " , ", &format!("a,{}", "b".repeat(256))] {
+        let fault = only_fault(text, with(&[("REDRIVE_BRAKE_ALARMS", text)]));
+        assert!(fault.contains("separated by commas"), "{text}: {fault}");
+    }
+}
+
+#[test]
+fn attempt_window_not_longer_than_the_cooldown_is_a_fault_naming_both() {
+    let table: [(&str, Vars, bool); 5] = [
+        (
+            "equal",
+            &[("REDRIVE_COOLDOWN", "1h"), ("REDRIVE_ATTEMPT_WINDOW", "1h")],
+            false,
+        ),
+        (
+            "shorter",
+            &[("REDRIVE_COOLDOWN", "2h"), ("REDRIVE_ATTEMPT_WINDOW", "1h")],
+            false,
+        ),
+        ("default window", &[("REDRIVE_COOLDOWN", "24h")], false),
+        (
+            "default cooldown",
+            &[("REDRIVE_ATTEMPT_WINDOW", "15m")],
+            false,
+        ),
+        (
+            "longer",
+            &[
+                ("REDRIVE_COOLDOWN", "1h"),
+                ("REDRIVE_ATTEMPT_WINDOW", "1h 1s"),
+            ],
+            true,
+        ),
+    ];
+    for (case, vars, fits) in table {
+        if fits {
+            assert!(with(vars).is_ok(), "{case}: {:?}", with(vars));
+        } else {
+            let fault = only_fault(case, with(vars));
+            assert!(
+                fault.contains("`REDRIVE_ATTEMPT_WINDOW`") && fault.contains("`REDRIVE_COOLDOWN`"),
+                "{case}: {fault}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fault_shows_a_value_on_one_line_and_cut_to_100_characters() {
+    let text = format!("ye\ns\r\t\u{7}\u{1b}[31m{}", "x".repeat(500));
+    for variable in [
+        "REDRIVE_PAUSED",
+        "REDRIVE_MIN_MESSAGES",
+        "REDRIVE_COOLDOWN",
+        "REDRIVE_PAUSE",
+    ] {
+        let fault = only_fault(variable, with(&[(variable, &text)]));
+        assert!(!fault.contains(char::is_control), "{variable}: {fault:?}");
+        let shown = fault.split('`').nth(3).unwrap();
+        assert!(
+            shown.starts_with("ye\\ns\\r\\t\\u{7}\\u{1b}[31mxxx"),
+            "{variable}: {shown}"
+        );
+        assert!(shown.ends_with("xxx…"), "{variable}: {shown}");
+        assert_eq!(shown.chars().count(), 101, "{variable}: {shown}");
+    }
+}
+
+/// What is wrong with an ARN quotes a part of it; that too is text that others wrote.
+#[test]
+fn fault_of_an_arn_shows_its_parts_on_one_line_and_cut() {
+    let long = "x".repeat(500);
+    for (part, text) in [
+        (
+            "name",
+            format!("arn:aws:sqs:eu-west-1:123456789012:\u{1b}[31m{long}"),
+        ),
+        (
+            "account",
+            format!("arn:aws:sqs:eu-west-1:\u{1b}[31m{long}:orders"),
+        ),
+        (
+            "region",
+            format!("arn:aws:sqs:\u{1b}[31m{long}:123456789012:orders"),
+        ),
+        (
+            "service",
+            format!("arn:aws:\u{1b}[31m{long}:eu-west-1:123456789012:orders"),
+        ),
+    ] {
+        for variable in ["REDRIVE_QUEUES", "REDRIVE_PARKING_ARN"] {
+            let vars = [("REDRIVE_ENROLL_TAG", "k"), (variable, &text)];
+            let fault = only_fault(part, read(&vars));
+            assert!(
+                !fault.contains(char::is_control),
+                "{part}, {variable}: {fault:?}"
+            );
+            let longest = fault.split('`').map(|quote| quote.chars().count()).max();
+            assert!(longest <= Some(160), "{part}, {variable}: {fault}");
+        }
+    }
+}
+
+/// A cooldown that could not be read says nothing about the window: no fault follows from its default.
+#[test]
+fn fault_of_one_setting_brings_no_second_one_with_it() {
+    let vars = [
+        ("REDRIVE_COOLDOWN", "30s"),
+        ("REDRIVE_ATTEMPT_WINDOW", "10m"),
+    ];
+    let fault = only_fault("cooldown refused", with(&vars));
+    assert!(fault.starts_with("`REDRIVE_COOLDOWN`"), "{fault}");
+}

@@ -1,4 +1,26 @@
 use super::*;
+use crate::policy::Rate;
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
+
+const REGION: &str = "us-east-1";
+const ORDERS: &str = "arn:aws:sqs:us-east-1:123456789012:orders";
+
+// What SQS says where it matters, word for word.
+const ALREADY_RUNNING: &str = "There is already a task running. Only one active task is allowed for a source queue arn at a given time.";
+const NOT_A_DLQ: &str = "Source queue must be configured as a Dead Letter Queue.";
+const NO_SOURCE: &str =
+    "The resource that you specified for the SourceArn parameter doesn't exist.";
+const NO_DESTINATION: &str =
+    "The resource that you specified for the DestinationArn parameter doesn't exist.";
+const NO_QUEUE: &str = "The specified queue does not exist.";
+const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: sqs:receivemessage on resource: arn:aws:sqs:us-east-1:123456789012:orders-dlq because no identity-based policy allows the sqs:receivemessage action";
 
 #[test]
 fn url_is_in_the_queues_own_region_and_partition() {
@@ -11,4 +33,748 @@ fn url_is_in_the_queues_own_region_and_partition() {
         url_of("arn:aws-cn:sqs:cn-north-1:123456789012:orders-dlq.fifo"),
         "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/orders-dlq.fifo"
     );
+}
+
+// A server that answers with recorded bytes, and the real client that talks to it.
+
+/// A request as it came in.
+struct Request {
+    target: String,
+    body: Value,
+}
+
+/// Answers connections with these bytes, one each, and gives back the requests when all are used up.
+struct Server {
+    endpoint: String,
+    requests: JoinHandle<Vec<Request>>,
+}
+
+impl Server {
+    fn answering(answers: Vec<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let answer_all = move || {
+            let answer_one = |answer: Vec<u8>| {
+                let (mut connection, _) = listener.accept().unwrap();
+                let request = read_request(&connection);
+                connection.write_all(&answer).unwrap();
+                request
+            };
+            answers.into_iter().map(answer_one).collect()
+        };
+        Self {
+            endpoint,
+            requests: std::thread::spawn(answer_all),
+        }
+    }
+
+    fn clients(&self) -> SqsClients {
+        clients(&self.endpoint)
+    }
+
+    /// The only request that was made.
+    fn only_request(self) -> Request {
+        let mut requests = self.requests.join().unwrap();
+        assert_eq!(requests.len(), 1);
+        requests.remove(0)
+    }
+}
+
+fn read_request(connection: &TcpStream) -> Request {
+    let mut reader = BufReader::new(connection);
+    let mut target = String::new();
+    let mut length = 0;
+    let mut line = String::new();
+    while reader.read_line(&mut line).unwrap() > 2 {
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        match &*name.to_lowercase() {
+            "x-amz-target" => target = value.trim().to_owned(),
+            "content-length" => length = value.trim().parse().unwrap(),
+            _ => {}
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    Request {
+        target,
+        body: serde_json::from_slice(&body).unwrap(),
+    }
+}
+
+/// As `main` makes them, but with a fixed endpoint and credentials, and without retries.
+fn clients(endpoint: &str) -> SqsClients {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(REGION))
+        .endpoint_url(endpoint)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .retry_config(RetryConfig::disabled())
+        .http_client(http)
+        .build();
+    SqsClients::new(&config, [REGION.to_owned()])
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\nx-amzn-requestid: 5f0c1bb8-0000-5000-8000-000000000000\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+fn json_answer(status: &str, headers: &str, body: &Value) -> Vec<u8> {
+    let headers = format!("content-type: application/x-amz-json-1.0\r\n{headers}");
+    answer(status, &headers, &body.to_string())
+}
+
+fn ok(body: &Value) -> Vec<u8> {
+    json_answer("200 OK", "", body)
+}
+
+fn dlq() -> QueueArn {
+    "arn:aws:sqs:us-east-1:123456789012:orders-dlq"
+        .parse()
+        .unwrap()
+}
+
+fn a_start(destination: Option<QueueArn>, max_messages_per_second: Option<Rate>) -> Start {
+    Start {
+        destination,
+        max_messages_per_second,
+        parking: false,
+    }
+}
+
+async fn start_answered(bytes: Vec<u8>) -> Result<String, StartFault> {
+    let server = Server::answering(vec![bytes]);
+    server.clients().start(&dlq(), &a_start(None, None)).await
+}
+
+async fn counts_answered(bytes: Vec<u8>) -> Result<Counts, Fault> {
+    let server = Server::answering(vec![bytes]);
+    server.clients().counts(&dlq()).await
+}
+
+async fn list_answered(bytes: Vec<u8>) -> Result<Vec<MoveTask>, Fault> {
+    let server = Server::answering(vec![bytes]);
+    server.clients().list_tasks(&dlq()).await
+}
+
+async fn cancel_answered(bytes: Vec<u8>) -> Result<(), CancelFault> {
+    let server = Server::answering(vec![bytes]);
+    server.clients().cancel(&dlq(), "handle").await
+}
+
+// Errors.
+
+/// A code as it stands in the header `x-amzn-query-error`, and as the `__type` of the body.
+type Codes = (&'static str, &'static str);
+
+// `INVALID` and `UNSUPPORTED` tell nothing by themselves; only the message does.
+const INVALID: Codes = (
+    "InvalidParameterValue",
+    "com.amazon.coral.service#InvalidParameterValueException",
+);
+const UNSUPPORTED: Codes = (
+    "AWS.SimpleQueueService.UnsupportedOperation",
+    "com.amazonaws.sqs#UnsupportedOperation",
+);
+const NOT_FOUND: Codes = (
+    "ResourceNotFoundException",
+    "com.amazonaws.sqs#ResourceNotFoundException",
+);
+const NO_SUCH_QUEUE: Codes = (
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "com.amazonaws.sqs#QueueDoesNotExist",
+);
+const ACCESS: Codes = (
+    "AccessDenied",
+    "com.amazon.coral.service#AccessDeniedException",
+);
+const THROTTLED: Codes = ("RequestThrottled", "com.amazonaws.sqs#RequestThrottled");
+const THROTTLING: Codes = (
+    "ThrottlingException",
+    "com.amazon.coral.availability#ThrottlingException",
+);
+
+const S400: &str = "400 Bad Request";
+const S403: &str = "403 Forbidden";
+const S404: &str = "404 Not Found";
+
+/// One error on the wire: status, message, code in the header and `__type` in the body.
+fn error(status: &str, (code, r#type): (&str, &str), message: &str) -> Vec<u8> {
+    let header = format!("x-amzn-query-error: {code};Sender\r\n");
+    json_answer(
+        status,
+        &header,
+        &json!({"__type": r#type, "message": message}),
+    )
+}
+
+/// The same without the header, as some emulators have it: the `__type` alone carries the code.
+fn error_without_header(status: &str, r#type: &str, message: &str) -> Vec<u8> {
+    json_answer(status, "", &json!({"__type": r#type, "message": message}))
+}
+
+#[tokio::test]
+async fn every_refusal_of_a_start_is_told_apart() {
+    use Fault::*;
+    type Expected = fn(String) -> StartFault;
+    let unsupported = "UnsupportedOperation";
+    #[rustfmt::skip]
+    let table: [(&str, &str, Codes, &str, Expected); 19] = [
+        ("a task is running", S400, INVALID, ALREADY_RUNNING, |_| StartFault::TaskActive),
+        ("not a DLQ", S400, INVALID, NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
+        ("no such source", S404, NOT_FOUND, NO_SOURCE, |it| QueueNotFound(it).into()),
+        ("no such destination", S404, NOT_FOUND, NO_DESTINATION, |it| DestinationNotFound(it).into()),
+        ("permission missing", S403, ACCESS, DENIED, |it| AccessDenied(it).into()),
+        ("throttled", S403, THROTTLED, "Rate exceeded", |it| Throttled(it).into()),
+        ("throttled, status 400", S400, THROTTLED, "Rate exceeded", |it| Throttled(it).into()),
+        ("throttled, another code", S400, THROTTLING, "Rate exceeded", |it| Throttled(it).into()),
+        // Emulators.
+        ("a task is running", S400, UNSUPPORTED, ALREADY_RUNNING, |_| StartFault::TaskActive),
+        ("not a DLQ", S400, UNSUPPORTED, NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
+        ("a task is running", S400, (unsupported, unsupported), ALREADY_RUNNING, |_| StartFault::TaskActive),
+        ("not a DLQ", S400, (unsupported, unsupported), NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
+        ("a task is running", S400, ("UnsupportedOperationException", "UnsupportedOperationException"), ALREADY_RUNNING, |_| StartFault::TaskActive),
+        ("not a DLQ", S400, ("InvalidParameterValueException", "InvalidParameterValueException"), NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
+        ("no such source", S400, NO_SUCH_QUEUE, NO_QUEUE, |it| QueueNotFound(it).into()),
+        ("no such source", S400, ("QueueDoesNotExist", "com.amazonaws.sqs#QueueDoesNotExistException"), NO_QUEUE, |it| QueueNotFound(it).into()),
+        ("no such source", S404, ("AWS.SimpleQueueService.ResourceNotFoundException", "ResourceNotFound"), NO_SOURCE, |it| QueueNotFound(it).into()),
+        ("permission missing", S403, ("AccessDeniedException", "AccessDenied"), DENIED, |it| AccessDenied(it).into()),
+        ("throttled", S400, ("AWS.SimpleQueueService.RequestThrottled", "RequestThrottledException"), "Rate exceeded", |it| Throttled(it).into()),
+    ];
+    for (situation, status, codes, message, expected) in table {
+        let expected = Err(expected(message.to_owned()));
+        let got = start_answered(error(status, codes, message)).await;
+        assert_eq!(got, expected, "{situation}, {codes:?}");
+        let got = start_answered(error_without_header(status, codes.1, message)).await;
+        assert_eq!(got, expected, "{situation}, {} and no header", codes.1);
+    }
+}
+
+#[tokio::test]
+async fn one_code_of_aws_is_two_verdicts_by_its_message() {
+    let running = start_answered(error(S400, INVALID, ALREADY_RUNNING)).await;
+    let no_dlq = start_answered(error(S400, INVALID, NOT_A_DLQ)).await;
+    assert_eq!(running, Err(StartFault::TaskActive));
+    let no_dlq_expected = Fault::NotADeadLetterQueue(NOT_A_DLQ.to_owned());
+    assert_eq!(no_dlq, Err(StartFault::Fault(no_dlq_expected)));
+}
+
+#[tokio::test]
+async fn every_refusal_of_a_look_is_told_apart() {
+    use Fault::*;
+    type Expected = fn(String) -> Fault;
+    #[rustfmt::skip]
+    let table: [(&str, &str, Codes, &str, Expected); 7] = [
+        ("missing queue", S400, NO_SUCH_QUEUE, NO_QUEUE, QueueNotFound),
+        ("missing queue", S400, ("QueueDoesNotExist", "QueueDoesNotExist"), NO_QUEUE, QueueNotFound),
+        ("missing queue", S404, NOT_FOUND, NO_SOURCE, QueueNotFound),
+        ("not a DLQ", S400, INVALID, NOT_A_DLQ, NotADeadLetterQueue),
+        ("permission missing", S403, ACCESS, DENIED, AccessDenied),
+        ("throttled", S403, THROTTLED, "Rate exceeded", Throttled),
+        ("throttled", S400, THROTTLING, "Rate exceeded", Throttled),
+    ];
+    for (situation, status, codes, message, expected) in table {
+        let expected = expected(message.to_owned());
+        for (how, bytes) in [
+            ("with header", error(status, codes, message)),
+            (
+                "without header",
+                error_without_header(status, codes.1, message),
+            ),
+        ] {
+            let case = format!("{situation}, {codes:?}, {how}");
+            assert_eq!(
+                counts_answered(bytes.clone()).await,
+                Err(expected.clone()),
+                "counts: {case}"
+            );
+            assert_eq!(
+                list_answered(bytes).await,
+                Err(expected.clone()),
+                "list: {case}"
+            );
+        }
+    }
+}
+
+/// SQS's own codes for a missing or throttled key, as its model has them.
+#[tokio::test]
+async fn refusals_of_kms_are_told_apart() {
+    let (denied, throttled) = (
+        "The ciphertext refers to a key you may not use.",
+        "Rate exceeded",
+    );
+    for (codes, message, expected) in [
+        (
+            (
+                "KMS.AccessDeniedException",
+                "com.amazonaws.sqs#KmsAccessDenied",
+            ),
+            denied,
+            Fault::AccessDenied(denied.to_owned()),
+        ),
+        (
+            ("KMS.ThrottlingException", "com.amazonaws.sqs#KmsThrottled"),
+            throttled,
+            Fault::Throttled(throttled.to_owned()),
+        ),
+    ] {
+        let got = start_answered(error_without_header(S400, codes.1, message)).await;
+        assert_eq!(
+            got,
+            Err(expected.clone().into()),
+            "{} and no header",
+            codes.1
+        );
+        let got = start_answered(error(S400, codes, message)).await;
+        assert_eq!(got, Err(expected.into()), "{codes:?}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_error_keeps_its_code_and_message() {
+    let code = ("OverLimit", "com.amazonaws.sqs#OverLimit");
+    let text = "OverLimit: Too many active tasks.";
+    let expected = Fault::Service(text.to_owned());
+    let bytes = error(S403, code, "Too many active tasks.");
+    assert_eq!(start_answered(bytes).await, Err(expected.into()));
+
+    let bytes = json_answer(S400, "", &json!({"__type": "com.amazonaws.sqs#OverLimit"}));
+    let expected = Fault::Service("OverLimit: SQS gave no reason".to_owned());
+    assert_eq!(counts_answered(bytes).await, Err(expected), "no message");
+
+    let bytes = json_answer(
+        S400,
+        "",
+        &json!({"__type": "OverLimit", "Message": "capital"}),
+    );
+    let expected = Fault::Service("OverLimit: capital".to_owned());
+    assert_eq!(
+        counts_answered(bytes).await,
+        Err(expected),
+        "`Message` in capitals"
+    );
+}
+
+#[tokio::test]
+async fn cancelling_what_no_longer_runs_is_not_a_failure() {
+    let unknown = "Task does not exist.";
+    let malformed = "Value for parameter TaskHandle is invalid.";
+    for (situation, status, codes, message) in [
+        ("unknown task", S404, NOT_FOUND, unknown),
+        ("malformed handle", S400, INVALID, malformed),
+        (
+            "no longer running",
+            S400,
+            UNSUPPORTED,
+            "The task is not running.",
+        ),
+        (
+            "something new",
+            S400,
+            ("Novelty", "com.amazonaws.sqs#Novelty"),
+            "No.",
+        ),
+    ] {
+        for bytes in [
+            error(status, codes, message),
+            error_without_header(status, codes.1, message),
+        ] {
+            let got = cancel_answered(bytes).await;
+            assert!(
+                matches!(&got, Err(CancelFault::NothingToCancel(why)) if why.contains(message)),
+                "{situation}: {got:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn cancelling_that_could_not_be_tried_is_a_failure() {
+    let kind = |fault: &CancelFault| match fault {
+        CancelFault::Fault(Fault::AccessDenied(_)) => "denied",
+        CancelFault::Fault(Fault::Throttled(_)) => "throttled",
+        CancelFault::Fault(Fault::Service(_)) => "service",
+        _ => "other",
+    };
+    for (situation, bytes, expected) in [
+        ("permission missing", error(S403, ACCESS, DENIED), "denied"),
+        (
+            "throttled",
+            error(S400, THROTTLING, "Rate exceeded"),
+            "throttled",
+        ),
+        (
+            "throttled",
+            error(S403, THROTTLED, "Rate exceeded"),
+            "throttled",
+        ),
+        (
+            "service error",
+            error(
+                "500 Internal Server Error",
+                ("InternalFailure", "InternalFailure"),
+                "Sorry.",
+            ),
+            "service",
+        ),
+        ("no answer", Vec::new(), "service"),
+    ] {
+        let got = cancel_answered(bytes).await.unwrap_err();
+        assert_eq!(kind(&got), expected, "{situation}: {got:?}");
+    }
+}
+
+/// A task goes on running if our credentials are what SQS refuses: that is no "nothing to cancel".
+#[tokio::test]
+async fn cancelling_with_refused_credentials_is_a_failure() {
+    for code in [
+        "ExpiredToken",
+        "InvalidClientTokenId",
+        "SignatureDoesNotMatch",
+        "InvalidSecurity",
+    ] {
+        let got = cancel_answered(error(S403, (code, code), "The security token is wrong.")).await;
+        assert!(matches!(got, Err(CancelFault::Fault(_))), "{code}: {got:?}");
+    }
+}
+
+/// Whether what is wrong below SQS is told in words for the operator, and not for a Rust programmer.
+fn check_readable(case: &str, fault: &Fault) -> Result<(), String> {
+    let Fault::Service(text) = fault else {
+        return Err(format!(
+            "{case}: a fault of the service expected, got {fault:?}"
+        ));
+    };
+    if !(10..500).contains(&text.len()) || text.contains(char::is_control) {
+        return Err(format!("{case}: not a line of text: {text:?}"));
+    }
+    let rust = [
+        "::",
+        "Unhandled",
+        "Error {",
+        "Error(",
+        "hyper",
+        "SdkError",
+        "Os {",
+        "Some(",
+        "kind:",
+    ];
+    match rust.iter().find(|rust| text.contains(**rust)) {
+        Some(rust) => Err(format!("{case}: `{rust}` in: {text}")),
+        None => Ok(()),
+    }
+}
+
+#[track_caller]
+fn assert_readable(case: &str, fault: &Fault) {
+    check_readable(case, fault).unwrap();
+}
+
+#[tokio::test]
+async fn answer_that_makes_no_sense_is_a_fault_of_the_service() {
+    let html = "<html><body><h1>500 Internal Server Error</h1></body></html>";
+    let cut = |status: &str| {
+        let json = "content-type: application/x-amz-json-1.0\r\ncontent-length: 500\r\n";
+        format!("HTTP/1.1 {status}\r\n{json}connection: close\r\n\r\n{{\"Attributes\":")
+            .into_bytes()
+    };
+    let mut wrong = Vec::new();
+    for (case, bytes) in [
+        (
+            "html, 500",
+            answer(
+                "500 Internal Server Error",
+                "content-type: text/html\r\n",
+                html,
+            ),
+        ),
+        (
+            "html, 200",
+            answer("200 OK", "content-type: text/html\r\n", html),
+        ),
+        ("empty, 503", answer("503 Service Unavailable", "", "")),
+        ("empty, 403", answer(S403, "", "")),
+        ("JSON without a code", json_answer(S400, "", &json!({}))),
+        (
+            "JSON of another type",
+            ok(&json!({"Attributes": "many", "Results": 7, "TaskHandle": {}})),
+        ),
+        ("body cut off, 200", cut("200 OK")),
+        ("body cut off, 400", cut(S400)),
+        ("closed without an answer", Vec::new()),
+        ("no HTTP", b"ERR unknown command\r\n\r\n".to_vec()),
+    ] {
+        let counts = counts_answered(bytes.clone()).await.unwrap_err();
+        let list = list_answered(bytes.clone()).await.unwrap_err();
+        let start = match start_answered(bytes).await {
+            Err(StartFault::Fault(fault)) => fault,
+            other => panic!("{case}: {other:?}"),
+        };
+        for fault in [counts, list, start] {
+            wrong.extend(check_readable(case, &fault).err());
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn refused_connection_is_a_fault_of_the_service() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let fault = clients(&endpoint).counts(&dlq()).await.unwrap_err();
+    assert_readable("refused", &fault);
+    assert!(
+        fault.to_string().to_lowercase().contains("refused"),
+        "{fault}"
+    );
+}
+
+#[tokio::test]
+async fn queue_of_a_region_without_a_client_is_a_fault_that_names_it() {
+    let elsewhere: QueueArn = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq"
+        .parse()
+        .unwrap();
+    let clients = clients("http://127.0.0.1:9");
+    let fault = clients.counts(&elsewhere).await.unwrap_err();
+    assert_readable("no client", &fault);
+    assert!(fault.to_string().contains(elsewhere.as_str()), "{fault}");
+}
+
+// Requests.
+
+#[tokio::test]
+async fn counts_ask_for_exactly_two_attributes_by_a_path_style_url() {
+    let attributes = json!({
+        "ApproximateNumberOfMessages": "50",
+        "ApproximateNumberOfMessagesNotVisible": "3",
+    });
+    let server = Server::answering(vec![ok(&json!({"Attributes": attributes}))]);
+    let counts = server.clients().counts(&dlq()).await;
+    assert_eq!(
+        counts,
+        Ok(Counts {
+            visible: 50,
+            in_flight: 3
+        })
+    );
+    let request = server.only_request();
+    assert_eq!(request.target, "AmazonSQS.GetQueueAttributes");
+    let expected = json!({
+        "QueueUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/orders-dlq",
+        "AttributeNames": [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+        ],
+    });
+    assert_eq!(request.body, expected);
+}
+
+#[tokio::test]
+async fn list_asks_for_ten_tasks_of_the_dlq() {
+    let server = Server::answering(vec![ok(&json!({"Results": []}))]);
+    assert_eq!(server.clients().list_tasks(&dlq()).await, Ok(Vec::new()));
+    let request = server.only_request();
+    assert_eq!(request.target, "AmazonSQS.ListMessageMoveTasks");
+    let expected = json!({"SourceArn": dlq().as_str(), "MaxResults": 10});
+    assert_eq!(request.body, expected);
+}
+
+#[tokio::test]
+async fn start_sends_destination_and_rate_only_if_they_are_set() {
+    let destination = Some(ORDERS.parse::<QueueArn>().unwrap());
+    let source = dlq();
+    let source = source.as_str();
+    for (case, destination, rate, expected) in [
+        ("neither", None, None, json!({"SourceArn": source})),
+        (
+            "rate",
+            None,
+            Rate::new(50),
+            json!({"SourceArn": source, "MaxNumberOfMessagesPerSecond": 50}),
+        ),
+        (
+            "destination",
+            destination.clone(),
+            None,
+            json!({"SourceArn": source, "DestinationArn": ORDERS}),
+        ),
+        (
+            "both",
+            destination,
+            Rate::new(500),
+            json!({
+                "SourceArn": source,
+                "DestinationArn": ORDERS,
+                "MaxNumberOfMessagesPerSecond": 500,
+            }),
+        ),
+    ] {
+        let server = Server::answering(vec![ok(&json!({"TaskHandle": "handle-1"}))]);
+        let start = a_start(destination, rate);
+        let handle = server.clients().start(&dlq(), &start).await;
+        assert_eq!(handle.as_deref(), Ok("handle-1"), "{case}");
+        let request = server.only_request();
+        assert_eq!(request.target, "AmazonSQS.StartMessageMoveTask", "{case}");
+        assert_eq!(request.body, expected, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn cancel_sends_the_handle() {
+    let answer = ok(&json!({"ApproximateNumberOfMessagesMoved": 7}));
+    let server = Server::answering(vec![answer]);
+    assert_eq!(server.clients().cancel(&dlq(), "handle-1").await, Ok(()));
+    let request = server.only_request();
+    assert_eq!(request.target, "AmazonSQS.CancelMessageMoveTask");
+    assert_eq!(request.body, json!({"TaskHandle": "handle-1"}));
+}
+
+// Answers.
+
+#[tokio::test]
+async fn count_that_is_missing_or_no_number_is_a_fault_that_names_it() {
+    let names = [
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesNotVisible",
+    ];
+    for name in names {
+        for value in [
+            None,
+            Some(""),
+            Some("many"),
+            Some("-1"),
+            Some("1.5"),
+            Some("18446744073709551616"),
+        ] {
+            let mut attributes = json!({names[0]: "1", names[1]: "1"});
+            match value {
+                Some(value) => attributes[name] = json!(value),
+                None => _ = attributes.as_object_mut().unwrap().remove(name),
+            }
+            let case = format!("{name} = {value:?}");
+            let got = counts_answered(ok(&json!({"Attributes": attributes}))).await;
+            let fault = got.expect_err(&case);
+            assert_readable(&case, &fault);
+            assert!(
+                fault.to_string().contains(&format!("`{name}`"))
+                    && fault.to_string().contains(dlq().as_str()),
+                "{case}: {fault}"
+            );
+        }
+    }
+    for body in [
+        json!({}),
+        json!({"Attributes": {}}),
+        json!({"Attributes": null}),
+    ] {
+        let fault = counts_answered(ok(&body))
+            .await
+            .expect_err(&body.to_string());
+        assert_readable(&body.to_string(), &fault);
+    }
+}
+
+#[tokio::test]
+async fn largest_counts_are_read() {
+    let attributes = json!({
+        "ApproximateNumberOfMessages": "18446744073709551615",
+        "ApproximateNumberOfMessagesNotVisible": "0",
+    });
+    let got = counts_answered(ok(&json!({"Attributes": attributes}))).await;
+    assert_eq!(
+        got,
+        Ok(Counts {
+            visible: u64::MAX,
+            in_flight: 0
+        })
+    );
+}
+
+#[tokio::test]
+async fn tasks_are_read_as_sqs_shows_them() {
+    let at = |millis| Some(UNIX_EPOCH + Duration::from_millis(millis));
+    let bare = MoveTask {
+        status: TaskStatus::Completed,
+        handle: None,
+        started_at: None,
+        moved: 0,
+        to_move: None,
+        destination_arn: None,
+        failure_reason: None,
+    };
+    let unknown = |text: &str| TaskStatus::Unknown(text.to_owned());
+    #[rustfmt::skip]
+    let table = [
+        (
+            "running",
+            json!({
+                "TaskHandle": "handle-1", "Status": "RUNNING", "SourceArn": dlq().as_str(), "DestinationArn": ORDERS,
+                "MaxNumberOfMessagesPerSecond": 50, "ApproximateNumberOfMessagesMoved": 20,
+                "ApproximateNumberOfMessagesToMove": 50, "StartedTimestamp": 1_791_193_351_826_i64,
+            }),
+            MoveTask {
+                status: TaskStatus::Running, handle: Some("handle-1".into()), started_at: at(1_791_193_351_826),
+                moved: 20, to_move: Some(50), destination_arn: Some(ORDERS.into()), failure_reason: None,
+            },
+        ),
+        (
+            "failed",
+            json!({"Status": "FAILED", "FailureReason": "AccessDenied", "StartedTimestamp": 1}),
+            MoveTask { status: TaskStatus::Failed, failure_reason: Some("AccessDenied".into()), started_at: at(1), ..bare.clone() },
+        ),
+        ("cancelling", json!({"Status": "CANCELLING"}), MoveTask { status: TaskStatus::Cancelling, ..bare.clone() }),
+        ("cancelled", json!({"Status": "CANCELLED"}), MoveTask { status: TaskStatus::Cancelled, ..bare.clone() }),
+        ("unknown status", json!({"Status": "PONDERING"}), MoveTask { status: unknown("PONDERING"), ..bare.clone() }),
+        ("missing status", json!({}), MoveTask { status: unknown(""), ..bare.clone() }),
+        ("status null", json!({"Status": null}), MoveTask { status: unknown(""), ..bare.clone() }),
+        ("started at zero", json!({"Status": "COMPLETED", "StartedTimestamp": 0}), bare.clone()),
+        ("started before 1970", json!({"Status": "COMPLETED", "StartedTimestamp": -1}), bare.clone()),
+        ("started long before", json!({"Status": "COMPLETED", "StartedTimestamp": i64::MIN}), bare.clone()),
+        (
+            "started far from now",
+            json!({"Status": "COMPLETED", "StartedTimestamp": i64::MAX}),
+            MoveTask { started_at: at(i64::MAX as u64), ..bare.clone() },
+        ),
+        ("no counts", json!({"Status": "COMPLETED"}), bare.clone()),
+        ("negative moved", json!({"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": -5}), bare.clone()),
+        ("negative to move", json!({"Status": "COMPLETED", "ApproximateNumberOfMessagesToMove": -5}), bare.clone()),
+        (
+            "largest counts",
+            json!({"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": i64::MAX, "ApproximateNumberOfMessagesToMove": i64::MAX}),
+            MoveTask { moved: i64::MAX as u64, to_move: Some(i64::MAX as u64), ..bare.clone() },
+        ),
+        (
+            "nothing to move",
+            json!({"Status": "COMPLETED", "ApproximateNumberOfMessagesToMove": 0}),
+            MoveTask { to_move: Some(0), ..bare },
+        ),
+    ];
+    for (case, wire, expected) in &table {
+        let got = list_answered(ok(&json!({"Results": [wire]}))).await;
+        assert_eq!(got, Ok(vec![expected.clone()]), "{case}");
+    }
+    // Several come in the order in which SQS lists them.
+    let wire: Vec<_> = table.iter().map(|(_, wire, _)| wire).collect();
+    let expected: Vec<_> = table.iter().map(|row| row.2.clone()).collect();
+    assert_eq!(
+        list_answered(ok(&json!({"Results": wire}))).await,
+        Ok(expected)
+    );
+}
+
+#[tokio::test]
+async fn list_without_results_is_an_empty_one() {
+    for body in [json!({}), json!({"Results": null}), json!({"Results": []})] {
+        assert_eq!(list_answered(ok(&body)).await, Ok(Vec::new()), "{body}");
+    }
 }

@@ -1,0 +1,8 @@
+//! What the tests share: the world around the function.
+
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+pub mod cloudwatch;
+pub mod function;
+pub mod local;
+pub mod queues;
