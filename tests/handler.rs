@@ -768,6 +768,27 @@ async fn suppressed_or_muted_brake_is_a_brake_all_the_same() {
 }
 
 #[tokio::test]
+async fn brake_samples_cancel_and_sweep() {
+    let queue = dlq("orders-dlq");
+    let policy = braked("orders consumer is down");
+    let alarm = include_str!("../events/brake-alarm.json");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE);
+    let report = invoke(&fake, with_policy(&[&queue], policy.clone()), alarm)
+        .await
+        .unwrap();
+    assert_eq!(outcomes(&report), ["cancelled/braked"]);
+
+    let ok = include_str!("../events/brake-ok.json");
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_alarm("orders consumer is down", BrakeState::Off);
+    let report = invoke(&fake, with_policy(&[&queue], policy), ok)
+        .await
+        .unwrap();
+    assert_eq!(outcomes(&report), ["started/ready"]);
+}
+
+#[tokio::test]
 async fn brake_back_to_ok_sweeps() {
     let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
     let fake = Fake::default()
