@@ -3,16 +3,14 @@
 use crate::cloudwatch::{CloudWatch, DepthQuery};
 use crate::config::{Config, InvalidConfig};
 use crate::enrolment::{self, Home, Target};
-use crate::event::{
-    self, Action, Alarm, CallsFor, Event, QueueRef, Rejected, Request, Selection, Trigger,
-    Unreadable,
-};
+use crate::event::{self, Event, Rejected, Selection, Unreadable};
+use crate::plan::{Plan, Task, plan};
 use crate::policy::{
-    Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Question, Rate, Skip, Start,
-    decide, streak,
+    Brake, BrakeState, Decision, DepthHistory, Observation, Question, Rate, Skip, Start, decide,
+    streak,
 };
 use crate::queue::QueueArn;
-use crate::report::{self, Outcome, QueueReport, Reason, Report, TriggerReport, describe_start};
+use crate::report::{self, Outcome, QueueReport, Reason, Report, describe_start};
 use crate::sqs::{CancelFault, Fault, Sqs, StartFault};
 use crate::text::first_three;
 use futures_util::{StreamExt, stream};
@@ -498,136 +496,6 @@ impl Pace {
     fn half_way(&self) -> Instant {
         let now = Instant::now();
         now + self.look_until.saturating_duration_since(now) / 2
-    }
-}
-
-/// What to do about an event.
-struct Plan {
-    /// What the report says of it.
-    trigger: TriggerReport,
-    task: Task,
-    /// With which DLQs.
-    selection: Selection,
-    /// The environment's policy, and what a request says instead.
-    policy: Policy,
-}
-
-enum Task {
-    Redrive,
-    /// With the reason the report is to give.
-    Cancel(Reason),
-}
-
-/// What the triggers of one event come to. A brake goes before all, then a request, which is always
-/// alone; a sweep covers every alarm; what calls for nothing counts only where it is all there is.
-fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
-    let mut weightiest = 0;
-    let mut plan = Plan {
-        trigger: TriggerReport::default(),
-        task: Task::Redrive,
-        selection: Selection::Named(Vec::new()),
-        policy: environment.clone(),
-    };
-    let mut named: Vec<QueueRef> = Vec::new();
-    let mut all = false;
-    for Trigger {
-        source,
-        alarm,
-        calls_for,
-    } in triggers
-    {
-        let brake = alarm
-            .as_ref()
-            .filter(|alarm| is_brake(alarm, environment, home));
-        let mut why = None;
-        let (weight, kind) = match (brake.map(|alarm| alarm.state.as_str()), calls_for) {
-            (Some("ALARM"), _) => {
-                plan.task = Task::Cancel(Reason::Braked);
-                all = true;
-                (6, "brake")
-            }
-            (Some("OK"), _) => {
-                all = true;
-                (5, "brake")
-            }
-            (_, CallsFor::Request(request)) => {
-                plan.policy = requested(&request, environment);
-                if request.action == Action::Cancel {
-                    plan.task = Task::Cancel(Reason::Requested);
-                }
-                match request.queues {
-                    Selection::All => all = true,
-                    Selection::Named(queues) => named.extend(queues),
-                }
-                (4, "request")
-            }
-            (_, CallsFor::Sweep) => {
-                all = true;
-                (3, if alarm.is_some() { "alarm" } else { "schedule" })
-            }
-            (_, CallsFor::Queues(queues)) => {
-                named.extend(queues);
-                (2, "alarm")
-            }
-            (_, CallsFor::Nothing(because)) => {
-                why = Some(because);
-                (1, "ignored")
-            }
-        };
-        if weight > weightiest {
-            weightiest = weight;
-            plan.trigger = TriggerReport {
-                kind,
-                source,
-                queues: Vec::new(),
-                why,
-            };
-        }
-    }
-    if all {
-        plan.selection = Selection::All;
-        return plan;
-    }
-    for queue in &named {
-        if !plan.trigger.queues.contains(&queue.name) {
-            plan.trigger.queues.push(queue.name.clone());
-        }
-    }
-    plan.selection = Selection::Named(named);
-    plan
-}
-
-/// Whether this is one of the brake alarms, which are of the function's own account and region.
-fn is_brake(alarm: &Alarm, policy: &Policy, home: &Home) -> bool {
-    let own_account = match (&alarm.account, &home.account) {
-        (Some(account), Some(own)) => account == own,
-        _ => true,
-    };
-    let own_region = alarm
-        .region
-        .as_ref()
-        .is_none_or(|region| *region == home.region);
-    own_account && own_region && policy.brake_alarms.contains(&alarm.name)
-}
-
-/// The policy under which a request is carried out: the environment's, and what the request says instead.
-fn requested(request: &Request, environment: &Policy) -> Policy {
-    let policy = environment.clone();
-    let policy = if request.force {
-        policy.forced()
-    } else {
-        policy
-    };
-    Policy {
-        // Who names a destination does not mean the parking queue.
-        parking: policy.parking.filter(|_| request.destination.is_none()),
-        // A deployed dry run stays one.
-        dry_run: policy.dry_run || request.dry_run,
-        max_messages_per_second: request
-            .max_messages_per_second
-            .or(policy.max_messages_per_second),
-        destination: request.destination.clone().or(policy.destination),
-        ..policy
     }
 }
 

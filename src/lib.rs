@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`config`] | the environment's variables → a configuration, all faults at once |
 //! | [`event`] | JSON → triggers; the only file that knows the shapes of AWS's events |
+//! | [`plan`] | what the triggers of one event come to |
 //! | [`enrolment`] | which DLQs a trigger concerns, and their policies |
 //! | [`sqs`] | the port to SQS; AWS's error codes are told apart here and nowhere else |
 //! | [`cloudwatch`] | the port to CloudWatch: brake alarms, depth history |
@@ -24,6 +25,7 @@ pub mod config;
 pub mod enrolment;
 pub mod event;
 pub mod handler;
+pub mod plan;
 pub mod policy;
 pub mod queue;
 pub mod report;

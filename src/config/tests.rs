@@ -615,3 +615,25 @@ fn fault_of_one_setting_brings_no_second_one_with_it() {
     let fault = only_fault("cooldown refused", with(&vars));
     assert!(fault.starts_with("`REDRIVE_COOLDOWN`"), "{fault}");
 }
+
+#[test]
+fn readme_explains_every_variable() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("<!-- variables -->").unwrap();
+    let (table, _) = rest.split_once("<!-- /variables -->").unwrap();
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| `"));
+    let mut explained: Vec<String> = rows
+        .map(|row| row.split_once('`').unwrap().0.to_owned())
+        .collect();
+    explained.sort();
+
+    let policy = SETTINGS.map(|(name, _)| name.to_uppercase().replace('-', "_"));
+    let others = ["QUEUES", "ENROLL_TAG", "MAX_STARTS", "CONCURRENCY"].map(str::to_owned);
+    let mut all: Vec<String> = policy
+        .into_iter()
+        .chain(others)
+        .map(|name| format!("{PREFIX}{name}"))
+        .collect();
+    all.sort();
+    assert_eq!(explained, all);
+}

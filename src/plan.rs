@@ -1,0 +1,139 @@
+//! What the triggers of one event come to: one task, with which DLQs, under which policy.
+
+use crate::enrolment::Home;
+use crate::event::{Action, Alarm, CallsFor, QueueRef, Request, Selection, Trigger};
+use crate::policy::Policy;
+use crate::report::{Reason, TriggerReport};
+
+/// What to do about an event.
+pub struct Plan {
+    /// What the report says of it.
+    pub trigger: TriggerReport,
+    /// What to do.
+    pub task: Task,
+    /// With which DLQs.
+    pub selection: Selection,
+    /// The environment's policy, and what a request says instead.
+    pub policy: Policy,
+}
+
+/// What to do with each DLQ.
+pub enum Task {
+    /// Redrive it if every gate agrees.
+    Redrive,
+    /// Cancel its task if it is RUNNING, for this reason.
+    Cancel(Reason),
+}
+
+/// What the triggers of one event come to. A brake goes before all, then a request, which is always
+/// alone; a sweep covers every alarm; what calls for nothing counts only where it is all there is.
+pub fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
+    let mut weightiest = 0;
+    let mut plan = Plan {
+        trigger: TriggerReport::default(),
+        task: Task::Redrive,
+        selection: Selection::Named(Vec::new()),
+        policy: environment.clone(),
+    };
+    let mut named: Vec<QueueRef> = Vec::new();
+    let mut all = false;
+    for Trigger {
+        source,
+        alarm,
+        calls_for,
+    } in triggers
+    {
+        let brake = alarm
+            .as_ref()
+            .filter(|alarm| is_brake(alarm, environment, home));
+        let mut why = None;
+        let (weight, kind) = match (brake.map(|alarm| alarm.state.as_str()), calls_for) {
+            (Some("ALARM"), _) => {
+                plan.task = Task::Cancel(Reason::Braked);
+                all = true;
+                (6, "brake")
+            }
+            (Some("OK"), _) => {
+                all = true;
+                (5, "brake")
+            }
+            (_, CallsFor::Request(request)) => {
+                plan.policy = requested(&request, environment);
+                if request.action == Action::Cancel {
+                    plan.task = Task::Cancel(Reason::Requested);
+                }
+                match request.queues {
+                    Selection::All => all = true,
+                    Selection::Named(queues) => named.extend(queues),
+                }
+                (4, "request")
+            }
+            (_, CallsFor::Sweep) => {
+                all = true;
+                (3, if alarm.is_some() { "alarm" } else { "schedule" })
+            }
+            (_, CallsFor::Queues(queues)) => {
+                named.extend(queues);
+                (2, "alarm")
+            }
+            (_, CallsFor::Nothing(because)) => {
+                why = Some(because);
+                (1, "ignored")
+            }
+        };
+        if weight > weightiest {
+            weightiest = weight;
+            plan.trigger = TriggerReport {
+                kind,
+                source,
+                queues: Vec::new(),
+                why,
+            };
+        }
+    }
+    if all {
+        plan.selection = Selection::All;
+        return plan;
+    }
+    for queue in &named {
+        if !plan.trigger.queues.contains(&queue.name) {
+            plan.trigger.queues.push(queue.name.clone());
+        }
+    }
+    plan.selection = Selection::Named(named);
+    plan
+}
+
+/// Whether this is one of the brake alarms, which are of the function's own account and region.
+fn is_brake(alarm: &Alarm, policy: &Policy, home: &Home) -> bool {
+    let own_account = match (&alarm.account, &home.account) {
+        (Some(account), Some(own)) => account == own,
+        _ => true,
+    };
+    let own_region = alarm
+        .region
+        .as_ref()
+        .is_none_or(|region| *region == home.region);
+    own_account && own_region && policy.brake_alarms.contains(&alarm.name)
+}
+
+/// The policy under which a request is carried out: the environment's, and what the request says instead.
+fn requested(request: &Request, environment: &Policy) -> Policy {
+    let policy = environment.clone();
+    let policy = if request.force {
+        policy.forced()
+    } else {
+        policy
+    };
+    Policy {
+        // Who names a destination does not mean the parking queue.
+        parking: policy.parking.filter(|_| request.destination.is_none()),
+        // A deployed dry run stays one.
+        dry_run: policy.dry_run || request.dry_run,
+        max_messages_per_second: request
+            .max_messages_per_second
+            .or(policy.max_messages_per_second),
+        destination: request.destination.clone().or(policy.destination),
+        ..policy
+    }
+}
