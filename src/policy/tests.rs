@@ -110,7 +110,7 @@ fn all_came_back(n: u32) -> Observation {
 
 #[test]
 fn first_dead_letters_are_redriven_at_once() {
-    let start = starts(decide_by_default(&seen(1, [])));
+    let start = starts(decide_by_default(&seen(5, [])));
     assert_eq!(
         start,
         Start {
@@ -128,7 +128,7 @@ fn start_goes_where_and_as_fast_as_the_policy_says() {
         max_messages_per_second: None,
         ..Policy::default()
     };
-    let start = starts(decide_now(&policy, &seen(1, [])));
+    let start = starts(decide_now(&policy, &seen(5, [])));
     assert_eq!(start.destination, Some(parking()));
     assert_eq!(start.max_messages_per_second, None);
 }
@@ -154,7 +154,7 @@ fn gate_2_messages_in_flight_only_means_no_start() {
 fn messages_in_flight_beside_visible_ones_do_not_matter() {
     starts(decide_by_default(&Observation {
         in_flight: 3,
-        ..seen(1, [])
+        ..seen(5, [])
     }));
 }
 
@@ -193,14 +193,14 @@ fn gate_5_kill_switch_means_no_start() {
         ..Policy::default()
     };
     assert_eq!(
-        decide_now(&policy, &seen(1, [])),
+        decide_now(&policy, &seen(5, [])),
         Decision::Hold(Hold::Paused)
     );
 }
 
 #[test]
 fn gate_6_newest_task_within_the_cooldown_means_no_start() {
-    let after = |ago| decide_by_default(&seen(1, [task(100, ago)]));
+    let after = |ago| decide_by_default(&seen(5, [task(100, ago)]));
     cools_for(MINUTE * 15, after(Duration::ZERO));
     cools_for(
         Duration::from_secs(1),
@@ -220,7 +220,7 @@ fn gate_6_start_time_that_is_missing_or_in_the_future_counts_as_now() {
         ..task(100, HOUR)
     };
     for task in [missing, future] {
-        cools_for(MINUTE * 15, decide_by_default(&seen(1, [task])));
+        cools_for(MINUTE * 15, decide_by_default(&seen(5, [task])));
     }
 }
 
@@ -325,6 +325,20 @@ fn gate_9_first_redrive_of_an_episode_does_not_wait() {
 }
 
 #[test]
+fn gate_9_forgets_a_redrive_before_the_window_however_long_the_patience() {
+    let policy = Policy {
+        patience: HOUR * 48,
+        ..Policy::default()
+    };
+    let after = |ago| decide_now(&policy, &with_fewest(0, seen(10, [task(1000, ago)])));
+    assert!(matches!(
+        after(HOUR * 24),
+        Decision::Hold(Hold::StillFilling { .. })
+    ));
+    starts(after(HOUR * 24 + Duration::from_secs(1)));
+}
+
+#[test]
 fn gate_9_patience_has_an_end() {
     let after = |ago| decide_by_default(&with_fewest(0, seen(10, [task(1000, ago)])));
     assert!(matches!(
@@ -376,7 +390,7 @@ fn gate_9_asks_for_the_depth_history_only_when_all_before_it_agree() {
 #[test]
 fn gate_10_brake_in_alarm_means_no_start() {
     assert_eq!(
-        decide_now(&with_brakes_set(), &with_brake(BrakeState::On, seen(1, []))),
+        decide_now(&with_brakes_set(), &with_brake(BrakeState::On, seen(5, []))),
         Decision::Hold(Hold::Braked {
             alarm: "consumer is down".to_owned()
         })
@@ -386,7 +400,7 @@ fn gate_10_brake_in_alarm_means_no_start() {
 #[test]
 fn gate_10_brake_of_unknown_state_means_no_start() {
     let why = "there is no such alarm".to_owned();
-    let unknown = with_brake(BrakeState::Unknown(why.clone()), seen(1, []));
+    let unknown = with_brake(BrakeState::Unknown(why.clone()), seen(5, []));
     let alarm = "consumer is down".to_owned();
     assert_eq!(
         decide_now(&with_brakes_set(), &unknown),
@@ -398,7 +412,7 @@ fn gate_10_brake_of_unknown_state_means_no_start() {
 fn gate_10_brake_that_the_answer_left_out_means_no_start() {
     let left_out = Observation {
         brakes: Some(Vec::new()),
-        ..seen(1, [])
+        ..seen(5, [])
     };
     assert!(matches!(
         decide_now(&with_brakes_set(), &left_out),
@@ -421,7 +435,7 @@ fn gate_10_brake_in_alarm_goes_before_one_of_unknown_state() {
             brake("gone", BrakeState::Unknown(String::new())),
             brake("down", BrakeState::On),
         ]),
-        ..seen(1, [])
+        ..seen(5, [])
     };
     assert_eq!(
         decide_now(&policy, &both),
@@ -435,17 +449,17 @@ fn gate_10_brake_in_alarm_goes_before_one_of_unknown_state() {
 fn gate_10_brake_that_is_off_lets_pass() {
     starts(decide_now(
         &with_brakes_set(),
-        &with_brake(BrakeState::Off, seen(1, [])),
+        &with_brake(BrakeState::Off, seen(5, [])),
     ));
 }
 
 #[test]
 fn gate_10_asks_for_the_brakes_only_when_all_before_it_agree() {
     assert_eq!(
-        decide_now(&with_brakes_set(), &seen(1, [])),
+        decide_now(&with_brakes_set(), &seen(5, [])),
         Decision::Ask(Question::Brakes)
     );
-    starts(decide_by_default(&seen(1, [])));
+    starts(decide_by_default(&seen(5, [])));
     let still_filling = with_fewest(0, seen(10, [task(1000, MINUTE * 20)]));
     assert!(matches!(
         decide_now(&with_brakes_set(), &still_filling),
@@ -470,17 +484,17 @@ fn force_passes_no_other_gate() {
         in_flight: 3,
         ..seen(0, [])
     };
-    let running = seen(1, [with_status("RUNNING", task(1, HOUR))]);
+    let running = seen(5, [with_status("RUNNING", task(1, HOUR))]);
     let paused = Policy {
         paused: true,
         ..Policy::default()
     };
-    let braked = with_brake(BrakeState::On, seen(1, []));
+    let braked = with_brake(BrakeState::On, seen(5, []));
     for (policy, seen) in [
         (Policy::default(), &seen(0, [])),
         (Policy::default(), &in_flight),
         (Policy::default(), &running),
-        (paused, &seen(1, [])),
+        (paused, &seen(5, [])),
         (with_brakes_set(), &braked),
     ] {
         let decision = decide_now(&policy.clone().forced(), seen);
@@ -579,11 +593,16 @@ fn the_streak_is_the_row_of_redrives_that_came_back() {
         ),
         (
             "a task that had nothing to move is not counted",
+            0,
+            seen(100, [t(0, 1)]),
+        ),
+        (
+            "nor does it break the row",
             2,
             seen(100, [t(100, 1), t(0, 2), t(100, 3)]),
         ),
         (
-            "nor is one before the window",
+            "a task before the window is not counted",
             1,
             seen(100, [t(100, 1), t(100, 25)]),
         ),
