@@ -1,9 +1,9 @@
-"""The local AWS of the demo and the tests, on 127.0.0.1 only: SQS (LocalStack), Lambda's Runtime API (cargo-lambda) and CloudWatch
-(MiniStack).
+"""The local AWS of the demo and the tests: SQS (LocalStack), Lambda's Runtime API (cargo-lambda) and CloudWatch (MiniStack).
 
-As a module: `with LocalAws() as aws:` gives `aws.sqs_url` and `aws.lambda_url`, and `LocalAws(cloudwatch=True)` `aws.cloudwatch_url` too.
-As a program it starts all three, prints one line, `{"sqs": URL, "lambda": URL, "cloudwatch": URL}` with each URL as
-`http://127.0.0.1:PORT`, and ends them when its standard input ends: however the process that holds the other end goes, the servers go too.
+All listen on 127.0.0.1 only. As a module: `with LocalAws() as aws:` gives `aws.sqs_url` and `aws.lambda_url`;
+`LocalAws(cloudwatch=True)` gives `aws.cloudwatch_url` too, which the demo does without.
+As a program it starts all three, prints one line, `{"sqs": URL, "lambda": URL, "cloudwatch": URL}`, each `http://127.0.0.1:PORT`,
+and ends them when its standard input ends: however the process that holds the other end goes, the servers go too.
 
 A function is any binary started with `AWS_LAMBDA_RUNTIME_API=<lambda>/.rt/<name>`, invoked by a POST of the event to
 `<lambda>/2015-03-31/functions/<name>/invocations`. Names are those in FUNCTION_NAMES; several may run at once.

@@ -178,7 +178,7 @@ fn gate_4_active_task_means_no_start() {
         let behind_another = [task(100, HOUR * 8), active.clone()];
         for tasks in [vec![active], behind_another.to_vec()] {
             assert_eq!(
-                decide_by_default(&seen(1, tasks)),
+                decide_by_default(&seen(5, tasks)),
                 Decision::Skip(Skip::TaskActive),
                 "{status}"
             );
