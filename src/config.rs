@@ -1,6 +1,6 @@
 //! The environment's variables → [`Config`], all faults at once.
 
-use crate::policy::{Policy, Rate};
+use crate::policy::{Contradiction, Policy, Rate};
 use crate::queue::{InvalidQueueArn, QueueArn};
 use crate::text::excerpt;
 use std::collections::BTreeMap;
@@ -129,6 +129,14 @@ const SETTINGS: [(&str, Setting); 12] = [
         Ok(())
     }),
 ];
+
+/// Takes one setting, by the name it has in a queue's tags, into a policy. `Err` says what is accepted.
+pub fn set(policy: &mut Policy, name: &str, text: &str) -> Result<(), String> {
+    match SETTINGS.iter().find(|(setting, _)| *setting == name) {
+        Some((_, setting)) => setting(policy, text),
+        None => Err("there is no such setting; is it mistyped?".to_owned()),
+    }
+}
 
 impl Config {
     /// Reads the variables that begin with `REDRIVE_`; all others are none of ours. A variable that
@@ -268,27 +276,23 @@ impl Faults {
                 }
             }
         }
-        if policy.parking.is_some() && policy.parking == policy.destination {
-            self.add(
-                "REDRIVE_PARKING_ARN",
-                policy.parking.as_ref().map(QueueArn::to_string),
-                "it is also `REDRIVE_DESTINATION_ARN`, so that every redrive would count as parked"
-                    .into(),
-            );
-        }
         let is_faulty = |name: &str| self.0.iter().any(|fault| fault.variable == name);
-        if policy.attempt_window <= policy.cooldown
-            && !is_faulty("REDRIVE_COOLDOWN")
-            && !is_faulty("REDRIVE_ATTEMPT_WINDOW")
-        {
-            self.add(
-                "REDRIVE_ATTEMPT_WINDOW",
-                Some(humantime::format_duration(policy.attempt_window).to_string()),
-                format!(
-                    "it must be longer than `REDRIVE_COOLDOWN` ({}), or no two attempts ever fall into it and a poison message is redriven for ever",
-                    humantime::format_duration(policy.cooldown)
-                ),
-            );
+        let is_cooldown_faulty =
+            is_faulty("REDRIVE_COOLDOWN") || is_faulty("REDRIVE_ATTEMPT_WINDOW");
+        for contradiction in policy.contradictions() {
+            let expected = contradiction.to_string();
+            match contradiction {
+                Contradiction::ParkingIsDestination => {
+                    let value = policy.parking.as_ref().map(QueueArn::to_string);
+                    self.add("REDRIVE_PARKING_ARN", value, expected);
+                }
+                // A default that stands in for a faulty value contradicts nothing.
+                Contradiction::WindowWithinCooldown { .. } if is_cooldown_faulty => {}
+                Contradiction::WindowWithinCooldown { window, .. } => {
+                    let value = Some(humantime::format_duration(window).to_string());
+                    self.add("REDRIVE_ATTEMPT_WINDOW", value, expected);
+                }
+            }
         }
     }
 

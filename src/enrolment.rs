@@ -1,9 +1,13 @@
-//! Which DLQs a trigger concerns, and their policies.
+//! Which DLQs a trigger concerns, and their policies: the environment's, then what the DLQ's tags
+//! say, then what a request says.
 
-use crate::config::Config;
-use crate::event::QueueRef;
+use crate::config::{self, Config};
+use crate::event::{QueueRef, Request, Selection};
 use crate::policy::Policy;
 use crate::queue::QueueArn;
+use crate::tagging::TaggedQueue;
+use crate::text::excerpt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Where the function runs. What a trigger leaves open about a queue is this.
@@ -34,6 +38,37 @@ impl Home {
             },
         }
     }
+
+    /// The ARN of a queue that an event names.
+    fn arn(&self, queue: &QueueRef) -> String {
+        let region = queue.region.as_ref().unwrap_or(&self.region);
+        let account = queue.account.as_ref().or(self.account.as_ref());
+        let account = account.map_or("", String::as_str);
+        format!(
+            "arn:{}:sqs:{region}:{account}:{}",
+            self.partition, queue.name
+        )
+    }
+
+    /// Whether an event that names `queue` means `dlq`.
+    fn means(&self, queue: &QueueRef, dlq: &QueueArn) -> bool {
+        let region = queue.region.as_ref().unwrap_or(&self.region);
+        let account = queue.account.as_ref().or(self.account.as_ref());
+        (dlq.name(), dlq.region()) == (&queue.name, region)
+            && account.is_none_or(|account| dlq.account() == account)
+    }
+
+    /// Those of the named queues whose tags can be read: the tagging API knows its own account and region.
+    pub fn own<'a>(&self, queues: impl IntoIterator<Item = &'a QueueRef>) -> Vec<QueueArn> {
+        let arns = queues
+            .into_iter()
+            .filter_map(|queue| self.arn(queue).parse().ok());
+        let own = arns.filter(|arn: &QueueArn| {
+            arn.region() == self.region
+                && self.account.as_ref().is_none_or(|own| arn.account() == own)
+        });
+        own.collect::<BTreeSet<_>>().into_iter().collect()
+    }
 }
 
 /// A DLQ that may be touched, and the rules for it.
@@ -43,54 +78,131 @@ pub struct Target {
     pub dlq: QueueArn,
     /// Its policy; shared, since most DLQs have the same.
     pub policy: Arc<Policy>,
+    /// Whether `REDRIVE_QUEUES` lists it. One that only bears the tag may have been deleted lately.
+    pub listed: bool,
 }
 
 /// What a trigger is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// The DLQs to look at.
+    /// The DLQs to look at, in the order of their ARNs.
     pub enrolled: Vec<Target>,
+    /// The enrolled DLQs whose policy cannot be followed, and why.
+    pub invalid: Vec<(QueueArn, String)>,
     /// The ARNs of the queues that were named and may not be touched.
     pub not_enrolled: Vec<String>,
 }
 
-/// Every enrolled DLQ, under `policy`.
-pub fn all(config: &Config, policy: &Arc<Policy>) -> Targets {
-    let target = |dlq: &QueueArn| Target {
-        dlq: dlq.clone(),
-        policy: Arc::clone(policy),
-    };
-    Targets {
-        enrolled: config.queues.iter().map(target).collect(),
-        not_enrolled: Vec::new(),
-    }
-}
-
-/// The queues that were named, each once, as far as they are enrolled. To be named enrols nothing.
-pub fn named(config: &Config, policy: &Arc<Policy>, queues: &[QueueRef], home: &Home) -> Targets {
+/// The DLQs that a selection is about. `tagged` are those of them that bear the enrol tag. To be named
+/// enrols nothing.
+pub fn targets(
+    selection: &Selection,
+    request: Option<&Request>,
+    config: &Config,
+    tagged: Vec<TaggedQueue>,
+    home: &Home,
+) -> Targets {
+    let listed: BTreeSet<&QueueArn> = config.queues.iter().collect();
+    let tagged: BTreeMap<QueueArn, Vec<(String, String)>> = tagged
+        .into_iter()
+        .map(|tagged| (tagged.queue, tagged.settings))
+        .collect();
+    let enrolled: BTreeSet<&QueueArn> = listed.iter().copied().chain(tagged.keys()).collect();
     let mut targets = Targets::default();
-    for queue in queues {
-        let region = queue.region.as_ref().unwrap_or(&home.region);
-        let account = queue.account.as_ref().or(home.account.as_ref());
-        let is_named = |dlq: &&QueueArn| {
-            (dlq.name(), dlq.region()) == (&queue.name, region)
-                && account.is_none_or(|account| dlq.account() == account)
-        };
-        let Some(listed) = config.queues.iter().find(is_named) else {
-            let account = account.map_or("", String::as_str);
-            let (partition, name) = (&home.partition, &queue.name);
-            let arn = format!("arn:{partition}:sqs:{region}:{account}:{name}");
-            if !targets.not_enrolled.contains(&arn) {
-                targets.not_enrolled.push(arn);
+
+    let wanted: BTreeSet<&QueueArn> = match selection {
+        Selection::All => enrolled.clone(),
+        Selection::Named(queues) => {
+            let mut wanted = BTreeSet::new();
+            for queue in queues {
+                match enrolled.iter().find(|dlq| home.means(queue, dlq)) {
+                    Some(dlq) => drop(wanted.insert(*dlq)),
+                    None => targets.not_enrolled.push(home.arn(queue)),
+                }
             }
-            continue;
+            targets.not_enrolled.sort();
+            targets.not_enrolled.dedup();
+            wanted
+        }
+    };
+
+    let shared = Arc::new(as_requested(config.policy.clone(), request));
+    for dlq in wanted {
+        let policy = match tagged.get(dlq).filter(|settings| !settings.is_empty()) {
+            None => Ok(Arc::clone(&shared)),
+            Some(settings) => {
+                as_tagged(config, settings).map(|policy| Arc::new(as_requested(policy, request)))
+            }
         };
-        if targets.enrolled.iter().all(|target| target.dlq != *listed) {
-            targets.enrolled.push(Target {
-                dlq: listed.clone(),
-                policy: Arc::clone(policy),
-            });
+        match policy.and_then(|policy| check(&policy, dlq, &enrolled).map(|()| policy)) {
+            Ok(policy) => targets.enrolled.push(Target {
+                dlq: dlq.clone(),
+                policy,
+                listed: listed.contains(dlq),
+            }),
+            Err(why) => targets.invalid.push((dlq.clone(), why)),
         }
     }
     targets
+}
+
+/// The environment's policy, with what a DLQ's own tags say instead. `Err` names every bad tag, what
+/// it holds and what is accepted.
+fn as_tagged(config: &Config, settings: &[(String, String)]) -> Result<Policy, String> {
+    let key = config.enroll_tag.as_ref().map_or("", |tag| &tag.key);
+    let mut policy = config.policy.clone();
+    let mut faults: Vec<String> = settings
+        .iter()
+        .filter_map(|(name, value)| {
+            let expected = config::set(&mut policy, name, value.trim()).err()?;
+            Some(format!(
+                "tag `{key}:{}` holds `{}`: {expected}",
+                excerpt(name),
+                excerpt(value)
+            ))
+        })
+        .collect();
+    if faults.is_empty() {
+        faults.extend(policy.contradictions().iter().map(ToString::to_string));
+    }
+    if faults.is_empty() {
+        Ok(policy)
+    } else {
+        Err(faults.join("; "))
+    }
+}
+
+/// A policy, with what a request says instead.
+fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
+    let Some(request) = request else {
+        return policy;
+    };
+    let policy = if request.force {
+        policy.forced()
+    } else {
+        policy
+    };
+    Policy {
+        // Who names a destination does not mean the parking queue.
+        parking: policy.parking.filter(|_| request.destination.is_none()),
+        // A deployed dry run stays one.
+        dry_run: policy.dry_run || request.dry_run,
+        max_messages_per_second: request
+            .max_messages_per_second
+            .or(policy.max_messages_per_second),
+        destination: request.destination.clone().or(policy.destination),
+        ..policy
+    }
+}
+
+/// `Err` if messages of this DLQ would go where SQS does not move them, or round.
+fn check(policy: &Policy, dlq: &QueueArn, enrolled: &BTreeSet<&QueueArn>) -> Result<(), String> {
+    policy.check(dlq).map_err(|invalid| invalid.to_string())?;
+    let mut destinations = [&policy.destination, &policy.parking].into_iter().flatten();
+    match destinations.find(|destination| enrolled.contains(destination)) {
+        Some(destination) => Err(format!(
+            "the destination `{destination}` is itself an enrolled DLQ"
+        )),
+        None => Ok(()),
+    }
 }

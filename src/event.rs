@@ -141,13 +141,6 @@ pub struct Unreadable {
 pub struct Rejected(String);
 
 impl Rejected {
-    /// The request would move messages to a DLQ that is enrolled itself, and round from there.
-    pub fn enrolled_destination(destination: &QueueArn) -> Self {
-        Self(format!(
-            "the request's destination `{destination}` is itself an enrolled DLQ"
-        ))
-    }
-
     /// The event holds the messages of this DLQ: the function is mapped onto it by mistake.
     pub fn dead_letters(queue: &str) -> Self {
         Self(format!(

@@ -3,15 +3,18 @@
 use crate::cloudwatch::{CloudWatch, DepthQuery};
 use crate::config::{Config, InvalidConfig};
 use crate::enrolment::{self, Home, Target};
-use crate::event::{self, Event, Rejected, Selection, Unreadable};
+use crate::event::{self, Event, QueueRef, Rejected, Selection, Unreadable};
 use crate::plan::{Plan, Task, plan};
 use crate::policy::{
     Brake, BrakeState, Decision, DepthHistory, Observation, Question, Rate, Skip, Start, decide,
     streak,
 };
 use crate::queue::QueueArn;
-use crate::report::{self, Outcome, QueueReport, Reason, Report, describe_start};
+use crate::report::{
+    self, MOST_LISTED_EMPTY, Outcome, QueueReport, Reason, Report, describe_start,
+};
 use crate::sqs::{CancelFault, Fault, Sqs, StartFault};
+use crate::tagging::{TaggedQueue, Tagging, TaggingFault};
 use crate::text::first_three;
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Diagnostic, LambdaEvent};
@@ -20,16 +23,22 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future;
-use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, timeout_at};
 
 /// The function: its configuration and the world it acts on.
-pub struct Function<S, C> {
+pub struct Function<S, C, T> {
     config: Config,
     region: String,
     sqs: S,
     cloudwatch: C,
+    tagging: T,
+    /// Where the first sweep of this process began.
+    begin: OnceLock<usize>,
+    /// How many DLQs this process has looked at.
+    looked_at: AtomicUsize,
 }
 
 /// The circumstances of one invocation.
@@ -50,6 +59,8 @@ pub struct Answer {
     pub report: Report,
     /// The records of the event that could not be read.
     pub unreadable: Vec<Unreadable>,
+    /// Why enrolment by tag could not be read; what is listed was served all the same.
+    pub untold: Option<TaggingFault>,
 }
 
 /// Why an invocation fails, so that Lambda counts an error, retries, and tells the on-failure destination.
@@ -101,6 +112,9 @@ impl Answer {
             let (n, first) = (unreadable.len(), first_three(&unreadable, "; "));
             faults.push(format!("records that could not be read: {n}: {first}"));
         }
+        if let Some(fault) = self.untold {
+            faults.push(format!("enrolment by tag could not be read: {fault}"));
+        }
         if faults.is_empty() {
             Ok(self.report)
         } else {
@@ -113,14 +127,17 @@ impl Answer {
 const EMULATED_TIME: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-impl<S: Sqs, C: CloudWatch> Function<S, C> {
+impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     /// The function, in its region, with a configuration that was found right.
-    pub fn new(config: Config, region: String, sqs: S, cloudwatch: C) -> Self {
+    pub fn new(config: Config, region: String, sqs: S, cloudwatch: C, tagging: T) -> Self {
         Self {
             config,
             region,
             sqs,
             cloudwatch,
+            tagging,
+            begin: OnceLock::new(),
+            looked_at: AtomicUsize::new(0),
         }
     }
 
@@ -157,83 +174,176 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
             unreadable,
             delivered_from,
         } = event::parse(payload)?;
-        for dlq in &self.config.queues {
-            if delivered_from.iter().any(|queue| queue == dlq.as_str()) {
-                return Err(Rejected::dead_letters(dlq.as_str()).into());
-            }
-        }
+        let Invocation {
+            home,
+            now,
+            time_left,
+        } = invocation;
+        let pace = Pace::new(*time_left);
         let Plan {
             trigger,
             task,
             selection,
-            policy,
-        } = plan(triggers, &self.config.policy, &invocation.home);
-        if let Some(destination) = &policy.destination
-            && self.config.queues.contains(destination)
-        {
-            return Err(Rejected::enrolled_destination(destination).into());
-        }
-        let policy = Arc::new(policy);
-        let targets = match &selection {
-            Selection::All => enrolment::all(&self.config, &policy),
-            Selection::Named(queues) => {
-                enrolment::named(&self.config, &policy, queues, &invocation.home)
-            }
+            request,
+        } = plan(triggers, &self.config.policy, home);
+
+        let (tagged, untold) = match self.tagged(&selection, &delivered_from, home, &pace).await {
+            Ok(tagged) => (tagged, None),
+            Err(fault) => (Vec::new(), Some(fault)),
         };
-        let mut queues: Vec<QueueReport> = targets
-            .not_enrolled
-            .iter()
-            .map(|arn| not_enrolled(arn))
-            .collect();
+        let is_dlq = |arn: &&String| {
+            let listed = self
+                .config
+                .queues
+                .iter()
+                .any(|dlq| dlq.as_str() == arn.as_str());
+            listed
+                || tagged
+                    .iter()
+                    .any(|tagged| tagged.queue.as_str() == arn.as_str())
+        };
+        if let Some(dlq) = delivered_from.iter().find(is_dlq) {
+            return Err(Rejected::dead_letters(dlq).into());
+        }
+
+        let mut targets =
+            enrolment::targets(&selection, request.as_ref(), &self.config, tagged, home);
+        let mut queues = Vec::new();
+        for (dlq, why) in targets.invalid {
+            let arn = dlq.to_string();
+            queues.push(QueueReport::new(
+                arn,
+                Outcome::Failed,
+                Reason::InvalidPolicy,
+                why,
+            ));
+        }
+        queues.extend(targets.not_enrolled.into_iter().map(|arn| match &untold {
+            None => {
+                let detail = "the queue is not enrolled, and to be named enrols nothing".to_owned();
+                QueueReport::new(arn, Outcome::Skipped, Reason::NotEnrolled, detail)
+            }
+            Some(fault) => {
+                let detail = format!(
+                    "whether the queue is enrolled could not be read from its tags: {fault}"
+                );
+                QueueReport::new(arn, Outcome::Failed, fault_reason(fault), detail)
+            }
+        }));
+        let mut unlisted = 0;
         queues.extend(match task {
-            Task::Redrive => self.redrive(targets.enrolled, invocation).await,
-            Task::Cancel(reason) => self.cancel_all(&targets.enrolled, reason, invocation).await,
+            Task::Redrive => {
+                if selection == Selection::All {
+                    self.begin_elsewhere(&mut targets.enrolled, *now);
+                }
+                let (reports, empty) = self.redrive(targets.enrolled, *now, &pace).await;
+                unlisted = empty;
+                reports
+            }
+            Task::Cancel(reason) => self.cancel_all(&targets.enrolled, reason, &pace).await,
         });
-        queues.sort_by(|a, b| a.queue_arn.cmp(&b.queue_arn));
+        let dry_run = self.config.policy.dry_run || request.is_some_and(|request| request.dry_run);
         Ok(Answer {
-            report: Report::new(trigger, policy.dry_run, queues),
+            report: Report::new(trigger, dry_run, queues, unlisted),
             unreadable,
+            untold,
         })
     }
 
-    /// Looks at all, decides all, then starts the deepest first. Every target is in exactly one report.
-    async fn redrive(&self, mut targets: Vec<Target>, invocation: &Invocation) -> Vec<QueueReport> {
-        let pace = Pace::new(invocation.time_left);
-        let mut reports = Vec::with_capacity(targets.len());
-        targets.retain(|target| match target.policy.check(&target.dlq) {
-            Ok(()) => true,
-            Err(invalid) => {
-                reports.push(report(
-                    target,
-                    Outcome::Failed,
-                    Reason::InvalidPolicy,
-                    invalid,
-                ));
-                false
+    /// The queues that bear the enrol tag: all for a sweep, those concerned for anything else. None and
+    /// no call if there is no enrol tag, or nothing is called for.
+    async fn tagged(
+        &self,
+        selection: &Selection,
+        delivered_from: &[String],
+        home: &Home,
+        pace: &Pace,
+    ) -> Result<Vec<TaggedQueue>, TaggingFault> {
+        let Some(tag) = &self.config.enroll_tag else {
+            return Ok(Vec::new());
+        };
+        let asked = async {
+            match selection {
+                Selection::All => self.tagging.tagged(tag).await,
+                Selection::Named(queues) if queues.is_empty() => Ok(Vec::new()),
+                Selection::Named(queues) => {
+                    let delivered_from: Vec<QueueRef> = delivered_from
+                        .iter()
+                        .filter_map(|arn| arn.parse().ok())
+                        .collect();
+                    let concerned = home.own(queues.iter().chain(&delivered_from));
+                    self.tagging.tagged_among(&concerned, tag).await
+                }
             }
-        });
+        };
+        timeout_at(pace.half_way(), asked)
+            .await
+            .unwrap_or_else(|_| Err(TaggingFault::Service("no answer came in time".to_owned())))
+    }
 
+    /// Has a sweep begin where the last one of this process had no more time to look, and the first one
+    /// anywhere, so that no tail starves.
+    fn begin_elsewhere(&self, targets: &mut [Target], now: SystemTime) {
+        let anywhere = || {
+            now.duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .subsec_nanos() as usize
+        };
+        let begin = *self.begin.get_or_init(anywhere);
+        let looked_at = self.looked_at.load(Ordering::Relaxed);
+        if let Some(n) = begin.wrapping_add(looked_at).checked_rem(targets.len()) {
+            targets.rotate_left(n);
+        }
+    }
+
+    /// Looks at all, decides all, then starts the deepest first. Every target is in exactly one report,
+    /// but for the empty ones among many, of which there is only the number.
+    async fn redrive(
+        &self,
+        targets: Vec<Target>,
+        now: SystemTime,
+        pace: &Pace,
+    ) -> (Vec<QueueReport>, u64) {
+        let mut reports = Vec::new();
+        let mut unlisted = 0;
         let seen = self.observe_all(&targets, pace.look_until).await;
-        let mut looked_at = Vec::new();
+        let looked_at = seen.iter().flatten().count();
+        self.looked_at.fetch_add(looked_at, Ordering::Relaxed);
+        let mut all_seen = Vec::new();
         for (target, seen) in targets.iter().zip(seen) {
             match seen {
                 None => {
                     let detail = "the invocation's time was up before this DLQ was looked at";
                     reports.push(report(target, Outcome::Deferred, Reason::OutOfTime, detail));
                 }
+                // The tagging API goes on naming queues for a while after they are gone.
+                Some(Err(Fault::QueueNotFound(_))) if !target.listed => {
+                    let detail =
+                        "the queue bears the enrol tag and does not exist: it was deleted lately";
+                    reports.push(report(
+                        target,
+                        Outcome::Skipped,
+                        Reason::QueueNotFound,
+                        detail,
+                    ));
+                }
                 Some(Err(fault)) => {
                     reports.push(QueueReport::failed(target.dlq.to_string(), &fault))
                 }
-                Some(Ok(seen)) => looked_at.push(Seen { target, seen }),
+                Some(Ok(seen)) => all_seen.push(Seen { target, seen }),
             }
         }
 
         let mut ready = Vec::new();
-        for (seen, decision) in self.decide_all(looked_at, invocation.now, &pace).await {
+        for (seen, decision) in self.decide_all(all_seen, now, pace).await {
             let arn = seen.target.dlq.to_string();
             let outcome = match decision {
                 Decision::Start(start) => {
                     ready.push((seen, start));
+                    continue;
+                }
+                Decision::Skip(Skip::Empty) if looked_at > MOST_LISTED_EMPTY => {
+                    unlisted += 1;
                     continue;
                 }
                 Decision::Skip(skip) => QueueReport::skipped(arn, &skip),
@@ -244,7 +354,7 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
                     report(seen.target, Outcome::Deferred, Reason::OutOfTime, detail)
                 }
             };
-            reports.push(seen.add_to(outcome, invocation.now));
+            reports.push(seen.add_to(outcome, now));
         }
 
         ready.sort_by_key(|(seen, _)| Reverse(seen.seen.visible));
@@ -255,19 +365,19 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
         );
         reports.extend(over.iter().map(|(seen, _)| {
             let deferred = report(seen.target, Outcome::Deferred, Reason::StartLimit, &detail);
-            seen.add_to(deferred, invocation.now)
+            seen.add_to(deferred, now)
         }));
         let mut starts = stream::iter(&ready)
             .map(async |(seen, start): &(Seen, Start)| {
                 let outcome = self.start(seen, start, pace.act_until).await;
-                seen.add_to(outcome, invocation.now)
+                seen.add_to(outcome, now)
             })
             .buffer_unordered(self.config.concurrency);
         while let Some(outcome) = starts.next().await {
             reports.push(outcome);
         }
         drop(starts);
-        reports
+        (reports, unlisted)
     }
 
     /// Looks at each DLQ. `None` for those whose turn had not come, or whose answer had not, by then.
@@ -396,9 +506,8 @@ impl<S: Sqs, C: CloudWatch> Function<S, C> {
         &self,
         targets: &[Target],
         reason: Reason,
-        invocation: &Invocation,
+        pace: &Pace,
     ) -> Vec<QueueReport> {
-        let pace = Pace::new(invocation.time_left);
         stream::iter(targets)
             .map(async |target| {
                 match timeout_at(pace.act_until, self.cancel(target, reason)).await {
@@ -520,12 +629,9 @@ fn report(target: &Target, outcome: Outcome, reason: Reason, detail: impl ToStri
     QueueReport::new(target.dlq.to_string(), outcome, reason, detail.to_string())
 }
 
-fn not_enrolled(arn: &str) -> QueueReport {
-    let detail = "the queue is not enrolled, and to be named enrols nothing".to_owned();
-    QueueReport::new(
-        arn.to_owned(),
-        Outcome::Skipped,
-        Reason::NotEnrolled,
-        detail,
-    )
+fn fault_reason(fault: &TaggingFault) -> Reason {
+    match fault {
+        TaggingFault::AccessDenied(_) => Reason::AccessDenied,
+        TaggingFault::Service(_) => Reason::ServiceError,
+    }
 }

@@ -11,6 +11,7 @@
 //! | [`plan`] | what the triggers of one event come to |
 //! | [`enrolment`] | which DLQs a trigger concerns, and their policies |
 //! | [`sqs`] | the port to SQS; AWS's error codes are told apart here and nowhere else |
+//! | [`tagging`] | the port to the tagging API: which queues bear the enrol tag |
 //! | [`cloudwatch`] | the port to CloudWatch: brake alarms, depth history |
 //! | [`policy`] | whether to redrive: pure, to be read aloud to an operator |
 //! | [`report`] | outcomes → JSON, log lines, metrics; the reason codes |
@@ -30,4 +31,5 @@ pub mod policy;
 pub mod queue;
 pub mod report;
 pub mod sqs;
+pub mod tagging;
 mod text;

@@ -13,6 +13,7 @@ use sqs_auto_redrive::cloudwatch::CloudWatchClients;
 use sqs_auto_redrive::config::Config;
 use sqs_auto_redrive::handler::{Failure, Function};
 use sqs_auto_redrive::sqs::SqsClients;
+use sqs_auto_redrive::tagging::TaggingClient;
 use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -24,9 +25,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             let sdk = sdk_config().await;
             let region = sdk.region().map_or_else(String::new, ToString::to_string);
             let regions = config.queues.iter().map(|queue| queue.region().to_owned());
+            let regions = regions.chain([region.clone()]);
             let sqs = SqsClients::new(&sdk, regions.clone());
             let cloudwatch = CloudWatchClients::new(&sdk, regions);
-            let function = &Function::new(config, region, sqs, cloudwatch);
+            let tagging = TaggingClient::new(&sdk);
+            let function = &Function::new(config, region, sqs, cloudwatch, tagging);
             run(service_fn(async move |event| function.handle(event).await)).await
         }
         // To exit here would have Lambda start us again and again, without a word to the caller.

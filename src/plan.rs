@@ -1,4 +1,4 @@
-//! What the triggers of one event come to: one task, with which DLQs, under which policy.
+//! What the triggers of one event come to: one task, and with which DLQs.
 
 use crate::enrolment::Home;
 use crate::event::{Action, Alarm, CallsFor, QueueRef, Request, Selection, Trigger};
@@ -13,8 +13,8 @@ pub struct Plan {
     pub task: Task,
     /// With which DLQs.
     pub selection: Selection,
-    /// The environment's policy, and what a request says instead.
-    pub policy: Policy,
+    /// The request, if it is one.
+    pub request: Option<Request>,
 }
 
 /// What to do with each DLQ.
@@ -33,7 +33,7 @@ pub fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
         trigger: TriggerReport::default(),
         task: Task::Redrive,
         selection: Selection::Named(Vec::new()),
-        policy: environment.clone(),
+        request: None,
     };
     let mut named: Vec<QueueRef> = Vec::new();
     let mut all = false;
@@ -58,14 +58,14 @@ pub fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
                 (5, "brake")
             }
             (_, CallsFor::Request(request)) => {
-                plan.policy = requested(&request, environment);
                 if request.action == Action::Cancel {
                     plan.task = Task::Cancel(Reason::Requested);
                 }
-                match request.queues {
+                match &request.queues {
                     Selection::All => all = true,
-                    Selection::Named(queues) => named.extend(queues),
+                    Selection::Named(queues) => named.extend_from_slice(queues),
                 }
+                plan.request = Some(request);
                 (4, "request")
             }
             (_, CallsFor::Sweep) => {
@@ -115,25 +115,4 @@ fn is_brake(alarm: &Alarm, policy: &Policy, home: &Home) -> bool {
         .as_ref()
         .is_none_or(|region| *region == home.region);
     own_account && own_region && policy.brake_alarms.contains(&alarm.name)
-}
-
-/// The policy under which a request is carried out: the environment's, and what the request says instead.
-fn requested(request: &Request, environment: &Policy) -> Policy {
-    let policy = environment.clone();
-    let policy = if request.force {
-        policy.forced()
-    } else {
-        policy
-    };
-    Policy {
-        // Who names a destination does not mean the parking queue.
-        parking: policy.parking.filter(|_| request.destination.is_none()),
-        // A deployed dry run stays one.
-        dry_run: policy.dry_run || request.dry_run,
-        max_messages_per_second: request
-            .max_messages_per_second
-            .or(policy.max_messages_per_second),
-        destination: request.destination.clone().or(policy.destination),
-        ..policy
-    }
 }

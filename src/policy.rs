@@ -66,6 +66,21 @@ impl Policy {
             .try_for_each(|destination| check_destination(dlq, destination))
     }
 
+    /// The settings that are each right and cannot be together.
+    pub fn contradictions(&self) -> Vec<Contradiction> {
+        let mut found = Vec::new();
+        if self.parking.is_some() && self.parking == self.destination {
+            found.push(Contradiction::ParkingIsDestination);
+        }
+        if self.attempt_window <= self.cooldown {
+            found.push(Contradiction::WindowWithinCooldown {
+                window: self.attempt_window,
+                cooldown: self.cooldown,
+            });
+        }
+        found
+    }
+
     /// The policy of a request that says `force`: a person has looked and wants it done, so the gates
     /// that spare effort or wait for better times stand open. The safety gates stay as they are.
     #[must_use]
@@ -104,6 +119,28 @@ pub enum InvalidDestination {
         dlq: QueueArn,
         /// Where its messages were to go.
         destination: QueueArn,
+    },
+}
+
+/// Settings of a policy that are each right and cannot be together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// Every redrive would count as parked, and no streak would ever begin.
+    #[error(
+        "the parking queue is the destination too, so that every redrive would count as parked"
+    )]
+    ParkingIsDestination,
+    /// No two attempts would ever fall into the window.
+    #[error(
+        "the attempt window ({}) is not longer than the cooldown ({}), so that attempts would never add up and a poison message would be redriven for ever",
+        humantime::format_duration(*window),
+        humantime::format_duration(*cooldown)
+    )]
+    WindowWithinCooldown {
+        /// How long tasks are remembered.
+        window: Duration,
+        /// Least time between two starts.
+        cooldown: Duration,
     },
 }
 

@@ -236,26 +236,31 @@ pub struct LastTask {
     pub failure_reason: Option<String>,
 }
 
-/// Reports list the empty DLQs too, up to this many DLQs in all.
-const MOST_LISTED_EMPTY: usize = 100;
+/// A report lists the empty DLQs too if no more DLQs than this were looked at.
+pub const MOST_LISTED_EMPTY: usize = 100;
 
 impl Report {
-    /// Counts the outcomes, and leaves out the empty DLQs where there are many.
-    pub fn new(trigger: TriggerReport, dry_run: bool, mut queues: Vec<QueueReport>) -> Self {
-        let mut counts = Counts::default();
+    /// Counts the outcomes. `unlisted` empty DLQs are counted and not listed.
+    pub fn new(
+        trigger: TriggerReport,
+        dry_run: bool,
+        mut queues: Vec<QueueReport>,
+        unlisted: u64,
+    ) -> Self {
+        let mut counts = Counts {
+            skipped: unlisted,
+            ..Counts::default()
+        };
         for queue in &queues {
             *counts.of(queue.outcome) += 1;
         }
-        let looked_at = queues.len();
-        if looked_at > MOST_LISTED_EMPTY {
-            queues.retain(|queue| queue.reason != Reason::Empty);
-        }
+        queues.sort_by(|a, b| a.queue_arn.cmp(&b.queue_arn));
         Self {
             trigger,
             dry_run,
             counts,
-            unlisted: (looked_at - queues.len()) as u64,
             queues,
+            unlisted,
         }
     }
 

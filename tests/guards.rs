@@ -24,6 +24,7 @@ use sqs_auto_redrive::enrolment::Home;
 use sqs_auto_redrive::handler::{self, Invocation};
 use sqs_auto_redrive::report::Report;
 use sqs_auto_redrive::sqs::SqsClients;
+use sqs_auto_redrive::tagging::TaggingClient;
 use std::time::{Duration, Instant, SystemTime};
 use support::cloudwatch::{Alarm, Counter, refusing_url, saw, silent_url, unreachable_url};
 use support::function::{Function, sample};
@@ -33,7 +34,7 @@ use support::queues::{Queue, Queues};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The function without its process, so that its time is ours to say.
-struct Timeless(handler::Function<SqsClients, CloudWatchClients>);
+struct Timeless(handler::Function<SqsClients, CloudWatchClients, TaggingClient>);
 
 impl Timeless {
     fn start(variables: &[(&str, &str)]) -> Self {
@@ -48,8 +49,11 @@ impl Timeless {
         let regions = || [REGION.to_owned()];
         let sqs = SqsClients::new(&sdk_config(&servers().sqs_url), regions());
         let cloudwatch = CloudWatchClients::new(&sdk_config(cloudwatch_url), regions());
+        let tagging = TaggingClient::new(&sdk_config(cloudwatch_url));
         let region = REGION.to_owned();
-        Self(handler::Function::new(config, region, sqs, cloudwatch))
+        Self(handler::Function::new(
+            config, region, sqs, cloudwatch, tagging,
+        ))
     }
 
     /// Hands the function an event when so much more time has passed.

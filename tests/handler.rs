@@ -16,7 +16,7 @@ mod fake;
 use fake::{Fake, MINUTE, dlq};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::Config;
-use sqs_auto_redrive::handler::{Failure, Function, Invocation};
+use sqs_auto_redrive::handler::{Failure, Invocation};
 use sqs_auto_redrive::policy::{BrakeState, Policy};
 use sqs_auto_redrive::queue::{MoveTask, QueueArn, TaskStatus};
 use sqs_auto_redrive::sqs::Fault;
@@ -49,7 +49,7 @@ async fn invoke_with(
     event: &str,
     invocation: &Invocation,
 ) -> Result<Value, Failure> {
-    let function = Function::new(config, "us-east-1".to_owned(), fake, fake);
+    let function = fake.function(config);
     let report = function.invoke(event, invocation).await?.result()?;
     Ok(serde_json::to_value(report).unwrap())
 }
@@ -274,7 +274,7 @@ async fn known_failures_of_the_last_task_come_with_advice() {
 async fn race_that_is_lost_between_looking_and_starting_is_no_failure() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5);
-    let function = Function::new(config(&[&queue]), "us-east-1".to_owned(), &fake, &fake);
+    let function = fake.function(config(&[&queue]));
     let invocation = fake.invocation();
     let both = futures_util::future::join(
         function.invoke(ALARM, &invocation),
@@ -362,7 +362,7 @@ async fn failure_of_one_dlq_stops_no_other_and_fails_the_invocation() {
     );
     assert_eq!(fake.starts(&fine).len(), 1);
 
-    let function = Function::new(config(&[&denied]), "us-east-1".to_owned(), &fake, &fake);
+    let function = fake.function(config(&[&denied]));
     let report = function
         .invoke(SWEEP, &fake.invocation())
         .await
@@ -443,7 +443,9 @@ async fn destination_that_cannot_be_is_refused_before_any_call() {
         .await
         .unwrap_err();
     assert!(
-        failure.to_string().contains("is itself an enrolled DLQ"),
+        failure.to_string().starts_with(
+            "DLQs that failed: 2: arn:aws:sqs:us-east-1:123456789012:orders-dlq (invalid-policy)"
+        ),
         "{failure}"
     );
     assert_eq!(fake.calls(), [""; 0]);
@@ -565,7 +567,7 @@ async fn empty_dlqs_are_counted_but_not_listed_among_more_than_a_hundred() {
             .fold(Fake::default(), |fake, queue| fake.with(queue, 0))
             .with(&queues[7], 1);
         let config = config(&queues.iter().collect::<Vec<_>>());
-        let function = Function::new(config, "us-east-1".to_owned(), &fake, &fake);
+        let function = fake.function(config);
         let report = function
             .invoke(SWEEP, &fake.invocation())
             .await
@@ -582,12 +584,7 @@ async fn empty_dlqs_are_counted_but_not_listed_among_more_than_a_hundred() {
 async fn metrics_are_in_the_embedded_metric_format() {
     let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
     let fake = with_past(&orders, 5, "FAILED", HOUR).with(&payments, 3);
-    let function = Function::new(
-        config(&[&orders, &payments, &dlq("missing")]),
-        "us-east-1".to_owned(),
-        &fake,
-        &fake,
-    );
+    let function = fake.function(config(&[&orders, &payments, &dlq("missing")]));
     let report = function
         .invoke(SWEEP, &fake.invocation())
         .await

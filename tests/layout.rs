@@ -77,7 +77,7 @@ const RULES: &[Rule] = &[
         why: "only event.rs knows the shapes of AWS's events",
     },
     Rule {
-        holds_in: |path| !is_in(path, &["src/sqs.rs", "src/cloudwatch.rs", "src/enrolment.rs"]),
+        holds_in: |path| !is_in(path, &["src/sqs.rs", "src/cloudwatch.rs", "src/tagging.rs"]),
         forbidden: &["aws_sdk_*"],
         why: "only the ports know AWS's clients",
     },
@@ -426,11 +426,11 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
         ("src/cloudwatch.rs", "use aws_sdk_sqs::Client;", false),
         ("src/sqs.rs", "use aws_sdk_cloudwatch::Client;", false),
         (
-            "src/enrolment.rs",
+            "src/tagging.rs",
             "use aws_sdk_resourcegroupstagging::Client;",
             true,
         ),
-        ("src/enrolment.rs", "use aws_sdk_sqs::Client;", false),
+        ("src/tagging.rs", "use aws_sdk_sqs::Client;", false),
         (
             "src/report.rs",
             "use aws_sdk_resourcegroupstagging::Client;",

@@ -17,7 +17,6 @@ mod fake;
 
 use fake::{Fake, dlq};
 use sqs_auto_redrive::config::Config;
-use sqs_auto_redrive::handler::Function;
 use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::QueueArn;
 use std::collections::{BTreeMap, VecDeque};
@@ -494,8 +493,7 @@ async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Result, World)
             }
             Rule::Policy { .. } => {
                 if t % 5 == 0 || alarm_at == Some(t) {
-                    let function =
-                        Function::new(config.clone(), "us-east-1".to_owned(), fake, fake);
+                    let function = fake.function(config.clone());
                     let invocation = fake.invocation();
                     let sweep = include_str!("../events/schedule-eventbridge-rule.json");
                     let invocations = (0..at_once).map(|_| function.invoke(sweep, &invocation));

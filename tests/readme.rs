@@ -39,7 +39,7 @@ fn readme_explains_every_outcome() {
 
 #[test]
 fn readme_explains_every_metric() {
-    let report = Report::new(TriggerReport::default(), false, Vec::new());
+    let report = Report::new(TriggerReport::default(), false, Vec::new(), 0);
     let line: serde_json::Value =
         serde_json::from_str(&report.metrics("redrive", UNIX_EPOCH)).unwrap();
     let metrics = line

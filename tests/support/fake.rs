@@ -2,11 +2,13 @@
 //! listed, counts that settle late, metrics that come late. It counts calls. Time is what the test says.
 
 use sqs_auto_redrive::cloudwatch::{CloudWatch, DepthQuery};
+use sqs_auto_redrive::config::{Config, EnrollTag};
 use sqs_auto_redrive::enrolment::Home;
-use sqs_auto_redrive::handler::Invocation;
+use sqs_auto_redrive::handler::{Function, Invocation};
 use sqs_auto_redrive::policy::{Brake, BrakeState, DepthHistory, Start};
 use sqs_auto_redrive::queue::{Counts, MoveTask, QueueArn, TaskStatus};
 use sqs_auto_redrive::sqs::{CancelFault, Fault, Sqs, StartFault};
+use sqs_auto_redrive::tagging::{TaggedQueue, Tagging, TaggingFault};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,6 +41,8 @@ struct State {
     latency: BTreeMap<QueueArn, Duration>,
     alarms: BTreeMap<String, BrakeState>,
     has_metrics: bool,
+    tags: BTreeMap<QueueArn, Vec<(String, String)>>,
+    tagging_fault: Option<TaggingFault>,
 }
 
 #[derive(Default)]
@@ -81,6 +85,8 @@ impl Default for Fake {
                 latency: BTreeMap::new(),
                 alarms: BTreeMap::new(),
                 has_metrics: true,
+                tags: BTreeMap::new(),
+                tagging_fault: None,
             }),
         }
     }
@@ -130,6 +136,29 @@ impl Fake {
             .latency
             .insert(queue.clone(), latency);
         self
+    }
+
+    /// A queue that bears the enrol tag, and what its tags say of its policy.
+    pub fn with_tags(self, queue: &QueueArn, settings: &[(&str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.state
+            .borrow_mut()
+            .tags
+            .insert(queue.clone(), settings.collect());
+        self
+    }
+
+    /// The tagging API answers with a fault.
+    pub fn with_tagging_fault(self, fault: TaggingFault) -> Self {
+        self.state.borrow_mut().tagging_fault = Some(fault);
+        self
+    }
+
+    /// The function, over this.
+    pub fn function(&self, config: Config) -> Function<&Self, &Self, &Self> {
+        Function::new(config, "us-east-1".to_owned(), self, self, self)
     }
 
     /// CloudWatch has no datapoints.
@@ -309,6 +338,37 @@ impl Sqs for &Fake {
                 )),
             }
         })
+    }
+}
+
+impl Tagging for &Fake {
+    async fn tagged(&self, _: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingFault> {
+        let mut state = self.state.borrow_mut();
+        state.calls.push("GetResources".to_owned());
+        let queue = |(queue, settings): (&QueueArn, &Vec<(String, String)>)| TaggedQueue {
+            queue: queue.clone(),
+            settings: settings.clone(),
+        };
+        match &state.tagging_fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(state.tags.iter().map(queue).collect()),
+        }
+    }
+
+    async fn tagged_among(
+        &self,
+        queues: &[QueueArn],
+        tag: &EnrollTag,
+    ) -> Result<Vec<TaggedQueue>, TaggingFault> {
+        let mut tagged = self.tagged(tag).await?;
+        tagged.retain(|tagged| queues.contains(&tagged.queue));
+        let names: Vec<&str> = queues.iter().map(QueueArn::name).collect();
+        let mut state = self.state.borrow_mut();
+        state.calls.pop();
+        state
+            .calls
+            .push(format!("GetResources {}", names.join(",")));
+        Ok(tagged)
     }
 }
 

@@ -1,0 +1,152 @@
+//! The port to the Resource Groups Tagging API, in our own types.
+
+use crate::config::EnrollTag;
+use crate::queue::QueueArn;
+use crate::text::causes;
+use aws_sdk_resourcegroupstagging::Client;
+use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
+use std::error::Error;
+
+/// The calls to the tagging API that enrolment by tag takes. Both are about the function's own
+/// account and region.
+pub trait Tagging {
+    /// Every queue that bears the tag. One that was deleted lately may still be among them.
+    fn tagged(
+        &self,
+        tag: &EnrollTag,
+    ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingFault>>;
+
+    /// Those of these queues that bear the tag. One call for every 100.
+    fn tagged_among(
+        &self,
+        queues: &[QueueArn],
+        tag: &EnrollTag,
+    ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingFault>>;
+}
+
+/// A queue that bears the enrol tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaggedQueue {
+    /// The queue.
+    pub queue: QueueArn,
+    /// What its tags say of its policy: the name of a setting and its text, from tags named key + `:` + setting.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Why the tags could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TaggingFault {
+    /// The function may not ask.
+    #[error("access denied; grant `tag:GetResources`: {0}")]
+    AccessDenied(String),
+    /// Anything else.
+    #[error("{0}")]
+    Service(String),
+}
+
+/// The tagging API itself.
+pub struct TaggingClient {
+    client: Client,
+}
+
+/// `GetResources` takes, and gives, so many resources.
+const RESOURCES_A_CALL: usize = 100;
+
+impl TaggingClient {
+    /// Makes a client for the function's own region.
+    pub fn new(config: &aws_config::SdkConfig) -> Self {
+        Self {
+            client: Client::new(config),
+        }
+    }
+}
+
+impl Tagging for TaggingClient {
+    async fn tagged(&self, tag: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingFault> {
+        let filter = TagFilter::builder()
+            .key(&tag.key)
+            .set_values(tag.value.clone().map(|value| vec![value]))
+            .build();
+        let mut pages = self
+            .client
+            .get_resources()
+            // A service, not a type: SQS has resources of one type only, and that has no name here.
+            .resource_type_filters("sqs")
+            .tag_filters(filter)
+            .into_paginator()
+            .page_size(100)
+            .send();
+        let mut queues = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(fault)?;
+            let resources = page.resource_tag_mapping_list();
+            queues.extend(
+                resources
+                    .iter()
+                    .filter_map(|resource| tagged_queue(resource, tag)),
+            );
+        }
+        Ok(queues)
+    }
+
+    async fn tagged_among(
+        &self,
+        queues: &[QueueArn],
+        tag: &EnrollTag,
+    ) -> Result<Vec<TaggedQueue>, TaggingFault> {
+        let mut tagged = Vec::new();
+        for queues in queues.chunks(RESOURCES_A_CALL) {
+            let arns = queues.iter().map(QueueArn::to_string).collect();
+            let answer = self
+                .client
+                .get_resources()
+                .set_resource_arn_list(Some(arns))
+                .send()
+                .await
+                .map_err(fault)?;
+            let resources = answer.resource_tag_mapping_list();
+            tagged.extend(
+                resources
+                    .iter()
+                    .filter_map(|resource| tagged_queue(resource, tag)),
+            );
+        }
+        Ok(tagged)
+    }
+}
+
+/// `None` for what is no queue or does not bear the tag.
+fn tagged_queue(resource: &ResourceTagMapping, tag: &EnrollTag) -> Option<TaggedQueue> {
+    let queue = resource.resource_arn()?.parse().ok()?;
+    let is_tag = |key: &str, value: &str| {
+        key == tag.key && tag.value.as_ref().is_none_or(|wanted| value == wanted)
+    };
+    let tags = resource.tags();
+    tags.iter()
+        .find(|found| is_tag(found.key(), found.value()))?;
+    let settings = tags.iter().filter_map(|found| {
+        let name = found.key().strip_prefix(&tag.key)?.strip_prefix(':')?;
+        Some((name.to_owned(), found.value().to_owned()))
+    });
+    Some(TaggedQueue {
+        queue,
+        settings: settings.collect(),
+    })
+}
+
+fn fault<E>(error: SdkError<E>) -> TaggingFault
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let Some(code) = error.code() else {
+        return TaggingFault::Service(causes(&error));
+    };
+    let message = error.message().unwrap_or("the tagging API gave no reason");
+    match code {
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+            TaggingFault::AccessDenied(message.to_owned())
+        }
+        _ => TaggingFault::Service(format!("{code}: {message}")),
+    }
+}
