@@ -26,7 +26,7 @@ use std::future;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// The function: its configuration and the world it acts on.
 pub struct Function<S, C, T> {
@@ -388,7 +388,9 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     ) -> Vec<Option<Result<Observation, Fault>>> {
         let mut seen = vec![None; targets.len()];
         let looks = targets.iter().zip(&mut seen).map(|(target, seen)| async {
-            *seen = Some(self.observe(&target.dlq).await);
+            let look = async || self.observe(&target.dlq).await;
+            *seen =
+                Some(once_not_throttled(look, |fault| matches!(fault, Fault::Throttled(_))).await);
         });
         let looks = stream::iter(looks).buffer_unordered(self.config.concurrency);
         // Out of time is no error: what was not seen stays `None`.
@@ -480,7 +482,10 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 format!("but for the dry run, {plan}"),
             );
         }
-        match timeout_at(until, self.sqs.start(&target.dlq, start)).await {
+        let ask = async || self.sqs.start(&target.dlq, start).await;
+        let is_throttled =
+            |fault: &StartFault| matches!(fault, StartFault::Fault(Fault::Throttled(_)));
+        match timeout_at(until, once_not_throttled(ask, is_throttled)).await {
             Ok(Ok(handle)) => {
                 report(target, Outcome::Started, reason, plan).with_task(report::Task {
                     handle,
@@ -607,6 +612,22 @@ impl Pace {
         now + self.look_until.saturating_duration_since(now) / 2
     }
 }
+
+/// Asks again while AWS throttles, for as long as the caller waits. The SDK has slowed down and
+/// retried before it tells us; an account that is throttled makes a sweep slow, it does not fail it.
+async fn once_not_throttled<A, E>(
+    ask: impl AsyncFn() -> Result<A, E>,
+    is_throttled: impl Fn(&E) -> bool,
+) -> Result<A, E> {
+    loop {
+        match ask().await {
+            Err(fault) if is_throttled(&fault) => sleep(THROTTLED_PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
+
+const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
 
 const NO_ANSWER: &str = "CloudWatch did not answer in time";
 

@@ -15,11 +15,13 @@ mod fake;
 
 use fake::{Fake, MINUTE, dlq};
 use serde_json::{Value, json};
-use sqs_auto_redrive::config::Config;
+use sqs_auto_redrive::config::{Config, EnrollTag};
 use sqs_auto_redrive::handler::{Failure, Invocation};
 use sqs_auto_redrive::policy::{BrakeState, Policy};
 use sqs_auto_redrive::queue::{MoveTask, QueueArn, TaskStatus};
 use sqs_auto_redrive::sqs::Fault;
+use sqs_auto_redrive::tagging::TaggingFault;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 const SWEEP: &str = include_str!("../events/schedule-eventbridge-rule.json");
@@ -865,6 +867,305 @@ async fn cancel_by_request_cancels_running_tasks_only() {
     );
     assert_eq!(report["counts"]["cancelled"], 1);
     assert!(fake.calls().iter().all(|call| !call.ends_with("untouched")));
+}
+
+/// A configuration that enrols by the tag `auto-redrive=enabled`, and these queues by list.
+fn tagged(listed: &[&QueueArn]) -> Config {
+    Config {
+        enroll_tag: Some(EnrollTag {
+            key: "auto-redrive".to_owned(),
+            value: Some("enabled".to_owned()),
+        }),
+        ..config(listed)
+    }
+}
+
+#[tokio::test]
+async fn sweep_looks_at_what_is_listed_and_what_is_tagged() {
+    let (listed, both, by_tag, neither) = (
+        dlq("a-listed"),
+        dlq("b-both"),
+        dlq("c-tagged"),
+        dlq("d-neither"),
+    );
+    let queues = [&listed, &both, &by_tag, &neither];
+    let fake = queues
+        .iter()
+        .fold(Fake::default(), |fake, queue| fake.with(queue, 5));
+    let fake = fake.with_tags(&both, &[]).with_tags(&by_tag, &[]);
+    let report = invoke(&fake, tagged(&[&listed, &both]), SWEEP)
+        .await
+        .unwrap();
+    assert_eq!(
+        outcomes(&report),
+        ["started/ready", "started/ready", "started/ready"]
+    );
+    let asked: Vec<String> = fake
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("GetResources"))
+        .collect();
+    assert_eq!(asked, ["GetResources"]);
+    assert!(fake.starts(&neither).is_empty());
+}
+
+#[tokio::test]
+async fn alarm_asks_for_the_tags_of_the_queue_it_names_and_of_no_other() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = Fake::default()
+        .with(&orders, 5)
+        .with(&payments, 5)
+        .with_tags(&orders, &[]);
+    let report = invoke(&fake, tagged(&[]), ALARM).await.unwrap();
+    assert_eq!(outcomes(&report), ["started/ready"]);
+    assert_eq!(fake.calls()[0], "GetResources orders-dlq");
+
+    let fake = Fake::default().with(&orders, 5).with_tags(&payments, &[]);
+    let contributor = include_str!("../events/contributor-eventbridge.json");
+    let report = invoke(&fake, tagged(&[]), contributor).await.unwrap();
+    assert_eq!(outcomes(&report), ["skipped/not-enrolled"]);
+    assert_eq!(fake.calls(), ["GetResources orders-dlq"]);
+}
+
+#[tokio::test]
+async fn event_that_calls_for_nothing_asks_for_no_tags() {
+    let fake = Fake::default();
+    invoke(
+        &fake,
+        tagged(&[]),
+        include_str!("../events/ignored-ok.json"),
+    )
+    .await
+    .unwrap();
+    assert_eq!(fake.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn tags_of_a_queue_say_its_policy() {
+    let (slow, patient, paused) = (dlq("a-slow"), dlq("b-patient"), dlq("c-paused"));
+    let fake = Fake::default()
+        .with(&slow, 5)
+        .with_tags(
+            &slow,
+            &[
+                ("max-messages-per-second", "7"),
+                ("destination-arn", dlq("elsewhere").as_str()),
+            ],
+        )
+        .with(&patient, 5)
+        .with_tags(&patient, &[("min-messages", "6")])
+        .with(&paused, 5)
+        .with_tags(&paused, &[("paused", "true")]);
+    let report = invoke(&fake, tagged(&[]), SWEEP).await.unwrap();
+    assert_eq!(
+        outcomes(&report),
+        ["started/ready", "skipped/below-minimum", "held/paused"]
+    );
+    assert_eq!(report["queues"][0]["task"]["maxMessagesPerSecond"], 7);
+    assert_eq!(
+        report["queues"][0]["task"]["destinationArn"],
+        dlq("elsewhere").as_str()
+    );
+}
+
+#[tokio::test]
+async fn request_goes_before_the_tags_of_a_queue() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5).with_tags(
+        &queue,
+        &[("max-messages-per-second", "7"), ("min-messages", "6")],
+    );
+    let request = r#"{"action": "redrive", "force": true, "maxMessagesPerSecond": 8}"#;
+    let report = invoke(&fake, tagged(&[]), request).await.unwrap();
+    assert_eq!(report["queues"][0]["task"]["maxMessagesPerSecond"], 8);
+}
+
+#[tokio::test]
+async fn bad_tag_fails_its_queue_alone_and_says_what_is_accepted() {
+    let (bad, fine) = (dlq("bad"), dlq("fine"));
+    for (settings, faults) in [
+        (
+            vec![("cooldown", "5s")],
+            vec!["`auto-redrive:cooldown` holds `5s`: a duration from 1m to 14days"],
+        ),
+        (
+            vec![("cooldwn", "15m")],
+            vec!["`auto-redrive:cooldwn` holds `15m`: there is no such setting"],
+        ),
+        (
+            vec![("cooldown", "5s"), ("max-messages-per-second", "501")],
+            vec![
+                "`auto-redrive:cooldown` holds `5s`",
+                "`auto-redrive:max-messages-per-second` holds `501`: a whole number from 1 to 500",
+            ],
+        ),
+        (
+            vec![("cooldown", "25h")],
+            vec!["not longer than the cooldown"],
+        ),
+        (
+            vec![(
+                "destination-arn",
+                "arn:aws:sqs:us-east-1:210987654321:orders",
+            )],
+            vec!["another account or region"],
+        ),
+        (
+            vec![("parking-arn", "arn:aws:sqs:us-east-1:123456789012:fine")],
+            vec!["is itself an enrolled DLQ"],
+        ),
+    ] {
+        let fake = Fake::default()
+            .with(&bad, 5)
+            .with_tags(&bad, &settings)
+            .with(&fine, 5)
+            .with_tags(&fine, &[]);
+        let answer = fake
+            .function(tagged(&[]))
+            .invoke(SWEEP, &fake.invocation())
+            .await
+            .unwrap();
+        let report = serde_json::to_value(&answer.report).unwrap();
+        assert_eq!(
+            outcomes(&report),
+            ["failed/invalid-policy", "started/ready"]
+        );
+        let detail = report["queues"][0]["detail"].as_str().unwrap();
+        assert!(
+            faults.iter().all(|fault| detail.contains(fault)),
+            "{detail}"
+        );
+        assert!(
+            answer
+                .result()
+                .unwrap_err()
+                .to_string()
+                .contains("bad (invalid-policy)")
+        );
+        assert!(fake.calls().iter().all(|call| !call.ends_with(" bad")));
+    }
+}
+
+#[tokio::test]
+async fn tagged_queue_that_was_just_deleted_is_reported_and_no_failure() {
+    let (deleted, fine) = (dlq("deleted"), dlq("fine"));
+    let fake = Fake::default()
+        .with_tags(&deleted, &[])
+        .with(&fine, 5)
+        .with_tags(&fine, &[]);
+    let report = invoke(&fake, tagged(&[]), SWEEP).await.unwrap();
+    assert_eq!(
+        outcomes(&report),
+        ["skipped/queue-not-found", "started/ready"]
+    );
+    let failure = invoke(&fake, tagged(&[&deleted]), SWEEP).await.unwrap_err();
+    assert!(
+        failure.to_string().contains("deleted (queue-not-found)"),
+        "a listed one is a failure: {failure}"
+    );
+}
+
+#[tokio::test]
+async fn listed_queues_are_served_though_the_tags_cannot_be_read() {
+    let (listed, named) = (dlq("listed"), dlq("orders-dlq"));
+    let refused = TaggingFault::AccessDenied(
+        "User: … is not authorized to perform: tag:GetResources".to_owned(),
+    );
+    let expired =
+        TaggingFault::Service("PaginationTokenExpiredException: The token has expired.".to_owned());
+    for (fault, said, reason) in [
+        (refused, "grant `tag:GetResources`", "access-denied"),
+        (expired, "PaginationTokenExpired", "service-error"),
+    ] {
+        let fake = Fake::default()
+            .with(&listed, 5)
+            .with(&named, 5)
+            .with_tags(&named, &[])
+            .with_tagging_fault(fault);
+        let failure = invoke(&fake, tagged(&[&listed]), SWEEP)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(failure.contains(said), "{failure}");
+        assert_eq!(fake.starts(&listed).len(), 1);
+
+        let failure = invoke(&fake, tagged(&[&listed]), ALARM)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            failure.contains(&format!("orders-dlq ({reason})")),
+            "{failure}"
+        );
+        assert!(fake.starts(&named).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn function_mapped_onto_a_tagged_dlq_fails() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5).with_tags(&queue, &[]);
+    let event = json!({"Records": [{"messageId": "1", "body": ALARM, "eventSource": "aws:sqs", "eventSourceARN": queue.as_str()}]});
+    let failure = invoke(&fake, tagged(&[]), &event.to_string())
+        .await
+        .unwrap_err();
+    assert!(
+        failure
+            .to_string()
+            .contains("remove the event source mapping"),
+        "{failure}"
+    );
+    assert!(fake.starts(&queue).is_empty());
+}
+
+#[tokio::test]
+async fn throttling_slows_a_sweep_and_does_not_fail_it() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5).with_throttling(&queue, 1);
+    let report = invoke(&fake, config(&[&queue]), SWEEP).await.unwrap();
+    assert_eq!(outcomes(&report), ["started/ready"]);
+
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_throttling(&queue, usize::MAX);
+    let invocation = Invocation {
+        time_left: Duration::from_millis(500),
+        ..fake.invocation()
+    };
+    let report = invoke_with(&fake, config(&[&queue]), SWEEP, &invocation)
+        .await
+        .unwrap();
+    assert_eq!(outcomes(&report), ["deferred/out-of-time"]);
+}
+
+#[tokio::test]
+async fn sweeps_of_one_process_go_on_where_time_ran_out() {
+    let queues: Vec<QueueArn> = (0..40).map(|n| dlq(&format!("dlq-{n:02}"))).collect();
+    let fake = queues.iter().fold(Fake::default(), |fake, queue| {
+        fake.with(queue, 0)
+            .with_latency(queue, Duration::from_millis(30))
+    });
+    let config = Config {
+        concurrency: 2,
+        ..config(&queues.iter().collect::<Vec<_>>())
+    };
+    let function = fake.function(config);
+    let invocation = Invocation {
+        time_left: Duration::from_millis(250),
+        ..fake.invocation()
+    };
+    let mut looked_at = BTreeSet::new();
+    for _ in 0..6 {
+        let report = function.invoke(SWEEP, &invocation).await.unwrap().report;
+        assert!(
+            report.counts.deferred > 0,
+            "one sweep cannot see all: {:?}",
+            report.counts
+        );
+        let seen = report.queues.iter().filter(|queue| queue.visible.is_some());
+        looked_at.extend(seen.map(|queue| queue.queue_arn.clone()));
+    }
+    assert_eq!(looked_at.len(), 40);
 }
 
 #[tokio::test]

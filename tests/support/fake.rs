@@ -39,6 +39,8 @@ struct State {
     /// By queue and operation.
     faults: BTreeMap<(QueueArn, &'static str), Fault>,
     latency: BTreeMap<QueueArn, Duration>,
+    /// How many more calls about a queue are throttled.
+    throttled: BTreeMap<QueueArn, usize>,
     alarms: BTreeMap<String, BrakeState>,
     has_metrics: bool,
     tags: BTreeMap<QueueArn, Vec<(String, String)>>,
@@ -83,6 +85,7 @@ impl Default for Fake {
                 calls: Vec::new(),
                 faults: BTreeMap::new(),
                 latency: BTreeMap::new(),
+                throttled: BTreeMap::new(),
                 alarms: BTreeMap::new(),
                 has_metrics: true,
                 tags: BTreeMap::new(),
@@ -159,6 +162,15 @@ impl Fake {
     /// The function, over this.
     pub fn function(&self, config: Config) -> Function<&Self, &Self, &Self> {
         Function::new(config, "us-east-1".to_owned(), self, self, self)
+    }
+
+    /// SQS throttles the next so many calls about this queue.
+    pub fn with_throttling(self, queue: &QueueArn, calls: usize) -> Self {
+        self.state
+            .borrow_mut()
+            .throttled
+            .insert(queue.clone(), calls);
+        self
     }
 
     /// CloudWatch has no datapoints.
@@ -261,6 +273,12 @@ impl Fake {
         match latency {
             Some(latency) => tokio::time::sleep(latency).await,
             None => tokio::task::yield_now().await,
+        }
+        if let Some(calls) = self.state.borrow_mut().throttled.get_mut(queue)
+            && *calls > 0
+        {
+            *calls -= 1;
+            return Err(Fault::Throttled("Rate exceeded".to_owned()));
         }
         let state = self.state.borrow();
         if let Some(fault) = state.faults.get(&(queue.clone(), operation)) {
