@@ -40,6 +40,8 @@ fn url_is_in_the_queues_own_region_and_partition() {
 /// A request as it came in.
 struct Request {
     target: String,
+    /// Its signature, which names the region it was made for.
+    authorization: String,
     body: Value,
 }
 
@@ -83,12 +85,14 @@ impl Server {
 fn read_request(connection: &TcpStream) -> Request {
     let mut reader = BufReader::new(connection);
     let mut target = String::new();
+    let mut authorization = String::new();
     let mut length = 0;
     let mut line = String::new();
     while reader.read_line(&mut line).unwrap() > 2 {
         let (name, value) = line.split_once(':').unwrap_or_default();
         match &*name.to_lowercase() {
             "x-amz-target" => target = value.trim().to_owned(),
+            "authorization" => authorization = value.trim().to_owned(),
             "content-length" => length = value.trim().parse().unwrap(),
             _ => {}
         }
@@ -98,6 +102,7 @@ fn read_request(connection: &TcpStream) -> Request {
     reader.read_exact(&mut body).unwrap();
     Request {
         target,
+        authorization,
         body: serde_json::from_slice(&body).unwrap(),
     }
 }
@@ -116,7 +121,7 @@ fn clients(endpoint: &str) -> SqsClients {
         .retry_config(RetryConfig::disabled())
         .http_client(http)
         .build();
-    SqsClients::new(&config, [REGION.to_owned()])
+    SqsClients::new(&config, [REGION, "eu-west-1"].map(str::to_owned))
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
@@ -776,5 +781,28 @@ async fn tasks_are_read_as_sqs_shows_them() {
 async fn list_without_results_is_an_empty_one() {
     for body in [json!({}), json!({"Results": null}), json!({"Results": []})] {
         assert_eq!(list_answered(ok(&body)).await, Ok(Vec::new()), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn queue_of_another_region_is_asked_for_in_its_region() {
+    let attributes = json!({"Attributes": {
+        "ApproximateNumberOfMessages": "0",
+        "ApproximateNumberOfMessagesNotVisible": "0",
+    }});
+    for region in [REGION, "eu-west-1"] {
+        let server = Server::answering(vec![ok(&attributes)]);
+        let queue = format!("arn:aws:sqs:{region}:123456789012:orders-dlq");
+        let counts = server.clients().counts(&queue.parse().unwrap()).await;
+        assert_eq!(counts, Ok(Counts::default()));
+        let request = server.only_request();
+        let scope = format!("/{region}/sqs/aws4_request");
+        assert!(
+            request.authorization.contains(&scope),
+            "{}",
+            request.authorization
+        );
+        let url = format!("https://sqs.{region}.amazonaws.com/123456789012/orders-dlq");
+        assert_eq!(request.body["QueueUrl"], url);
     }
 }
