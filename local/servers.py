@@ -159,7 +159,7 @@ def _ministack_env(port: int, folder: Path) -> dict[str, str]:
         "TMPDIR": str(folder),
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
-        "SERVICES": "cloudwatch",
+        "SERVICES": "cloudwatch,sqs,tagging",  # SQS because its tagging API knows its own queues only
         "IOT_MTLS_ENABLED": "0",  # it would listen, on all interfaces
         "SFTP_ENABLED": "0",
         "DOCKER_HOST": f"unix://{folder}/no-docker.sock",  # it would remove containers of its own from earlier runs

@@ -261,3 +261,6 @@ where
         (None, _) => causes(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

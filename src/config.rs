@@ -149,7 +149,7 @@ impl Config {
     ) -> Result<Self, InvalidConfig> {
         let mut vars: BTreeMap<String, String> = vars
             .into_iter()
-            .filter(|(variable, value)| variable.starts_with(PREFIX) && !value.trim().is_empty())
+            .filter(|(variable, value)| is_meant_for_us(variable) && !value.trim().is_empty())
             .collect();
         let mut faults = Faults::default();
         let mut take = |name: &str| vars.remove(name).map(|value| value.trim().to_owned());
@@ -220,6 +220,13 @@ impl Config {
     }
 }
 
+/// Whether a variable is ours, or a mistyped one of ours.
+fn is_meant_for_us(variable: &str) -> bool {
+    variable
+        .to_uppercase()
+        .starts_with(PREFIX.trim_end_matches('_'))
+}
+
 impl EnrollTag {
     /// `key` or `key=value`, in the lengths AWS allows. A queue's own policy stands in tags named
     /// key + `:` + setting, so the key itself may have no colon.
@@ -277,8 +284,9 @@ impl Faults {
             }
         }
         let is_faulty = |name: &str| self.0.iter().any(|fault| fault.variable == name);
-        let is_cooldown_faulty =
-            is_faulty("REDRIVE_COOLDOWN") || is_faulty("REDRIVE_ATTEMPT_WINDOW");
+        let is_backoff_faulty = is_faulty("REDRIVE_COOLDOWN")
+            || is_faulty("REDRIVE_ATTEMPT_WINDOW")
+            || is_faulty("REDRIVE_MAX_ATTEMPTS");
         for contradiction in policy.contradictions() {
             let expected = contradiction.to_string();
             match contradiction {
@@ -287,8 +295,8 @@ impl Faults {
                     self.add("REDRIVE_PARKING_ARN", value, expected);
                 }
                 // A default that stands in for a faulty value contradicts nothing.
-                Contradiction::WindowWithinCooldown { .. } if is_cooldown_faulty => {}
-                Contradiction::WindowWithinCooldown { window, .. } => {
+                Contradiction::WindowTooShort { .. } if is_backoff_faulty => {}
+                Contradiction::WindowTooShort { window, .. } => {
                     let value = Some(humantime::format_duration(window).to_string());
                     self.add("REDRIVE_ATTEMPT_WINDOW", value, expected);
                 }

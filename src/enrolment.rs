@@ -10,6 +10,9 @@ use crate::text::excerpt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// DLQs by name and region. Accounts may have queues of the same name.
+type ByName<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a QueueArn>>;
+
 /// Where the function runs. What a trigger leaves open about a queue is this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
@@ -50,12 +53,13 @@ impl Home {
         )
     }
 
-    /// Whether an event that names `queue` means `dlq`.
-    fn means(&self, queue: &QueueRef, dlq: &QueueArn) -> bool {
+    /// Which of these DLQs, found by name and region, an event means that names `queue`.
+    fn meant<'a>(&self, queue: &QueueRef, dlqs: &ByName<'a>) -> Option<&'a QueueArn> {
         let region = queue.region.as_ref().unwrap_or(&self.region);
         let account = queue.account.as_ref().or(self.account.as_ref());
-        (dlq.name(), dlq.region()) == (&queue.name, region)
-            && account.is_none_or(|account| dlq.account() == account)
+        let namesakes = dlqs.get(&(queue.name.as_str(), region.as_str()))?;
+        let is_own = |dlq: &&&QueueArn| account.is_none_or(|account| dlq.account() == account);
+        namesakes.iter().find(is_own).copied()
     }
 
     /// Those of the named queues whose tags can be read: the tagging API knows its own account and region.
@@ -113,10 +117,17 @@ pub fn targets(
     let wanted: BTreeSet<&QueueArn> = match selection {
         Selection::All => enrolled.clone(),
         Selection::Named(queues) => {
+            let mut by_name = ByName::new();
+            for dlq in &enrolled {
+                by_name
+                    .entry((dlq.name(), dlq.region()))
+                    .or_default()
+                    .push(dlq);
+            }
             let mut wanted = BTreeSet::new();
             for queue in queues {
-                match enrolled.iter().find(|dlq| home.means(queue, dlq)) {
-                    Some(dlq) => drop(wanted.insert(*dlq)),
+                match home.meant(queue, &by_name) {
+                    Some(dlq) => drop(wanted.insert(dlq)),
                     None => targets.not_enrolled.push(home.arn(queue)),
                 }
             }
@@ -184,7 +195,7 @@ fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
     };
     Policy {
         // Who names a destination does not mean the parking queue.
-        parking: policy.parking.filter(|_| request.destination.is_none()),
+        parks: request.destination.is_none(),
         // A deployed dry run stays one.
         dry_run: policy.dry_run || request.dry_run,
         max_messages_per_second: request

@@ -104,8 +104,7 @@ pub struct Request {
 
 /// What a request may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[serde(expecting = "`redrive` or `cancel`")]
+#[serde(try_from = "String")]
 pub enum Action {
     /// Start a redrive wherever every gate agrees.
     Redrive,
@@ -159,7 +158,9 @@ pub fn parse(payload: &str) -> Result<Event, Rejected> {
         .map_err(|error| Rejected(format!("it is not JSON that can be read ({error})")))?;
 
     if value.get("action").is_some() {
-        let request = serde_path_to_error::deserialize(value).map_err(|error| {
+        // From the text, not from the value: of a field that stands there twice, a value keeps the last.
+        let text = &mut serde_json::Deserializer::from_str(payload);
+        let request = serde_path_to_error::deserialize(text).map_err(|error| {
             let field = error.path().to_string();
             let fault = one_line(&error.inner().to_string(), 200);
             Rejected(match field.as_str() {
@@ -287,6 +288,9 @@ struct SnsMessage {
 struct SnsRecord {
     sns: SnsMessage,
 }
+
+/// So many characters of the ARN of what woke us go into reports and logs.
+const MOST_OF_AN_ARN: usize = 500;
 
 /// The attribute of a message that SQS itself has moved to a DLQ. A redriven message has lost it.
 const DEAD_LETTER_ATTRIBUTE: &str = "DeadLetterQueueSourceArn";
@@ -492,15 +496,15 @@ fn notification(value: Value) -> Result<Trigger, String> {
     } else {
         return Err(format!("it is {}", describe(&value)));
     };
-    notification
-        .map_err(|error| misread("an alarm notification", &error))?
-        .trigger()
+    let notification = notification.map_err(|error| misread("an alarm notification", &error))?;
+    Ok(notification.trigger())
 }
 
 fn eventbridge_event(value: Value) -> Result<Trigger, String> {
     let event = EventBridgeEvent::deserialize(value)
         .map_err(|error| misread("an EventBridge event", &error))?;
     let source = event.resources.unwrap_or_default().into_iter().next();
+    let source = source.map(|source| one_line(&source, MOST_OF_AN_ARN));
     match (
         event.source.as_deref().unwrap_or_default(),
         event.detail_type.as_str(),
@@ -519,7 +523,7 @@ fn eventbridge_event(value: Value) -> Result<Trigger, String> {
         ) => {
             let change = StateChange::deserialize(event.detail.unwrap_or_default())
                 .map_err(|error| misread("an alarm notification", &error))?;
-            Notification::new(change, source, event.account, event.region).trigger()
+            Ok(Notification::new(change, source, event.account, event.region).trigger())
         }
         (source, detail_type) => Err(format!(
             "it is an EventBridge event `{}` from `{}`",
@@ -584,9 +588,8 @@ impl Notification {
         }
     }
 
-    /// `Err` if it names a queue that cannot exist.
-    fn trigger(self) -> Result<Trigger, String> {
-        let calls_for = self.calls_for()?;
+    fn trigger(self) -> Trigger {
+        let calls_for = self.calls_for();
         let (account, region) = self.place();
         // `arn:<partition>:cloudwatch:<region>:<account>:alarm:<name>`; a name may contain colons.
         let name_in_arn = || self.alarm_arn.as_deref()?.splitn(7, ':').nth(6);
@@ -597,20 +600,21 @@ impl Notification {
             account,
             region,
         };
-        Ok(Trigger {
-            source: self.alarm_arn,
+        let source = self.alarm_arn.map(|arn| one_line(&arn, MOST_OF_AN_ARN));
+        Trigger {
+            source,
             alarm: Some(alarm),
             calls_for,
-        })
+        }
     }
 
-    fn calls_for(&self) -> Result<CallsFor, String> {
-        let nothing = |why: &str| Ok(CallsFor::Nothing(why.to_owned()));
+    fn calls_for(&self) -> CallsFor {
+        let nothing = |why: &str| CallsFor::Nothing(why.to_owned());
         if self.state != "ALARM" {
             let state = excerpt(&self.state);
             return nothing(&format!("the alarm is in {state}, not in ALARM"));
         }
-        if let Some(suppressor) = &self.suppressed_by {
+        if let Some(suppressor) = self.suppressed_by.as_ref().filter(|by| !by.is_empty()) {
             let suppressor = excerpt(suppressor);
             return nothing(&format!(
                 "the alarm's actions are suppressed by {suppressor}"
@@ -619,16 +623,16 @@ impl Notification {
         if self.muted {
             return nothing("the alarm is muted");
         }
-        let queues = self.queues()?;
-        match (queues.is_empty(), self.composite) {
-            (false, _) => Ok(CallsFor::Queues(queues)),
-            (true, true) => Ok(CallsFor::Sweep),
-            (true, false) => nothing("the alarm names no SQS queue"),
+        match (self.queues(), self.composite) {
+            (Ok(queues), _) if !queues.is_empty() => CallsFor::Queues(queues),
+            (Ok(_), true) => CallsFor::Sweep,
+            (Ok(_), false) => nothing("the alarm names no SQS queue"),
+            (Err(why), _) => CallsFor::Nothing(why),
         }
     }
 
     /// The SQS queues that the alarm watches, each once. They are where the alarm is; the metric's
-    /// own account goes before the alarm's.
+    /// own account goes before the alarm's. `Err` if it names one that cannot exist.
     fn queues(&self) -> Result<Vec<QueueRef>, String> {
         let mut named: Vec<(&str, Option<&str>)> = Vec::new();
         named.extend(
@@ -647,10 +651,14 @@ impl Notification {
         let mut queues: Vec<QueueRef> = Vec::new();
         for (name, account) in named {
             if !is_queue_name(name) {
-                return Err(format!("`{}` is not a queue name", excerpt(name)));
+                let name = excerpt(name);
+                return Err(format!("the alarm names `{name}`, which is no queue name"));
             }
             if let Some(account) = account.filter(|account| !is_account_id(account)) {
-                return Err(format!("`{}` is not an account id", excerpt(account)));
+                let account = excerpt(account);
+                return Err(format!(
+                    "the alarm names `{account}`, which is no account id"
+                ));
             }
             let queue = QueueRef {
                 name: name.to_owned(),
@@ -738,12 +746,34 @@ impl Metric {
     }
 }
 
+impl TryFrom<String> for Action {
+    type Error = String;
+
+    fn try_from(action: String) -> Result<Self, Self::Error> {
+        match action.as_str() {
+            "redrive" => Ok(Self::Redrive),
+            "cancel" => Ok(Self::Cancel),
+            other => Err(format!(
+                "`{}` is not an action; accepted are `redrive` and `cancel`",
+                excerpt(other)
+            )),
+        }
+    }
+}
+
+/// So many queues a request may name.
+const MOST_NAMED: usize = 1000;
+
 impl TryFrom<Value> for Selection {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, Self::Error> {
         match value {
             Value::String(all) if all == "all" => Ok(Self::All),
+            Value::Array(queues) if queues.len() > MOST_NAMED => Err(format!(
+                "`queues` names {} queues; {MOST_NAMED} are accepted, or `\"all\"`",
+                queues.len()
+            )),
             Value::Array(queues) if !queues.is_empty() => queues
                 .iter()
                 .map(|queue| {

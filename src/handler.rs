@@ -4,18 +4,18 @@ use crate::cloudwatch::{CloudWatch, DepthQuery};
 use crate::config::{Config, InvalidConfig};
 use crate::enrolment::{self, Home, Target};
 use crate::event::{self, Event, QueueRef, Rejected, Selection, Unreadable};
-use crate::plan::{Plan, Task, plan};
+use crate::plan::{Cause, Plan, Task, plan};
 use crate::policy::{
     Brake, BrakeState, Decision, DepthHistory, Observation, Question, Rate, Skip, Start, decide,
     streak,
 };
-use crate::queue::QueueArn;
+use crate::queue::{MoveTask, QueueArn};
 use crate::report::{
-    self, MOST_LISTED_EMPTY, Outcome, QueueReport, Reason, Report, describe_start,
+    self, MOST_LISTED, Outcome, QueueReport, Reason, Report, Unlisted, describe_start,
 };
 use crate::sqs::{CancelFault, Fault, Sqs, StartFault};
 use crate::tagging::{TaggedQueue, Tagging, TaggingFault};
-use crate::text::first_three;
+use crate::text::{excerpt, first_three};
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
@@ -218,6 +218,11 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 why,
             ));
         }
+        let mut unlisted = Unlisted::default();
+        if untold.is_none() {
+            let listed = targets.not_enrolled.len().min(MOST_LISTED);
+            unlisted.not_enrolled = targets.not_enrolled.split_off(listed).len() as u64;
+        }
         queues.extend(targets.not_enrolled.into_iter().map(|arn| match &untold {
             None => {
                 let detail = "the queue is not enrolled, and to be named enrols nothing".to_owned();
@@ -230,17 +235,15 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 QueueReport::new(arn, Outcome::Failed, fault_reason(fault), detail)
             }
         }));
-        let mut unlisted = 0;
         queues.extend(match task {
             Task::Redrive => {
                 if selection == Selection::All {
                     self.begin_elsewhere(&mut targets.enrolled, *now);
                 }
-                let (reports, empty) = self.redrive(targets.enrolled, *now, &pace).await;
-                unlisted = empty;
-                reports
+                self.redrive(targets.enrolled, *now, &pace, &mut unlisted)
+                    .await
             }
-            Task::Cancel(reason) => self.cancel_all(&targets.enrolled, reason, &pace).await,
+            Task::Cancel(cause) => self.cancel_all(&targets.enrolled, &cause, &pace).await,
         });
         let dry_run = self.config.policy.dry_run || request.is_some_and(|request| request.dry_run);
         Ok(Answer {
@@ -276,7 +279,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 }
             }
         };
-        timeout_at(pace.half_way(), asked)
+        timeout_at(pace.look_until, asked)
             .await
             .unwrap_or_else(|_| Err(TaggingFault::Service("no answer came in time".to_owned())))
     }
@@ -297,21 +300,23 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     }
 
     /// Looks at all, decides all, then starts the deepest first. Every target is in exactly one report,
-    /// but for the empty ones among many, of which there is only the number.
+    /// but for the empty and the unseen ones among many, of which there is only the number.
     async fn redrive(
         &self,
         targets: Vec<Target>,
         now: SystemTime,
         pace: &Pace,
-    ) -> (Vec<QueueReport>, u64) {
+        unlisted: &mut Unlisted,
+    ) -> Vec<QueueReport> {
+        let many = targets.len() > MOST_LISTED;
         let mut reports = Vec::new();
-        let mut unlisted = 0;
         let seen = self.observe_all(&targets, pace.look_until).await;
         let looked_at = seen.iter().flatten().count();
         self.looked_at.fetch_add(looked_at, Ordering::Relaxed);
         let mut all_seen = Vec::new();
         for (target, seen) in targets.iter().zip(seen) {
             match seen {
+                None if many => unlisted.out_of_time += 1,
                 None => {
                     let detail = "the invocation's time was up before this DLQ was looked at";
                     reports.push(report(target, Outcome::Deferred, Reason::OutOfTime, detail));
@@ -342,8 +347,8 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                     ready.push((seen, start));
                     continue;
                 }
-                Decision::Skip(Skip::Empty) if looked_at > MOST_LISTED_EMPTY => {
-                    unlisted += 1;
+                Decision::Skip(Skip::Empty) if many => {
+                    unlisted.empty += 1;
                     continue;
                 }
                 Decision::Skip(skip) => QueueReport::skipped(arn, &skip),
@@ -358,26 +363,34 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
 
         ready.sort_by_key(|(seen, _)| Reverse(seen.seen.visible));
-        let over = ready.split_off(ready.len().min(self.config.max_starts));
-        let detail = format!(
-            "{} deeper DLQs went first, the most that one invocation starts",
-            ready.len()
-        );
-        reports.extend(over.iter().map(|(seen, _)| {
+        let mut starts_left = self.config.max_starts;
+        while starts_left > 0 && !ready.is_empty() {
+            let shallower = ready.split_off(ready.len().min(starts_left));
+            let mut starts = stream::iter(&ready)
+                .map(async |(seen, start): &(Seen, Start)| {
+                    let outcome = self.start(seen, start, pace.act_until).await;
+                    seen.add_to(outcome, now)
+                })
+                .buffer_unordered(self.config.concurrency);
+            while let Some(report) = starts.next().await {
+                // One that was deferred was not answered, and may have taken effect. One that failed
+                // leaves its place to the next: else the same few would take all places every time.
+                let took_place = [Outcome::Started, Outcome::WouldStart, Outcome::Deferred];
+                if took_place.contains(&report.outcome) {
+                    starts_left = starts_left.saturating_sub(1);
+                }
+                reports.push(report);
+            }
+            drop(starts);
+            ready = shallower;
+        }
+        let most = self.config.max_starts;
+        let detail = format!("{most} deeper DLQs went first, the most that one invocation starts");
+        reports.extend(ready.iter().map(|(seen, _)| {
             let deferred = report(seen.target, Outcome::Deferred, Reason::StartLimit, &detail);
             seen.add_to(deferred, now)
         }));
-        let mut starts = stream::iter(&ready)
-            .map(async |(seen, start): &(Seen, Start)| {
-                let outcome = self.start(seen, start, pace.act_until).await;
-                seen.add_to(outcome, now)
-            })
-            .buffer_unordered(self.config.concurrency);
-        while let Some(outcome) = starts.next().await {
-            reports.push(outcome);
-        }
-        drop(starts);
-        (reports, unlisted)
+        reports
     }
 
     /// Looks at each DLQ. `None` for those whose turn had not come, or whose answer had not, by then.
@@ -389,8 +402,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let mut seen = vec![None; targets.len()];
         let looks = targets.iter().zip(&mut seen).map(|(target, seen)| async {
             let look = async || self.observe(&target.dlq).await;
-            *seen =
-                Some(once_not_throttled(look, |fault| matches!(fault, Fault::Throttled(_))).await);
+            *seen = Some(once_not_throttled(look, is_throttled).await);
         });
         let looks = stream::iter(looks).buffer_unordered(self.config.concurrency);
         // Out of time is no error: what was not seen stays `None`.
@@ -455,7 +467,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 .flat_map(|(seen, _)| &seen.target.policy.brake_alarms)
                 .collect();
             let alarms: Vec<String> = alarms.into_iter().cloned().collect();
-            let brakes = timeout_at(pace.half_way(), self.cloudwatch.brakes(&alarms))
+            let brakes = timeout_at(pace.ask_until, self.cloudwatch.brakes(&alarms))
                 .await
                 .unwrap_or_else(|_| alarms.into_iter().map(unanswered).collect());
             for (seen, decision) in &mut asking {
@@ -483,9 +495,9 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             );
         }
         let ask = async || self.sqs.start(&target.dlq, start).await;
-        let is_throttled =
-            |fault: &StartFault| matches!(fault, StartFault::Fault(Fault::Throttled(_)));
-        match timeout_at(until, once_not_throttled(ask, is_throttled)).await {
+        let is_start_throttled =
+            |fault: &StartFault| matches!(fault, StartFault::Fault(fault) if is_throttled(fault));
+        match timeout_at(until, once_not_throttled(ask, is_start_throttled)).await {
             Ok(Ok(handle)) => {
                 report(target, Outcome::Started, reason, plan).with_task(report::Task {
                     handle,
@@ -507,20 +519,16 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
     }
 
-    async fn cancel_all(
-        &self,
-        targets: &[Target],
-        reason: Reason,
-        pace: &Pace,
-    ) -> Vec<QueueReport> {
+    async fn cancel_all(&self, targets: &[Target], cause: &Cause, pace: &Pace) -> Vec<QueueReport> {
         stream::iter(targets)
             .map(async |target| {
-                match timeout_at(pace.act_until, self.cancel(target, reason)).await {
+                match timeout_at(pace.act_until, self.cancel(target, cause)).await {
                     Ok(outcome) => outcome,
+                    // Not deferred: nothing would cancel it next time. To fail has Lambda try again.
                     Err(_) => {
                         let detail =
-                            "the invocation's time was up before this DLQ's task was cancelled";
-                        report(target, Outcome::Deferred, Reason::OutOfTime, detail)
+                            "the time was up before the move task was known to be cancelled";
+                        report(target, Outcome::Failed, Reason::OutOfTime, detail)
                     }
                 }
             })
@@ -530,48 +538,75 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     }
 
     /// Cancels the task of one DLQ if it is RUNNING. To lose the race with its end is no failure.
-    async fn cancel(&self, target: &Target, reason: Reason) -> QueueReport {
-        let why = match reason {
-            Reason::Braked => {
-                "a brake alarm is in ALARM, so the running move task is cancelled; what it has moved stays moved"
-            }
-            _ => "the running move task is cancelled; what it has moved stays moved",
+    async fn cancel(&self, target: &Target, cause: &Cause) -> QueueReport {
+        let (reason, because) = match cause {
+            Cause::Requested => (Reason::Requested, String::new()),
+            Cause::Braked(alarm) => (
+                Reason::Braked,
+                format!("the brake alarm `{}` is in ALARM: ", excerpt(alarm)),
+            ),
         };
         let failed = |fault: &Fault| QueueReport::failed(target.dlq.to_string(), fault);
-        let tasks = match self.sqs.list_tasks(&target.dlq).await {
+        let nothing = |why: &str| report(target, Outcome::Skipped, Reason::NothingToCancel, why);
+        let list = async || self.sqs.list_tasks(&target.dlq).await;
+        let list = async || once_not_throttled(list, is_throttled).await;
+        let tasks = match list().await {
             Ok(tasks) => tasks,
             Err(fault) => return failed(&fault),
         };
-        let nothing = |why: &str| report(target, Outcome::Skipped, Reason::NothingToCancel, why);
-        let Some((task, handle)) = tasks
-            .iter()
-            .find_map(|task| Some((task, task.cancellable()?)))
-        else {
-            return nothing("no move task is RUNNING").with_tasks(&tasks);
+        let Some((task, handle)) = running(&tasks) else {
+            return nothing("no move task is RUNNING, or SQS gave no handle for it")
+                .with_tasks(&tasks);
         };
-        let cancelled = |outcome, detail| {
-            report(target, outcome, reason, detail).with_task(report::Task {
+        let of_this_task = |report: QueueReport| {
+            report.with_tasks(&tasks).with_task(report::Task {
                 handle: handle.to_owned(),
                 destination_arn: task.destination_arn.clone(),
                 max_messages_per_second: None,
             })
         };
-        let outcome = if target.policy.dry_run {
-            cancelled(
-                Outcome::WouldCancel,
-                "but for the dry run, the running move task is cancelled",
-            )
-        } else {
-            match self.sqs.cancel(&target.dlq, handle).await {
-                Ok(()) => cancelled(Outcome::Cancelled, why),
-                Err(CancelFault::NothingToCancel(_)) => {
-                    nothing("the move task came to its end before it could be cancelled")
-                }
-                Err(CancelFault::Fault(fault)) => failed(&fault),
+        if target.policy.dry_run {
+            let detail =
+                format!("{because}but for the dry run, the running move task is cancelled");
+            return of_this_task(report(target, Outcome::WouldCancel, reason, detail));
+        }
+        let cancel = async || self.sqs.cancel(&target.dlq, handle).await;
+        let is_cancel_throttled =
+            |fault: &CancelFault| matches!(fault, CancelFault::Fault(fault) if is_throttled(fault));
+        match once_not_throttled(cancel, is_cancel_throttled).await {
+            Ok(()) => {
+                let detail = format!(
+                    "{because}the running move task is cancelled; what it has moved stays moved"
+                );
+                of_this_task(report(target, Outcome::Cancelled, reason, detail))
             }
-        };
-        outcome.with_tasks(&tasks)
+            Err(CancelFault::Fault(fault)) => failed(&fault).with_tasks(&tasks),
+            // What SQS meant by that, only another look can tell.
+            Err(CancelFault::NothingToCancel(why)) => {
+                match self.sqs.list_tasks(&target.dlq).await {
+                    Ok(tasks) if running(&tasks).is_some() => {
+                        let detail = format!(
+                            "SQS refused to cancel the move task, which is still RUNNING: {why}"
+                        );
+                        report(target, Outcome::Failed, Reason::ServiceError, detail)
+                            .with_tasks(&tasks)
+                    }
+                    Ok(tasks) => {
+                        nothing("the move task came to its end before it could be cancelled")
+                            .with_tasks(&tasks)
+                    }
+                    Err(fault) => failed(&fault).with_tasks(&tasks),
+                }
+            }
+        }
     }
+}
+
+/// The task that can be cancelled, and its handle.
+fn running(tasks: &[MoveTask]) -> Option<(&MoveTask, &str)> {
+    tasks
+        .iter()
+        .find_map(|task| Some((task, task.cancellable()?)))
 }
 
 /// A DLQ and what was seen of it.
@@ -588,28 +623,30 @@ impl Seen<'_> {
     }
 }
 
-/// Until when an invocation looks, and until when it starts, so that it answers before Lambda ends it.
+/// Until when an invocation does what, so that it answers before Lambda ends it.
 struct Pace {
     look_until: Instant,
+    ask_until: Instant,
     act_until: Instant,
 }
 
 impl Pace {
-    /// A fifth of the time is kept for what comes after looking, but no more than five seconds: half
-    /// of it to start redrives, half to report.
+    /// A fifth of the time, but no more than five seconds, is kept to ask CloudWatch: a DLQ that hangs
+    /// must not take it. As much is kept for what comes then, half of it to start redrives.
     fn new(time_left: Duration) -> Self {
         let reserve = (time_left / 5).min(Duration::from_secs(5));
         let now = Instant::now();
         Self {
-            look_until: now + (time_left - reserve),
+            look_until: now + (time_left - 2 * reserve),
+            ask_until: now + (time_left - reserve),
             act_until: now + (time_left - reserve / 2),
         }
     }
 
-    /// Half of the time to look that is left: a CloudWatch that hangs must not take it all.
+    /// Half of the time to ask that is left: one question that hangs must not take that of the next.
     fn half_way(&self) -> Instant {
         let now = Instant::now();
-        now + self.look_until.saturating_duration_since(now) / 2
+        now + self.ask_until.saturating_duration_since(now) / 2
     }
 }
 
@@ -625,6 +662,10 @@ async fn once_not_throttled<A, E>(
             answer => return answer,
         }
     }
+}
+
+fn is_throttled(fault: &Fault) -> bool {
+    matches!(fault, Fault::Throttled(_))
 }
 
 const THROTTLED_PAUSE: Duration = Duration::from_secs(1);

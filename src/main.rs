@@ -62,12 +62,13 @@ async fn sdk_config() -> SdkConfig {
         .build_https();
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
-        .retry_config(RetryConfig::adaptive())
+        // Throttled early, the adaptive rate has the first retry wait for 20 s; a second is enough.
+        .retry_config(RetryConfig::adaptive().with_max_backoff(Duration::from_secs(1)))
+        // How long all attempts may take is for the invocation to say, by Lambda's deadline.
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(Duration::from_secs(2))
                 .operation_attempt_timeout(Duration::from_secs(5))
-                .operation_timeout(Duration::from_secs(15))
                 .build(),
         )
         .load()

@@ -3,7 +3,8 @@
 use crate::enrolment::Home;
 use crate::event::{Action, Alarm, CallsFor, QueueRef, Request, Selection, Trigger};
 use crate::policy::Policy;
-use crate::report::{Reason, TriggerReport};
+use crate::report::{MOST_LISTED, TriggerReport};
+use std::collections::BTreeSet;
 
 /// What to do about an event.
 pub struct Plan {
@@ -21,8 +22,16 @@ pub struct Plan {
 pub enum Task {
     /// Redrive it if every gate agrees.
     Redrive,
-    /// Cancel its task if it is RUNNING, for this reason.
-    Cancel(Reason),
+    /// Cancel its task if it is RUNNING.
+    Cancel(Cause),
+}
+
+/// Why tasks are cancelled.
+pub enum Cause {
+    /// A request asked for it.
+    Requested,
+    /// This brake alarm is in ALARM.
+    Braked(String),
 }
 
 /// What the triggers of one event come to. A brake goes before all, then a request, which is always
@@ -47,19 +56,20 @@ pub fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
             .as_ref()
             .filter(|alarm| is_brake(alarm, environment, home));
         let mut why = None;
-        let (weight, kind) = match (brake.map(|alarm| alarm.state.as_str()), calls_for) {
-            (Some("ALARM"), _) => {
-                plan.task = Task::Cancel(Reason::Braked);
+        let state = brake.map(|alarm| (alarm.state.as_str(), &alarm.name));
+        let (weight, kind) = match (state, calls_for) {
+            (Some(("ALARM", name)), _) => {
+                plan.task = Task::Cancel(Cause::Braked(name.clone()));
                 all = true;
                 (6, "brake")
             }
-            (Some("OK"), _) => {
+            (Some(("OK", _)), _) => {
                 all = true;
                 (5, "brake")
             }
             (_, CallsFor::Request(request)) => {
                 if request.action == Action::Cancel {
-                    plan.task = Task::Cancel(Reason::Requested);
+                    plan.task = Task::Cancel(Cause::Requested);
                 }
                 match &request.queues {
                     Selection::All => all = true,
@@ -95,11 +105,8 @@ pub fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
         plan.selection = Selection::All;
         return plan;
     }
-    for queue in &named {
-        if !plan.trigger.queues.contains(&queue.name) {
-            plan.trigger.queues.push(queue.name.clone());
-        }
-    }
+    let names: BTreeSet<&String> = named.iter().map(|queue| &queue.name).collect();
+    plan.trigger.queues = names.into_iter().take(MOST_LISTED).cloned().collect();
     plan.selection = Selection::Named(named);
     plan
 }

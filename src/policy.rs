@@ -28,6 +28,8 @@ pub struct Policy {
     pub destination: Option<QueueArn>,
     /// `REDRIVE_PARKING_ARN`, none: where a DLQ whose attempts are exhausted is moved.
     pub parking: Option<QueueArn>,
+    /// Whether exhausted attempts lead to the parking queue, as they do unless a request names another destination.
+    pub parks: bool,
     /// `REDRIVE_BRAKE_ALARMS`, none: while one of these alarms is in ALARM nothing starts.
     pub brake_alarms: Vec<String>,
     /// `REDRIVE_PAUSED`, false: the kill switch; look and report, start nothing.
@@ -50,6 +52,7 @@ impl Default for Policy {
             attempt_window: Duration::from_secs(24 * HOUR),
             destination: None,
             parking: None,
+            parks: true,
             brake_alarms: Vec::new(),
             paused: false,
             dry_run: false,
@@ -72,13 +75,20 @@ impl Policy {
         if self.parking.is_some() && self.parking == self.destination {
             found.push(Contradiction::ParkingIsDestination);
         }
-        if self.attempt_window <= self.cooldown {
-            found.push(Contradiction::WindowWithinCooldown {
-                window: self.attempt_window,
+        if self.cooldown > self.longest_wait() {
+            found.push(Contradiction::WindowTooShort {
+                attempts: self.max_attempts,
                 cooldown: self.cooldown,
+                window: self.attempt_window,
             });
         }
         found
+    }
+
+    /// The longest wait between two attempts with which all of them, and some hours to spare, fit into
+    /// the window: else the first would be forgotten before the last, and they would never be exhausted.
+    fn longest_wait(&self) -> Duration {
+        self.attempt_window / self.max_attempts.saturating_add(1)
     }
 
     /// The policy of a request that says `force`: a person has looked and wants it done, so the gates
@@ -130,17 +140,20 @@ pub enum Contradiction {
         "the parking queue is the destination too, so that every redrive would count as parked"
     )]
     ParkingIsDestination,
-    /// No two attempts would ever fall into the window.
+    /// The first attempt would be forgotten before the last one, so that they would never be exhausted.
     #[error(
-        "the attempt window ({}) is not longer than the cooldown ({}), so that attempts would never add up and a poison message would be redriven for ever",
+        "{attempts} attempts with a cooldown of {} do not fit into the attempt window ({}), so that they would never be exhausted and a poison message would be redriven for ever; make the window longer than {} cooldowns",
+        humantime::format_duration(*cooldown),
         humantime::format_duration(*window),
-        humantime::format_duration(*cooldown)
+        attempts.saturating_add(1)
     )]
-    WindowWithinCooldown {
+    WindowTooShort {
+        /// Fruitless redrives in a row before giving up.
+        attempts: u32,
+        /// Least time between two of them.
+        cooldown: Duration,
         /// How long tasks are remembered.
         window: Duration,
-        /// Least time between two starts.
-        cooldown: Duration,
     },
 }
 
@@ -318,40 +331,53 @@ const STILL_FILLING_WANTS_A_HUMAN: Duration = Duration::from_secs(3600);
 /// A rule that may keep a DLQ from being redriven; `None` lets it pass.
 type Gate = fn(&Policy, &Observation, SystemTime) -> Option<Decision>;
 
-/// The gates of any redrive, in the order in which they are asked.
-const GATES: [Gate; 6] = [
+/// The gates, in the order in which they are asked.
+const GATES: [Gate; 10] = [
     empty,
     in_flight_only,
     below_minimum,
     task_active,
     paused,
     cooling_down,
+    attempts_exhausted,
+    backing_off,
+    still_filling,
+    braked,
 ];
 
-/// The gates of a redrive back to where the messages came from.
-const GATES_BACK: [Gate; 3] = [attempts_exhausted, backing_off, still_filling];
+/// The gates on the way to the parking queue: what has come back every time is moved out of the way,
+/// so that neither backoff nor growth matters.
+const GATES_TO_PARKING: [Gate; 7] = [
+    empty,
+    in_flight_only,
+    below_minimum,
+    task_active,
+    paused,
+    cooling_down,
+    braked,
+];
 
 /// Whether to redrive a DLQ that was observed so, under this policy, at this time.
 pub fn decide(policy: &Policy, observation: &Observation, now: SystemTime) -> Decision {
-    let first = |gates: &[Gate]| gates.iter().find_map(|gate| gate(policy, observation, now));
-    let max_messages_per_second = policy.max_messages_per_second;
     let exhausted = streak(policy, observation, now) >= policy.max_attempts;
-
-    first(&GATES)
-        .or_else(|| match &policy.parking {
-            // What keeps coming back is moved out of the way, and neither backoff nor growth matters.
-            Some(parking) if exhausted => first(&[braked]).or(Some(Decision::Start(Start {
-                destination: Some(parking.clone()),
-                max_messages_per_second,
-                parking: true,
-            }))),
-            _ => first(&GATES_BACK).or_else(|| first(&[braked])),
+    let parking = policy
+        .parking
+        .as_ref()
+        .filter(|_| exhausted && policy.parks);
+    let gates: &[Gate] = match parking {
+        Some(_) => &GATES_TO_PARKING,
+        None => &GATES,
+    };
+    gates
+        .iter()
+        .find_map(|gate| gate(policy, observation, now))
+        .unwrap_or_else(|| {
+            Decision::Start(Start {
+                destination: parking.or(policy.destination.as_ref()).cloned(),
+                max_messages_per_second: policy.max_messages_per_second,
+                parking: parking.is_some(),
+            })
         })
-        .unwrap_or(Decision::Start(Start {
-            destination: policy.destination.clone(),
-            max_messages_per_second,
-            parking: false,
-        }))
 }
 
 /// Gate 1: there is nothing to move.
@@ -388,20 +414,21 @@ fn cooling_down(policy: &Policy, seen: &Observation, now: SystemTime) -> Option<
     wait_since_newest_task(policy.cooldown, seen, now)
 }
 
-/// Gate 7: it came back every time, and there is nowhere to park it.
+/// Gate 7: it came back every time. Where there is a parking queue, that is where it goes instead.
 fn attempts_exhausted(policy: &Policy, seen: &Observation, now: SystemTime) -> Option<Decision> {
     let streak = streak(policy, seen, now);
     (streak >= policy.max_attempts).then_some(Decision::Hold(Hold::AttemptsExhausted { streak }))
 }
 
-/// Gate 8: it came back before, so the wait is longer: twice as long for each fruitless redrive after the first.
+/// Gate 8: it came back before, so the wait is longer: twice as long for each fruitless redrive after
+/// the first, as far as all attempts still fit into the window.
 fn backing_off(policy: &Policy, seen: &Observation, now: SystemTime) -> Option<Decision> {
     let doublings = streak(policy, seen, now).checked_sub(1)?;
     let wait = 2_u32
         .checked_pow(doublings)
         .and_then(|factor| policy.cooldown.checked_mul(factor))
-        .map_or(policy.attempt_window, |wait| {
-            wait.min(policy.attempt_window)
+        .map_or(policy.longest_wait(), |wait| {
+            wait.min(policy.longest_wait())
         });
     wait_since_newest_task(wait, seen, now)
 }

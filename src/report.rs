@@ -124,9 +124,9 @@ pub struct Report {
     pub counts: Counts,
     /// What came of each DLQ.
     pub queues: Vec<QueueReport>,
-    /// How many empty DLQs are counted and not listed.
+    /// What is counted and not listed.
     #[serde(skip)]
-    unlisted: u64,
+    unlisted: Unlisted,
 }
 
 /// What woke us.
@@ -236,19 +236,32 @@ pub struct LastTask {
     pub failure_reason: Option<String>,
 }
 
-/// A report lists the empty DLQs too if no more DLQs than this were looked at.
-pub const MOST_LISTED_EMPTY: usize = 100;
+/// A report lists the empty and the unseen DLQs too if it is about no more DLQs than this, and lists no
+/// more names and queues that are not enrolled than this.
+pub const MOST_LISTED: usize = 100;
+
+/// Queues that a report counts and does not list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unlisted {
+    /// DLQs that were looked at and are empty.
+    pub empty: u64,
+    /// Queues that were named and are not enrolled.
+    pub not_enrolled: u64,
+    /// DLQs that there was no time to look at.
+    pub out_of_time: u64,
+}
 
 impl Report {
-    /// Counts the outcomes. `unlisted` empty DLQs are counted and not listed.
+    /// Counts the outcomes, and those of what is not listed.
     pub fn new(
         trigger: TriggerReport,
         dry_run: bool,
         mut queues: Vec<QueueReport>,
-        unlisted: u64,
+        unlisted: Unlisted,
     ) -> Self {
         let mut counts = Counts {
-            skipped: unlisted,
+            skipped: unlisted.empty + unlisted.not_enrolled,
+            deferred: unlisted.out_of_time,
             ..Counts::default()
         };
         for queue in &queues {
@@ -338,7 +351,7 @@ impl Report {
         [
             (
                 "QueuesLookedAt",
-                self.unlisted + observed.clone().count() as u64,
+                self.unlisted.empty + observed.clone().count() as u64,
             ),
             ("Started", self.counts.started),
             ("Held", self.counts.held),
@@ -422,7 +435,9 @@ impl QueueReport {
                 Reason::CoolingDown,
                 format!(
                     "the newest task started too recently; the cooldown is over in {}",
-                    humantime::format_duration(Duration::from_secs(remaining.as_secs()))
+                    humantime::format_duration(Duration::from_secs(
+                        remaining.as_secs_f64().ceil() as u64
+                    ))
                 ),
             ),
             Skip::StillFilling { fewest } => (Reason::StillFilling, still_filling(*fewest)),

@@ -2,7 +2,7 @@
 
 use crate::policy::Start;
 use crate::queue::{Counts, MoveTask, QueueArn, TaskStatus};
-use crate::text::causes;
+use crate::text::{causes, excerpt, one_line};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{ListMessageMoveTasksResultEntry, QueueAttributeName};
@@ -158,8 +158,7 @@ impl Sqs for SqsClients {
             .await;
         match answer {
             Ok(started) => Ok(started.task_handle.unwrap_or_default()),
-            Err(error) if is_task_active(&error) => Err(StartFault::TaskActive),
-            Err(error) => Err(fault(error).into()),
+            Err(error) => Err(start_fault(error)),
         }
     }
 
@@ -189,6 +188,9 @@ where
     }
 }
 
+/// So many characters of what SQS says go into reports and logs.
+const MOST_OF_A_MESSAGE: usize = 500;
+
 /// The queue's URL in path style. SQS takes the queue from its path.
 fn url(queue: &QueueArn) -> String {
     let domain = match queue.partition() {
@@ -210,7 +212,7 @@ fn move_task(entry: &ListMessageMoveTasksResultEntry) -> MoveTask {
         .filter(|&millis| millis > 0)
         .and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)));
     MoveTask {
-        status: TaskStatus::from_sqs(entry.status()),
+        status: TaskStatus::from_sqs(entry.status().map(excerpt).as_deref()),
         handle: entry.task_handle().map(str::to_owned),
         started_at,
         moved: u64::try_from(entry.approximate_number_of_messages_moved()).unwrap_or_default(),
@@ -218,15 +220,25 @@ fn move_task(entry: &ListMessageMoveTasksResultEntry) -> MoveTask {
             .approximate_number_of_messages_to_move()
             .and_then(|count| u64::try_from(count).ok()),
         destination_arn: entry.destination_arn().map(str::to_owned),
-        failure_reason: entry.failure_reason().map(str::to_owned),
+        failure_reason: entry
+            .failure_reason()
+            .map(|reason| one_line(reason, MOST_OF_A_MESSAGE)),
     }
 }
 
 /// SQS's refusal of a second task has the same code as other refusals; only the message tells.
 /// AWS says "There is already a task running. Only one active task is allowed …", emulators much the same.
-fn is_task_active<E: ProvideErrorMetadata>(error: &E) -> bool {
+fn start_fault<E>(error: SdkError<E>) -> StartFault
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
     let message = error.message().unwrap_or_default().to_lowercase();
-    message.contains("already") && message.contains("running")
+    let is_task_active = message.contains("already") && message.contains("running");
+    match fault(error) {
+        fault @ (Fault::AccessDenied(_) | Fault::Throttled(_)) => fault.into(),
+        _ if is_task_active => StartFault::TaskActive,
+        fault => fault.into(),
+    }
 }
 
 /// Tells apart what went wrong, by code and message.
@@ -243,12 +255,14 @@ where
             (SdkError::ServiceError(_) | SdkError::ResponseError(_), Some(status)) => {
                 format!("SQS answered with HTTP status {status} and no error code")
             }
-            _ => causes(&error),
+            _ => one_line(&causes(&error), MOST_OF_A_MESSAGE),
         });
     };
     let kind = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
     let kind = kind.strip_suffix("Exception").unwrap_or(kind);
-    let message = error.message().unwrap_or("SQS gave no reason").to_owned();
+    let code = &one_line(code, MOST_OF_A_MESSAGE);
+    let message = error.message().unwrap_or("SQS gave no reason");
+    let message = one_line(message, MOST_OF_A_MESSAGE);
     match kind {
         "AccessDenied" | "KMS.AccessDenied" | "KmsAccessDenied" => Fault::AccessDenied(message),
         "RequestThrottled" | "Throttling" | "KMS.Throttling" | "KmsThrottled"

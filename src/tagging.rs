@@ -2,7 +2,7 @@
 
 use crate::config::EnrollTag;
 use crate::queue::QueueArn;
-use crate::text::causes;
+use crate::text::{causes, one_line};
 use aws_sdk_resourcegroupstagging::Client;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
@@ -41,7 +41,7 @@ pub enum TaggingFault {
     #[error("access denied; grant `tag:GetResources`: {0}")]
     AccessDenied(String),
     /// Anything else.
-    #[error("{0}")]
+    #[error("`tag:GetResources` failed: {0}")]
     Service(String),
 }
 
@@ -140,13 +140,17 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let Some(code) = error.code() else {
-        return TaggingFault::Service(causes(&error));
+        return TaggingFault::Service(one_line(&causes(&error), 500));
     };
     let message = error.message().unwrap_or("the tagging API gave no reason");
+    let message = one_line(message, 500);
     match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            TaggingFault::AccessDenied(message.to_owned())
+            TaggingFault::AccessDenied(message)
         }
         _ => TaggingFault::Service(format!("{code}: {message}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -403,10 +403,9 @@ async fn invocation_answers_before_its_deadline_and_defers_what_it_has_not_seen(
 #[tokio::test]
 async fn start_that_is_not_answered_in_time_is_deferred() {
     let queue = dlq("orders-dlq");
-    // Two answers fit into the time to look; the third does not come before the time to act is over.
     let fake = Fake::default()
         .with(&queue, 5)
-        .with_latency(&queue, Duration::from_millis(330));
+        .with_slow_start(&queue, HOUR);
     let begun = Instant::now();
     let invocation = Invocation {
         time_left: Duration::from_secs(1),
@@ -468,7 +467,7 @@ async fn request_chooses_queues_rate_and_destination() {
         .unwrap();
     assert_eq!(
         report["trigger"],
-        json!({"kind": "request", "source": null, "queues": ["orders-dlq", "strange", "payments-dlq"]})
+        json!({"kind": "request", "source": null, "queues": ["orders-dlq", "payments-dlq", "strange"]})
     );
     assert_eq!(
         outcomes(&report),
@@ -1001,7 +1000,7 @@ async fn bad_tag_fails_its_queue_alone_and_says_what_is_accepted() {
         ),
         (
             vec![("cooldown", "25h")],
-            vec!["not longer than the cooldown"],
+            vec!["do not fit into the attempt window"],
         ),
         (
             vec![(
@@ -1166,6 +1165,207 @@ async fn sweeps_of_one_process_go_on_where_time_ran_out() {
         looked_at.extend(seen.map(|queue| queue.queue_arn.clone()));
     }
     assert_eq!(looked_at.len(), 40);
+}
+
+#[tokio::test]
+async fn cancel_that_sqs_refuses_while_the_task_runs_is_a_failure() {
+    let queue = dlq("orders-dlq");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE).with_refused_cancel(&queue);
+    let answer = fake
+        .function(config(&[&queue]))
+        .invoke(r#"{"action": "cancel"}"#, &fake.invocation())
+        .await
+        .unwrap();
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(outcomes(&report), ["failed/service-error"]);
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("still RUNNING") && detail.contains("RequestExpired"),
+        "{detail}"
+    );
+    assert_eq!(
+        fake.calls(),
+        [
+            "ListMessageMoveTasks orders-dlq",
+            "CancelMessageMoveTask orders-dlq",
+            "ListMessageMoveTasks orders-dlq"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn cancel_that_runs_out_of_time_fails_so_that_lambda_tries_again() {
+    let queue = dlq("orders-dlq");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE).with_latency(&queue, HOUR);
+    let invocation = Invocation {
+        time_left: Duration::from_millis(300),
+        ..fake.invocation()
+    };
+    let policy = braked("orders-dlq-depth");
+    let failure = invoke_with(&fake, with_policy(&[&queue], policy), ALARM, &invocation)
+        .await
+        .unwrap_err();
+    assert!(
+        failure.to_string().contains("orders-dlq (out-of-time)"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn cancel_names_the_brake_that_caused_it() {
+    let queue = dlq("orders-dlq");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE);
+    let event: Value = serde_json::from_str(ALARM).unwrap();
+    let without_arn = event["detail"].to_string();
+    let report = invoke(
+        &fake,
+        with_policy(&[&queue], braked("orders-dlq-depth")),
+        &without_arn,
+    )
+    .await
+    .unwrap();
+    assert_eq!(outcomes(&report), ["cancelled/braked"]);
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("The brake alarm `orders-dlq-depth` is in ALARM"),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn brake_goes_before_all_else_in_a_batch() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = with_past(&orders, 5, "RUNNING", MINUTE).with(&payments, 5);
+    let brake: Value = serde_json::from_str(include_str!("../events/brake-alarm.json")).unwrap();
+    let alarm: Value = serde_json::from_str(ALARM).unwrap();
+    for batch in [json!([alarm, brake]), json!([brake, alarm])] {
+        let policy = braked("orders consumer is down");
+        let report = invoke(
+            &fake,
+            with_policy(&[&orders, &payments], policy),
+            &batch.to_string(),
+        )
+        .await
+        .unwrap();
+        assert_eq!(report["trigger"]["kind"], "brake");
+        assert_eq!(report["trigger"]["source"], brake["resources"][0]);
+    }
+    assert!(fake.starts(&payments).is_empty());
+}
+
+#[tokio::test]
+async fn start_that_fails_leaves_its_place_to_the_next() {
+    let (deepest, deep, shallow) = (dlq("a-deepest"), dlq("b-deep"), dlq("c-shallow"));
+    let no_dlq = Fault::NotADeadLetterQueue(
+        "Source queue must be configured as a Dead Letter Queue.".to_owned(),
+    );
+    let fake = Fake::default()
+        .with(&deepest, 50)
+        .with_fault(&deepest, "StartMessageMoveTask", no_dlq)
+        .with(&deep, 5)
+        .with(&shallow, 1);
+    let config = Config {
+        max_starts: 1,
+        ..config(&[&deepest, &deep, &shallow])
+    };
+    let answer = fake
+        .function(config)
+        .invoke(SWEEP, &fake.invocation())
+        .await
+        .unwrap();
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(
+        outcomes(&report),
+        [
+            "failed/not-a-dead-letter-queue",
+            "started/ready",
+            "deferred/start-limit"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn dlq_that_hangs_does_not_take_cloudwatchs_time() {
+    let (hangs, filling) = (dlq("hangs"), dlq("filling"));
+    let fake = Fake::default()
+        .with(&hangs, 5)
+        .with_latency(&hangs, HOUR)
+        .with(&filling, 5);
+    let past = task(&fake, "COMPLETED", 100, MINUTE * 20);
+    let fake = fake
+        .with_task(&filling, past)
+        .with_depth(&filling, 4, MINUTE * 5);
+    let invocation = Invocation {
+        time_left: Duration::from_millis(500),
+        ..fake.invocation()
+    };
+    let report = invoke_with(&fake, config(&[&hangs, &filling]), SWEEP, &invocation)
+        .await
+        .unwrap();
+    assert_eq!(
+        outcomes(&report),
+        ["skipped/still-filling", "deferred/out-of-time"]
+    );
+}
+
+#[tokio::test]
+async fn parking_queue_is_known_as_such_to_a_request_with_another_destination() {
+    let queue = dlq("orders-dlq");
+    let mut fake = Fake::default().with(&queue, 8);
+    for hours in (2..=6).rev() {
+        let past = task(&fake, "COMPLETED", 8, HOUR * hours);
+        fake = fake.with_task(&queue, past);
+    }
+    let parked = MoveTask {
+        destination_arn: Some(dlq("parking").to_string()),
+        ..task(&fake, "COMPLETED", 8, HOUR)
+    };
+    let fake = fake.with_task(&queue, parked);
+    let policy = Policy {
+        parking: Some(dlq("parking")),
+        ..Policy::default()
+    };
+    let request =
+        json!({"action": "redrive", "destinationArn": dlq("elsewhere").as_str()}).to_string();
+    let report = invoke(&fake, with_policy(&[&queue], policy), &request)
+        .await
+        .unwrap();
+    assert_eq!(outcomes(&report), ["started/ready"]);
+    assert_eq!(report["queues"][0]["streak"], 0);
+}
+
+#[tokio::test]
+async fn many_queues_that_are_not_enrolled_are_counted_and_not_all_listed() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5);
+    let names: Vec<String> = (0..1000).map(|n| format!("strange-{n:04}")).collect();
+    let request = json!({"action": "redrive", "queues": names}).to_string();
+    let report = invoke(&fake, config(&[&queue]), &request).await.unwrap();
+    assert_eq!(report["counts"]["skipped"], 1000);
+    assert_eq!(report["queues"].as_array().unwrap().len(), 100);
+    assert_eq!(report["trigger"]["queues"].as_array().unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn many_dlqs_that_no_time_was_left_for_are_counted_and_not_listed() {
+    let queues: Vec<QueueArn> = (0..101).map(|n| dlq(&format!("dlq-{n:03}"))).collect();
+    let fake = queues.iter().fold(Fake::default(), |fake, queue| {
+        fake.with(queue, 5).with_latency(queue, HOUR)
+    });
+    let invocation = Invocation {
+        time_left: Duration::from_millis(300),
+        ..fake.invocation()
+    };
+    let report = invoke_with(
+        &fake,
+        config(&queues.iter().collect::<Vec<_>>()),
+        SWEEP,
+        &invocation,
+    )
+    .await
+    .unwrap();
+    assert_eq!(report["counts"]["deferred"], 101);
+    assert_eq!(outcomes(&report), [""; 0]);
 }
 
 #[tokio::test]

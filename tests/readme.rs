@@ -7,7 +7,7 @@
     reason = "tests"
 )]
 
-use sqs_auto_redrive::report::{Outcome, Reason, Report, TriggerReport};
+use sqs_auto_redrive::report::{Outcome, Reason, Report, TriggerReport, Unlisted};
 use std::time::UNIX_EPOCH;
 
 const README: &str = include_str!("../README.md");
@@ -39,7 +39,12 @@ fn readme_explains_every_outcome() {
 
 #[test]
 fn readme_explains_every_metric() {
-    let report = Report::new(TriggerReport::default(), false, Vec::new(), 0);
+    let report = Report::new(
+        TriggerReport::default(),
+        false,
+        Vec::new(),
+        Unlisted::default(),
+    );
     let line: serde_json::Value =
         serde_json::from_str(&report.metrics("redrive", UNIX_EPOCH)).unwrap();
     let metrics = line

@@ -185,11 +185,11 @@ fn every_bound_is_where_the_table_has_it() {
         // variable, accepted, refused
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", &["1", "500", "auto"], &["0", "501", "-1", "1.5", "65537", "automatic"]),
         ("REDRIVE_MIN_MESSAGES", &["1", "1000000000"], &["0", "-1", "18446744073709551616"]),
-        ("REDRIVE_COOLDOWN", &["1m", "60s", "23h"], &["59s", "0", "0s", "14d 1s", "15d"]),
+        ("REDRIVE_COOLDOWN", &["1m", "60s", "4h"], &["59s", "0", "0s", "14d 1s", "15d"]),
         ("REDRIVE_QUIET_PERIOD", &["0", "0s", "1s", "3h"], &["3h 1s", "-1s"]),
         ("REDRIVE_PATIENCE", &["1m", "14d"], &["59s", "0", "14d 1s"]),
         ("REDRIVE_MAX_ATTEMPTS", &["1", "9"], &["0", "10"]),
-        ("REDRIVE_ATTEMPT_WINDOW", &["16m", "14d"], &["59s", "0", "14d 1s"]),
+        ("REDRIVE_ATTEMPT_WINDOW", &["90m", "14d"], &["59s", "0", "14d 1s"]),
         ("REDRIVE_MAX_STARTS", &["1", "100"], &["0", "101", "-1"]),
         ("REDRIVE_CONCURRENCY", &["1", "1000"], &["0", "1001", "-1"]),
         ("REDRIVE_PAUSED", &["true", "false"], &["yes", "no", "on", "0"]),
@@ -209,9 +209,10 @@ fn every_bound_is_where_the_table_has_it() {
             );
         }
     }
-    // The longest cooldown leaves room for a longer window.
+    // The longest cooldown leaves room for one attempt in the longest window.
     let longest = [
-        ("REDRIVE_COOLDOWN", "13d"),
+        ("REDRIVE_COOLDOWN", "7d"),
+        ("REDRIVE_MAX_ATTEMPTS", "1"),
         ("REDRIVE_ATTEMPT_WINDOW", "14d"),
     ];
     assert!(with(&longest).is_ok(), "{:?}", with(&longest));
@@ -362,6 +363,9 @@ fn mistyped_variable_is_a_fault_and_foreign_ones_are_not() {
         "REDRIVE_QUEUE",
         "REDRIVE_",
         "REDRIVE_paused",
+        "redrive_paused",
+        "REDRIVE",
+        "REDRIVE-PAUSED",
     ] {
         let fault = only_fault(mistyped, with(&[(mistyped, "true")]));
         assert!(
@@ -371,14 +375,7 @@ fn mistyped_variable_is_a_fault_and_foreign_ones_are_not() {
             "{mistyped}: {fault}"
         );
     }
-    for foreign in [
-        "PATH",
-        "AWS_REGION",
-        "redrive_paused",
-        "REDRIVE",
-        "MY_REDRIVE_PAUSED",
-        "",
-    ] {
+    for foreign in ["PATH", "AWS_REGION", "MY_REDRIVE_PAUSED", ""] {
         assert_eq!(with(&[(foreign, "true")]), with(&[]), "{foreign}");
     }
 }
@@ -509,44 +506,55 @@ fn alarm_names_may_have_spaces_and_are_separated_by_commas() {
 }
 
 #[test]
-fn attempt_window_not_longer_than_the_cooldown_is_a_fault_naming_both() {
-    let table: [(&str, Vars, bool); 5] = [
+fn attempts_that_do_not_fit_into_the_window_are_a_fault() {
+    let table: [(Vars, bool); 6] = [
+        (&[("REDRIVE_COOLDOWN", "4h")], true),
+        (&[("REDRIVE_COOLDOWN", "4h 1s")], false),
+        (&[("REDRIVE_ATTEMPT_WINDOW", "90m")], true),
+        (&[("REDRIVE_ATTEMPT_WINDOW", "89m")], false),
         (
-            "equal",
-            &[("REDRIVE_COOLDOWN", "1h"), ("REDRIVE_ATTEMPT_WINDOW", "1h")],
+            &[("REDRIVE_COOLDOWN", "3h"), ("REDRIVE_MAX_ATTEMPTS", "8")],
             false,
         ),
         (
-            "shorter",
-            &[("REDRIVE_COOLDOWN", "2h"), ("REDRIVE_ATTEMPT_WINDOW", "1h")],
-            false,
-        ),
-        ("default window", &[("REDRIVE_COOLDOWN", "24h")], false),
-        (
-            "default cooldown",
-            &[("REDRIVE_ATTEMPT_WINDOW", "15m")],
-            false,
-        ),
-        (
-            "longer",
             &[
-                ("REDRIVE_COOLDOWN", "1h"),
-                ("REDRIVE_ATTEMPT_WINDOW", "1h 1s"),
+                ("REDRIVE_COOLDOWN", "3h"),
+                ("REDRIVE_MAX_ATTEMPTS", "8"),
+                ("REDRIVE_ATTEMPT_WINDOW", "27h"),
             ],
             true,
         ),
     ];
-    for (case, vars, fits) in table {
+    for (vars, fits) in table {
         if fits {
-            assert!(with(vars).is_ok(), "{case}: {:?}", with(vars));
+            assert!(with(vars).is_ok(), "{vars:?}: {:?}", with(vars));
         } else {
-            let fault = only_fault(case, with(vars));
+            let fault = only_fault(&format!("{vars:?}"), with(vars));
+            let said = [
+                "`REDRIVE_ATTEMPT_WINDOW`",
+                "attempts with a cooldown of",
+                "cooldowns",
+            ];
             assert!(
-                fault.contains("`REDRIVE_ATTEMPT_WINDOW`") && fault.contains("the cooldown ("),
-                "{case}: {fault}"
+                said.iter().all(|said| fault.contains(said)),
+                "{vars:?}: {fault}"
             );
         }
     }
+}
+
+#[test]
+fn parking_queue_that_is_the_destination_too_is_a_fault() {
+    let parked = "arn:aws:sqs:eu-west-1:123456789012:parked";
+    let vars = [
+        ("REDRIVE_DESTINATION_ARN", parked),
+        ("REDRIVE_PARKING_ARN", parked),
+    ];
+    let fault = only_fault("both", with(&vars));
+    assert!(
+        fault.contains("`REDRIVE_PARKING_ARN`") && fault.contains("is the destination too"),
+        "{fault}"
+    );
 }
 
 #[test]

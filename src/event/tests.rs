@@ -392,7 +392,7 @@ fn metrics_own_account_goes_before_the_alarms() {
     );
 
     let event = with(metric_math(), path, json!("production"));
-    let why = rejected("not an account id", &event);
+    let why = ignored("not an account id", &event);
     assert!(why.contains("`production`"), "{why}");
 }
 
@@ -678,7 +678,7 @@ fn only_queue_names_of_sqs_metrics_count() {
 }
 
 #[test]
-fn queue_name_that_cannot_exist_is_unreadable() {
+fn queue_name_that_cannot_exist_calls_for_nothing() {
     for name in [
         "",
         "orders dlq",
@@ -715,8 +715,13 @@ fn queue_name_that_cannot_exist_is_unreadable() {
             ),
         ] {
             let case = format!("{shape}, {name:?}");
-            let why = rejected(&case, &event);
-            assert!(why.contains("is not a queue name"), "{case}: {why}");
+            let why = ignored(&case, &event);
+            assert!(why.contains("is no queue name"), "{case}: {why}");
+            let alarm = only_trigger(&case, &event).alarm.unwrap();
+            assert_eq!(
+                alarm.state, "ALARM",
+                "{case}: it may be a brake all the same"
+            );
             assert_reads_well(&case, &why);
         }
     }
@@ -1199,21 +1204,22 @@ fn five_megabytes_are_refused_in_a_short_message() {
             with(eventbridge(), "/detail-type", json!(long)),
         ),
         ("a source", with(eventbridge(), "/source", json!(long))),
+    ] {
+        assert_reads_well(case, &rejected(case, &event));
+    }
+    let account = "/detail/configuration/metrics/0/accountId";
+    for (case, event) in [
         (
             "a queue name",
             with(eventbridge(), dimensions, json!({"QueueName": long})),
         ),
-        (
-            "an account",
-            with(
-                eventbridge(),
-                "/detail/configuration/metrics/0/accountId",
-                json!(long),
-            ),
-        ),
+        ("an account", with(eventbridge(), account, json!(long))),
     ] {
-        assert_reads_well(case, &rejected(case, &event));
+        assert_reads_well(case, &ignored(case, &event));
     }
+    let event = with(eventbridge(), "/resources", json!([long]));
+    let source = only_trigger("an ARN", &event).source.unwrap();
+    assert!(source.chars().count() <= 501);
     let event = with(eventbridge(), "/detail/state/value", json!(long));
     assert_reads_well("a state", &ignored("a state", &event));
     let event = with(
@@ -1468,4 +1474,30 @@ proptest! {
     fn parse_never_panics_on_text(text in any::<String>()) {
         check_anything(parse(&text))?;
     }
+}
+
+#[test]
+fn field_that_stands_twice_in_a_request_is_refused() {
+    for request in [
+        r#"{"action": "redrive", "dryRun": true, "dryRun": false}"#,
+        r#"{"action": "cancel", "action": "redrive"}"#,
+        r#"{"action": {"redrive": null}}"#,
+    ] {
+        let error = parse(request).unwrap_err().to_string();
+        assert!(
+            error.contains("the request is not valid"),
+            "{request}: {error}"
+        );
+    }
+}
+
+#[test]
+fn request_may_name_a_thousand_queues_and_no_more() {
+    let naming = |n: usize| json!({"action": "redrive", "queues": vec!["orders-dlq"; n]});
+    assert!(read(&naming(1000)).is_ok());
+    let why = rejected("1,001 queues", &naming(1001));
+    assert!(
+        why.contains("names 1001 queues; 1000 are accepted"),
+        "{why}"
+    );
 }

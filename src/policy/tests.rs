@@ -282,15 +282,59 @@ fn gate_8_cooldown_doubles_from_the_second_fruitless_redrive_on() {
 }
 
 #[test]
-fn gate_8_cooldown_ends_with_the_attempt_window() {
+fn gate_8_cooldown_grows_no_longer_than_lets_all_attempts_fit_into_the_window() {
+    // Doubled, the fourth wait would be 8 hours; a sixth of the window is 4.
     let policy = Policy {
         cooldown: HOUR,
-        attempt_window: HOUR * 3,
-        max_attempts: 9,
         ..Policy::default()
     };
-    let tasks = (0..5).map(|k| task(100, HOUR * 2 + MINUTE * k));
+    let tasks = (0..4).map(|k| task(100, HOUR * 3 + MINUTE * k));
     cools_for(HOUR, decide_now(&policy, &seen(100, tasks)));
+}
+
+#[test]
+fn poison_exhausts_its_attempts_under_every_policy_without_contradiction() {
+    for (cooldown, attempts, window) in [
+        (15, 5, 24),
+        (15, 9, 24),
+        (120, 5, 24),
+        (240, 5, 24),
+        (1, 1, 1),
+        (144, 9, 24),
+    ] {
+        let policy = Policy {
+            cooldown: MINUTE * cooldown,
+            max_attempts: attempts,
+            attempt_window: HOUR * window,
+            ..Policy::default()
+        };
+        assert_eq!(
+            policy.contradictions(),
+            [],
+            "{cooldown} min, {attempts} attempts"
+        );
+        // The same messages come back every time; we look every five minutes.
+        let mut starts: Vec<SystemTime> = Vec::new();
+        let held = (0..60 * window / 5 + 60).any(|look| {
+            let now = now() + MINUTE * 5 * look;
+            let tasks = starts.iter().rev().take(10).map(|start| MoveTask {
+                started_at: Some(*start),
+                ..task(100, Duration::ZERO)
+            });
+            match decide(&policy, &seen(100, tasks), now) {
+                Decision::Start(_) => drop(starts.push(now)),
+                Decision::Hold(Hold::AttemptsExhausted { .. }) => return true,
+                _ => {}
+            }
+            false
+        });
+        assert!(
+            held,
+            "{cooldown} min, {attempts} attempts: {} starts",
+            starts.len()
+        );
+        assert_eq!(starts.len(), attempts as usize);
+    }
 }
 
 #[test]

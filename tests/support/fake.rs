@@ -52,6 +52,9 @@ struct Queue {
     counts: Counts,
     /// What SQS says of them, which settles late; `None` where it does so at once.
     shown: Option<Counts>,
+    refuses_to_cancel: bool,
+    /// How long a start takes to be answered, beside all else.
+    start_latency: Duration,
     /// Oldest first.
     tasks: Vec<Task>,
     depths: Vec<(SystemTime, u64)>,
@@ -120,6 +123,18 @@ impl Fake {
             .borrow_mut()
             .alarms
             .insert(name.to_owned(), state);
+        self
+    }
+
+    /// SQS refuses to cancel a task of this queue, though it is RUNNING.
+    pub fn with_refused_cancel(self, queue: &QueueArn) -> Self {
+        self.queue(queue, |queue| queue.refuses_to_cancel = true);
+        self
+    }
+
+    /// SQS takes so long to answer a start on this queue.
+    pub fn with_slow_start(self, queue: &QueueArn, latency: Duration) -> Self {
+        self.queue(queue, |queue| queue.start_latency = latency);
         self
     }
 
@@ -318,6 +333,10 @@ impl Sqs for &Fake {
 
     async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartFault> {
         self.call("StartMessageMoveTask", dlq).await?;
+        let latency = self.queue(dlq, |queue| queue.start_latency);
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
         let now = self.now();
         self.queue(dlq, |queue| {
             if queue.tasks.iter().any(Task::is_active) {
@@ -345,6 +364,9 @@ impl Sqs for &Fake {
     async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelFault> {
         self.call("CancelMessageMoveTask", dlq).await?;
         self.queue(dlq, |queue| {
+            if queue.refuses_to_cancel {
+                return Err(CancelFault::NothingToCancel("RequestExpired".to_owned()));
+            }
             let is_it = |task: &&mut Task| task.listed.cancellable() == Some(handle);
             match queue.tasks.iter_mut().find(is_it) {
                 Some(task) => {

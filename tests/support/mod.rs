@@ -4,5 +4,9 @@
 
 pub mod cloudwatch;
 pub mod function;
+pub mod http;
 pub mod local;
+pub mod many;
 pub mod queues;
+pub mod runtime;
+pub mod tagging;

@@ -100,6 +100,16 @@ impl Queue {
         Self::create_with(name, fifo).await
     }
 
+    /// The queue of this name, whether there is one or not.
+    pub fn of(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            arn: queue_arn(name),
+            url: format!("{}/{ACCOUNT}/{name}", servers().sqs_url),
+            client: client(),
+        }
+    }
+
     async fn create_with(
         name: &str,
         attributes: impl IntoIterator<Item = (QueueAttributeName, String)>,

@@ -1,0 +1,798 @@
+use super::*;
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_cloudwatch::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_cbor::data::Type;
+use aws_smithy_cbor::{Decoder, Encoder};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use serde_json::{Map, Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::UNIX_EPOCH;
+
+const REGION: &str = "us-east-1";
+const ELSEWHERE: &str = "ap-south-1";
+const MINUTE: u64 = 60;
+/// The time of every test, in seconds since 1970; a whole minute.
+const NOW: u64 = 1_790_000_040;
+
+const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: cloudwatch:GetMetricData because no identity-based policy allows the cloudwatch:GetMetricData action";
+const LEFT_OUT: &str = "CloudWatch left it out";
+
+// A server that speaks CBOR as CloudWatch does, and the real client that talks to it.
+
+/// A request as it came in, its CBOR shown as JSON: times are seconds since 1970.
+#[derive(Clone)]
+struct Request {
+    operation: String,
+    /// Its signature, which names the region it was made for.
+    authorization: String,
+    body: Value,
+}
+
+impl Request {
+    fn is_for(&self, region: &str) -> bool {
+        let scope = format!("/{region}/monitoring/aws4_request");
+        self.authorization.contains(&scope)
+    }
+
+    /// The id and the queue of every query of a `GetMetricData`.
+    fn queries(&self) -> Vec<(&str, &str)> {
+        let queries = self.body["MetricDataQueries"].as_array().unwrap();
+        queries
+            .iter()
+            .map(|query| {
+                let queue = &query["MetricStat"]["Metric"]["Dimensions"][0]["Value"];
+                (query["Id"].as_str().unwrap(), queue.as_str().unwrap())
+            })
+            .collect()
+    }
+
+    fn alarm_names(&self) -> Vec<&str> {
+        let names = self.body["AlarmNames"].as_array().unwrap();
+        names.iter().map(|name| name.as_str().unwrap()).collect()
+    }
+}
+
+/// Answers as a function of the request says, and remembers the requests.
+struct Server {
+    endpoint: String,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    fn answering(answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let request = read_request(&connection);
+                let answer = answer(&request);
+                seen.lock().unwrap().push(request);
+                connection.write_all(&answer).unwrap();
+            }
+        });
+        Self { endpoint, requests }
+    }
+
+    fn clients(&self) -> CloudWatchClients {
+        clients(&self.endpoint)
+    }
+
+    /// The requests so far, all for this operation.
+    fn requests(&self, operation: &str) -> Vec<Request> {
+        let requests = self.requests.lock().unwrap().clone();
+        assert!(
+            requests
+                .iter()
+                .all(|request| request.operation == operation)
+        );
+        requests
+    }
+
+    /// The only request that was made.
+    fn only_request(&self, operation: &str) -> Request {
+        let mut requests = self.requests(operation);
+        assert_eq!(requests.len(), 1);
+        requests.remove(0)
+    }
+}
+
+fn read_request(connection: &TcpStream) -> Request {
+    let mut reader = BufReader::new(connection);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let path = line.split(' ').nth(1).unwrap();
+    let operation = path
+        .strip_prefix("/service/GraniteServiceVersion20100801/operation/")
+        .unwrap()
+        .to_owned();
+    let mut authorization = String::new();
+    let mut length = 0;
+    line.clear();
+    while reader.read_line(&mut line).unwrap() > 2 {
+        let (name, value) = line.split_once(':').unwrap();
+        match &*name.to_lowercase() {
+            "authorization" => authorization = value.trim().to_owned(),
+            "content-length" => length = value.trim().parse().unwrap(),
+            _ => {}
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    Request {
+        operation,
+        authorization,
+        body: decoded(&mut Decoder::new(&body)),
+    }
+}
+
+/// As `main` makes them, but with a fixed endpoint and credentials, and without retries.
+fn clients(endpoint: &str) -> CloudWatchClients {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(REGION))
+        .endpoint_url(endpoint)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .retry_config(RetryConfig::disabled())
+        .http_client(http)
+        .build();
+    CloudWatchClients::new(&config, [REGION, ELSEWHERE].map(str::to_owned))
+}
+
+fn decoded(from: &mut Decoder) -> Value {
+    match from.datatype().unwrap() {
+        Type::String | Type::StringIndef => json!(from.string().unwrap()),
+        Type::Tag => json!(from.timestamp().unwrap().as_secs_f64()),
+        Type::Array | Type::ArrayIndef => {
+            let length = from.list().unwrap();
+            json!(items(from, length, decoded))
+        }
+        Type::Map | Type::MapIndef => {
+            let length = from.map().unwrap();
+            let pair = |from: &mut Decoder| (from.string().unwrap(), decoded(from));
+            Value::Object(Map::from_iter(items(from, length, pair)))
+        }
+        _ => json!(from.long().unwrap()),
+    }
+}
+
+/// The items of an array or map of this length; `None` means as many as there are before the mark.
+fn items<T>(from: &mut Decoder, length: Option<u64>, item: impl Fn(&mut Decoder) -> T) -> Vec<T> {
+    if let Some(length) = length {
+        return (0..length).map(|_| item(from)).collect();
+    }
+    let mut items = Vec::new();
+    while from.datatype().unwrap() != Type::Break {
+        items.push(item(from));
+    }
+    from.skip().unwrap();
+    items
+}
+
+/// Writes JSON as CBOR: numbers are times below `Timestamps`, and floating elsewhere, as in `Values`.
+fn encode(to: &mut Encoder, name: &str, value: &Value) {
+    match value {
+        Value::Null => _ = to.null(),
+        Value::Bool(value) => _ = to.boolean(*value),
+        Value::String(text) => _ = to.str(text),
+        Value::Number(seconds) if name == "Timestamps" => {
+            to.timestamp(&DateTime::from_secs(seconds.as_i64().unwrap()));
+        }
+        Value::Number(number) => _ = to.double(number.as_f64().unwrap()),
+        Value::Array(items) => {
+            to.array(items.len());
+            items.iter().for_each(|item| encode(to, name, item));
+        }
+        Value::Object(items) => {
+            to.map(items.len());
+            for (name, item) in items {
+                to.str(name);
+                encode(to, name, item);
+            }
+        }
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\nx-amzn-requestid: 5f0c1bb8-0000-5000-8000-000000000000\r\n\r\n"
+    )
+    .into_bytes();
+    answer.extend(body);
+    answer
+}
+
+fn cbor_answer(status: &str, headers: &str, body: &Value) -> Vec<u8> {
+    let mut encoder = Encoder::new(Vec::new());
+    encode(&mut encoder, "", body);
+    let headers =
+        format!("smithy-protocol: rpc-v2-cbor\r\ncontent-type: application/cbor\r\n{headers}");
+    answer(status, &headers, &encoder.into_writer())
+}
+
+fn ok(body: &Value) -> Vec<u8> {
+    cbor_answer("200 OK", "", body)
+}
+
+/// A refusal as CloudWatch words it for clients that know the codes of its older protocol.
+fn denied() -> Vec<u8> {
+    let r#type = "com.amazon.coral.service#AccessDeniedException";
+    cbor_answer(
+        "403 Forbidden",
+        "x-amzn-query-error: AccessDenied;Sender\r\n",
+        &json!({"__type": r#type, "message": DENIED}),
+    )
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+fn query_in(region: &str, name: &str, quiet_minutes: u64) -> DepthQuery {
+    DepthQuery {
+        dlq: format!("arn:aws:sqs:{region}:123456789012:{name}")
+            .parse()
+            .unwrap(),
+        quiet_period: Duration::from_secs(quiet_minutes * MINUTE),
+    }
+}
+
+fn query(name: &str, quiet_minutes: u64) -> DepthQuery {
+    query_in(REGION, name, quiet_minutes)
+}
+
+/// A result for one query: so many minutes ago, so many messages.
+fn result(id: &str, status: &str, points: &[(u64, f64)]) -> Value {
+    let times: Vec<u64> = points.iter().map(|(ago, _)| NOW - ago * MINUTE).collect();
+    let values: Vec<f64> = points.iter().map(|(_, value)| *value).collect();
+    json!({"Id": id, "StatusCode": status, "Timestamps": times, "Values": values})
+}
+
+/// Answers `GetMetricData` with these results, by the name of the queue, and `None` left out.
+fn by_queue(result_of: impl Fn(&str, &str) -> Option<Value>) -> impl Fn(&Request) -> Vec<u8> {
+    move |request| {
+        let results: Vec<Value> = request
+            .queries()
+            .iter()
+            .filter_map(|(id, queue)| result_of(id, queue))
+            .collect();
+        ok(&json!({"MetricDataResults": results}))
+    }
+}
+
+/// What is made of a page with one such result.
+async fn history_of(result_of: impl Fn(&str) -> Value + Send + 'static) -> DepthHistory {
+    let server = Server::answering(by_queue(move |id, _| Some(result_of(id))));
+    let asked = [query("orders-dlq", 10)];
+    let mut histories = server.clients().depth_histories(&asked, now()).await;
+    assert_eq!(histories.len(), 1);
+    histories.remove(0)
+}
+
+fn unreadable(why: &str) -> DepthHistory {
+    DepthHistory::Unreadable(why.to_owned())
+}
+
+// Depth histories: what is asked.
+
+#[tokio::test]
+async fn depth_is_asked_as_the_most_visible_messages_of_each_minute_since_the_quiet_period_began() {
+    let server = Server::answering(by_queue(|_, _| None));
+    let asked = [query("orders-dlq.fifo", 10)];
+    server.clients().depth_histories(&asked, now()).await;
+    let request = server.only_request("GetMetricData");
+    assert_eq!(request.queries().len(), 1);
+    let query = &request.body["MetricDataQueries"][0];
+    let expected = json!({
+        "Id": query["Id"],
+        "MetricStat": {
+            "Metric": {
+                "Namespace": "AWS/SQS",
+                "MetricName": "ApproximateNumberOfMessagesVisible",
+                "Dimensions": [{"Name": "QueueName", "Value": "orders-dlq.fifo"}],
+            },
+            "Period": 60,
+            "Stat": "Maximum",
+        },
+    });
+    assert_eq!(*query, expected);
+    let since = NOW - 12 * MINUTE;
+    assert_eq!(request.body["StartTime"], json!(since as f64));
+    assert_eq!(request.body["EndTime"], json!(NOW as f64));
+}
+
+#[tokio::test]
+async fn queues_of_different_quiet_periods_are_asked_for_in_one_call_from_the_longest() {
+    for minutes in [[30, 10, 20], [10, 30, 20], [10, 20, 30]] {
+        let server = Server::answering(by_queue(|_, _| None));
+        let asked = minutes.map(|minutes| query(&format!("dlq-{minutes}"), minutes));
+        server.clients().depth_histories(&asked, now()).await;
+        let request = server.only_request("GetMetricData");
+        assert_eq!(request.queries().len(), 3);
+        let since = NOW - 32 * MINUTE;
+        assert_eq!(request.body["StartTime"], json!(since as f64));
+    }
+}
+
+#[tokio::test]
+async fn five_hundred_and_one_queues_take_a_call_for_500_and_one_for_1() {
+    let depth_is_in_the_name = |id: &str, queue: &str| {
+        let depth = queue.strip_prefix("dlq-").unwrap().parse().unwrap();
+        Some(result(id, "Complete", &[(1, depth)]))
+    };
+    let server = Server::answering(by_queue(depth_is_in_the_name));
+    let asked: Vec<_> = (0..501).map(|n| query(&format!("dlq-{n}"), 10)).collect();
+    let histories = server.clients().depth_histories(&asked, now()).await;
+    let expected: Vec<_> = (0..501).map(DepthHistory::Fewest).collect();
+    assert_eq!(histories, expected);
+    let requests = server.requests("GetMetricData");
+    let sizes: Vec<_> = requests.iter().map(|it| it.queries().len()).collect();
+    assert_eq!(sizes, [500, 1]);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_second_500_leaves_the_first_readable() {
+    let first = by_queue(|id, _| Some(result(id, "Complete", &[(1, 4.0)])));
+    let server = Server::answering(move |request| match request.queries().len() {
+        500 => first(request),
+        _ => denied(),
+    });
+    let asked: Vec<_> = (0..501).map(|n| query(&format!("dlq-{n}"), 10)).collect();
+    let histories = server.clients().depth_histories(&asked, now()).await;
+    assert_eq!(histories[..500], vec![DepthHistory::Fewest(4); 500]);
+    assert_eq!(
+        histories[500..],
+        [unreadable(&format!("AccessDenied: {DENIED}"))]
+    );
+}
+
+#[tokio::test]
+async fn queues_of_two_regions_take_a_call_to_each() {
+    let answer = by_queue(|id, queue| {
+        let depth = queue.strip_prefix("dlq-").unwrap().parse().unwrap();
+        Some(result(id, "Complete", &[(1, depth)]))
+    });
+    let server = Server::answering(answer);
+    let asked = [
+        query_in(REGION, "dlq-0", 10),
+        query_in(ELSEWHERE, "dlq-1", 60),
+        query_in(REGION, "dlq-2", 10),
+        query_in(ELSEWHERE, "dlq-3", 10),
+    ];
+    let histories = server.clients().depth_histories(&asked, now()).await;
+    let expected: Vec<_> = (0..4).map(DepthHistory::Fewest).collect();
+    assert_eq!(histories, expected);
+    let requests = server.requests("GetMetricData");
+    assert_eq!(requests.len(), 2);
+    for (region, queues, minutes) in [
+        (REGION, ["dlq-0", "dlq-2"], 12),
+        (ELSEWHERE, ["dlq-1", "dlq-3"], 62),
+    ] {
+        let mut here = requests.iter().filter(|request| request.is_for(region));
+        let request = here.next().expect(region);
+        let asked: Vec<_> = request.queries().iter().map(|(_, queue)| *queue).collect();
+        assert_eq!(asked, queues);
+        let since = NOW - minutes * MINUTE;
+        assert_eq!(request.body["StartTime"], json!(since as f64), "{region}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_to_ask_takes_no_call() {
+    let server = Server::answering(|_| denied());
+    let clients = server.clients();
+    assert_eq!(clients.depth_histories(&[], now()).await, []);
+    assert_eq!(clients.brakes(&[]).await, []);
+    assert_eq!(server.requests.lock().unwrap().len(), 0);
+}
+
+// Depth histories: what is made of the answer.
+
+#[tokio::test]
+async fn the_fewest_of_all_pages_counts() {
+    let server = Server::answering(|request| {
+        let queries = request.queries();
+        let id_of = |queue: &str| queries.iter().find(|query| query.1 == queue).unwrap().0;
+        let page = |results: &[(&str, &[(u64, f64)])], token: Option<&str>| {
+            let results: Vec<_> = results
+                .iter()
+                .map(|(queue, points)| result(id_of(queue), "Complete", points))
+                .collect();
+            ok(&json!({"MetricDataResults": results, "NextToken": token}))
+        };
+        match request.body["NextToken"].as_str() {
+            None => page(
+                &[
+                    ("first-page", &[(1, 7.0), (2, 4.0), (3, 8.0)]),
+                    ("last-page", &[(1, 2.0)]),
+                    ("only-first-page", &[(1, 6.0)]),
+                    ("empty-last-page", &[(1, 5.0)]),
+                ],
+                Some("page-2"),
+            ),
+            Some("page-2") => page(
+                &[
+                    ("first-page", &[(4, 9.0)]),
+                    ("last-page", &[(4, 3.0), (5, 1.0)]),
+                    ("only-last-page", &[(4, 3.0)]),
+                    ("empty-last-page", &[]),
+                ],
+                None,
+            ),
+            other => panic!("{other:?}"),
+        }
+    });
+    let asked = [
+        ("first-page", 4),
+        ("last-page", 1),
+        ("only-first-page", 6),
+        ("only-last-page", 3),
+        ("empty-last-page", 5),
+    ];
+    let queries = asked.map(|(queue, _)| query(queue, 10));
+    let histories = server.clients().depth_histories(&queries, now()).await;
+    assert_eq!(
+        histories,
+        asked.map(|(_, fewest)| DepthHistory::Fewest(fewest))
+    );
+    assert_eq!(server.requests("GetMetricData").len(), 2);
+}
+
+#[tokio::test]
+async fn each_queue_is_judged_by_its_own_quiet_period_and_two_minutes() {
+    let points = [(5, 9.0), (11, 6.0), (12, 5.0), (13, 3.0), (32, 2.0)];
+    let server = Server::answering(by_queue(move |id, _| Some(result(id, "Complete", &points))));
+    let asked = [10, 9, 8, 30, 11].map(|minutes| query(&format!("dlq-{minutes}"), minutes));
+    let histories = server.clients().depth_histories(&asked, now()).await;
+    assert_eq!(histories, [5, 6, 9, 2, 3].map(DepthHistory::Fewest));
+    server.only_request("GetMetricData");
+}
+
+#[tokio::test]
+async fn datapoints_that_are_all_older_than_the_quiet_period_are_none() {
+    let server = Server::answering(by_queue(|id, _| Some(result(id, "Complete", &[(20, 0.0)]))));
+    let asked = [query("short", 10), query("long", 30)];
+    let histories = server.clients().depth_histories(&asked, now()).await;
+    assert_eq!(histories, [DepthHistory::NoData, DepthHistory::Fewest(0)]);
+}
+
+#[tokio::test]
+async fn partial_data_counts_as_far_as_it_goes() {
+    let history = history_of(|id| result(id, "PartialData", &[(3, 8.0), (4, 5.0)])).await;
+    assert_eq!(history, DepthHistory::Fewest(5));
+}
+
+#[tokio::test]
+async fn no_datapoints_are_no_data() {
+    for status in ["Complete", "PartialData"] {
+        let history = history_of(move |id| result(id, status, &[])).await;
+        assert_eq!(history, DepthHistory::NoData, "{status}");
+    }
+    let history = history_of(|id| json!({"Id": id})).await;
+    assert_eq!(history, DepthHistory::NoData, "neither times nor values");
+}
+
+#[tokio::test]
+async fn a_queue_that_the_answer_leaves_out_is_unreadable() {
+    let server = Server::answering(by_queue(|id, queue| {
+        (queue != "left-out").then(|| result(id, "Complete", &[(1, 4.0)]))
+    }));
+    let asked = ["first", "left-out", "last"].map(|queue| query(queue, 10));
+    let histories = server.clients().depth_histories(&asked, now()).await;
+    let fewest = DepthHistory::Fewest(4);
+    assert_eq!(histories, [fewest.clone(), unreadable(LEFT_OUT), fewest]);
+}
+
+#[tokio::test]
+async fn a_result_that_nobody_asked_for_is_passed_over() {
+    for stranger in ["q1", "q-1", "q", "x0", "q18446744073709551616", ""] {
+        let server = Server::answering(by_queue(move |id, _| {
+            assert_ne!(id, stranger);
+            Some(result(stranger, "Complete", &[(1, 4.0)]))
+        }));
+        let asked = [query("orders-dlq", 10)];
+        let histories = server.clients().depth_histories(&asked, now()).await;
+        assert_eq!(histories, [unreadable(LEFT_OUT)], "{stranger}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_is_refused_is_unreadable_for_the_reason_given_and_the_others_are_not() {
+    let why = "The metric may not be read.";
+    for status in ["Forbidden", "InternalError"] {
+        let server = Server::answering(by_queue(move |id, queue| {
+            if queue != "refused" {
+                return Some(result(id, "Complete", &[(1, 4.0)]));
+            }
+            let mut refused = result(id, status, &[(1, 4.0)]);
+            refused["Messages"] = json!([{"Code": "Refused", "Value": why}]);
+            Some(refused)
+        }));
+        let asked = ["refused", "orders-dlq"].map(|queue| query(queue, 10));
+        let histories = server.clients().depth_histories(&asked, now()).await;
+        let expected = [unreadable(why), DepthHistory::Fewest(4)];
+        assert_eq!(histories, expected, "{status}");
+
+        let history = history_of(move |id| result(id, status, &[])).await;
+        let expected = unreadable("CloudWatch refused it");
+        assert_eq!(history, expected, "{status} without a message");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_call_makes_all_its_queues_unreadable_with_code_and_message() {
+    let server = Server::answering(|_| denied());
+    let asked = ["orders-dlq", "billing-dlq"].map(|queue| query(queue, 10));
+    let histories = server.clients().depth_histories(&asked, now()).await;
+    let why = unreadable(&format!("AccessDenied: {DENIED}"));
+    assert_eq!(histories, [why.clone(), why]);
+
+    for (message, why) in [
+        (json!(DENIED), format!("AccessDeniedException: {DENIED}")),
+        (
+            Value::Null,
+            "AccessDeniedException: CloudWatch gave no reason".to_owned(),
+        ),
+    ] {
+        let r#type = "com.amazon.coral.service#AccessDeniedException";
+        let body = if message.is_null() {
+            json!({"__type": r#type})
+        } else {
+            json!({"__type": r#type, "Message": message})
+        };
+        let server = Server::answering(move |_| cbor_answer("400 Bad Request", "", &body));
+        let asked = [query("orders-dlq", 10)];
+        let histories = server.clients().depth_histories(&asked, now()).await;
+        assert_eq!(histories, [unreadable(&why)], "code in the body alone");
+    }
+}
+
+#[tokio::test]
+async fn a_region_that_fails_leaves_the_other_readable() {
+    for failing in [REGION, ELSEWHERE] {
+        let readable = by_queue(|id, _| Some(result(id, "Complete", &[(1, 4.0)])));
+        let server = Server::answering(move |request| {
+            if request.is_for(failing) {
+                denied()
+            } else {
+                readable(request)
+            }
+        });
+        let regions = [REGION, ELSEWHERE, REGION];
+        let asked = regions.map(|region| query_in(region, "orders-dlq", 10));
+        let histories = server.clients().depth_histories(&asked, now()).await;
+        let expected = regions.map(|region| match region == failing {
+            true => unreadable(&format!("AccessDenied: {DENIED}")),
+            false => DepthHistory::Fewest(4),
+        });
+        assert_eq!(histories, expected, "{failing}");
+    }
+}
+
+#[tokio::test]
+async fn a_region_without_a_client_is_unreadable_and_takes_no_call() {
+    let server = Server::answering(by_queue(|id, _| Some(result(id, "Complete", &[(1, 4.0)]))));
+    let asked = ["eu-west-1", REGION].map(|region| query_in(region, "orders-dlq", 10));
+    let histories = server.clients().depth_histories(&asked, now()).await;
+    let why = unreadable("there is no client for its region");
+    assert_eq!(histories, [why, DepthHistory::Fewest(4)]);
+    server.only_request("GetMetricData");
+}
+
+/// What both kinds of question get for these bytes, which must be the same.
+async fn why_unreadable(case: &str, bytes: Vec<u8>) -> String {
+    let server = Server::answering(move |_| bytes.clone());
+    let clients = server.clients();
+    let asked = [query("orders-dlq", 10)];
+    let histories = clients.depth_histories(&asked, now()).await;
+    let brakes = clients.brakes(&["brake".to_owned()]).await;
+    let [DepthHistory::Unreadable(why)] = &*histories else {
+        panic!("{case}: {histories:?}");
+    };
+    let unknown = brake("brake", BrakeState::Unknown(why.clone()));
+    assert_eq!(brakes, [unknown], "{case}");
+    why.clone()
+}
+
+#[track_caller]
+fn assert_words(case: &str, text: &str) {
+    let rust = [
+        "::",
+        "Unhandled",
+        "Error {",
+        "Error(",
+        "hyper",
+        "SdkError",
+        "Some(",
+    ];
+    let is_rust = rust.iter().any(|rust| text.contains(rust));
+    let is_line = text.len() >= 10 && !text.contains(char::is_control);
+    assert!(is_line && !is_rust, "{case}: {text}");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_of_cloudwatch_is_unreadable_in_words() {
+    let html = "<html><body><h1>Service Unavailable</h1></body></html>".as_bytes();
+    let header = "content-type: text/html\r\n";
+    let many = json!({"MetricDataResults": "many", "MetricAlarms": "many"});
+    let whole = ok(&many);
+    let cut = whole[..whole.len() - 3].to_vec();
+    for (case, bytes) in [
+        (
+            "html, 500",
+            answer("500 Internal Server Error", header, html),
+        ),
+        ("html, 200", answer("200 OK", header, html)),
+        ("empty, 503", answer("503 Service Unavailable", "", &[])),
+        ("empty, 200", answer("200 OK", "", &[])),
+        ("CBOR of another type", whole),
+        ("body cut off", cut),
+        ("closed without an answer", Vec::new()),
+        ("no HTTP", b"ERR unknown command\r\n\r\n".to_vec()),
+    ] {
+        let why = why_unreadable(case, bytes).await;
+        assert_words(case, &why);
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_a_code_is_told_in_words() {
+    for body in [json!({}), json!({"message": DENIED})] {
+        let case = body.to_string();
+        let why = why_unreadable(&case, cbor_answer("400 Bad Request", "", &body)).await;
+        assert_words(&case, &why);
+    }
+}
+
+// Brakes.
+
+/// An alarm as `DescribeAlarms` shows it.
+fn alarm(name: &str, state: &str) -> Value {
+    json!({"AlarmName": name, "StateValue": state, "ActionsEnabled": true})
+}
+
+async fn brakes_answered(body: Value, names: &[&str]) -> Vec<Brake> {
+    let server = Server::answering(move |_| ok(&body));
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    server.clients().brakes(&names).await
+}
+
+fn brake(name: &str, state: BrakeState) -> Brake {
+    Brake {
+        alarm: name.to_owned(),
+        state,
+    }
+}
+
+fn no_such_alarm() -> BrakeState {
+    BrakeState::Unknown("there is no such alarm in this account and region".to_owned())
+}
+
+#[tokio::test]
+async fn brakes_are_asked_for_by_name_in_the_own_region_metric_and_composite_and_all_on_one_page() {
+    let server = Server::answering(|_| ok(&json!({})));
+    let names = ["orders consumer: errors", "billing"].map(str::to_owned);
+    server.clients().brakes(&names).await;
+    let mut request = server.only_request("DescribeAlarms");
+    assert!(request.is_for(REGION), "{}", request.authorization);
+    let types = request.body["AlarmTypes"].as_array_mut().unwrap();
+    types.sort_by_key(Value::to_string);
+    let expected = json!({
+        "AlarmNames": names,
+        "AlarmTypes": ["CompositeAlarm", "MetricAlarm"],
+        "MaxRecords": 100,
+    });
+    assert_eq!(request.body, expected);
+}
+
+#[tokio::test]
+async fn one_hundred_and_one_brakes_take_a_call_for_100_and_one_for_1() {
+    let server = Server::answering(|request| {
+        let names = request.alarm_names();
+        let alarms: Vec<_> = names.iter().map(|name| alarm(name, "ALARM")).collect();
+        ok(&json!({"MetricAlarms": alarms}))
+    });
+    let names: Vec<_> = (0..101).map(|n| format!("alarm {n}")).collect();
+    let brakes = server.clients().brakes(&names).await;
+    let expected: Vec<_> = names
+        .iter()
+        .map(|name| brake(name, BrakeState::On))
+        .collect();
+    assert_eq!(brakes, expected);
+    let requests = server.requests("DescribeAlarms");
+    let sizes: Vec<_> = requests.iter().map(|it| it.alarm_names().len()).collect();
+    assert_eq!(sizes, [100, 1]);
+}
+
+#[tokio::test]
+async fn a_brake_is_on_in_alarm_off_in_its_other_states_and_unknown_in_any_new_one() {
+    let unknown =
+        |state: &str| BrakeState::Unknown(format!("CloudWatch says its state is `{state}`"));
+    for kind in ["MetricAlarms", "CompositeAlarms"] {
+        for (state, expected) in [
+            ("ALARM", BrakeState::On),
+            ("OK", BrakeState::Off),
+            ("INSUFFICIENT_DATA", BrakeState::Off),
+            ("PONDERING", unknown("PONDERING")),
+            ("alarm", unknown("alarm")),
+            ("", unknown("")),
+        ] {
+            let body = json!({kind: [alarm("brake", state)]});
+            let brakes = brakes_answered(body, &["brake"]).await;
+            let case = format!("{kind}, {state}");
+            assert_eq!(brakes, [brake("brake", expected)], "{case}");
+        }
+        let body = json!({kind: [{"AlarmName": "brake"}]});
+        let brakes = brakes_answered(body, &["brake"]).await;
+        assert_eq!(brakes, [brake("brake", unknown(""))], "{kind}, no state");
+    }
+}
+
+#[tokio::test]
+async fn a_brake_that_the_answer_lacks_is_unknown() {
+    let body = json!({"MetricAlarms": [alarm("there", "OK"), {"StateValue": "OK"}]});
+    let brakes = brakes_answered(body, &["gone", "there", "There"]).await;
+    let expected = [
+        brake("gone", no_such_alarm()),
+        brake("there", BrakeState::Off),
+        brake("There", no_such_alarm()),
+    ];
+    assert_eq!(brakes, expected);
+    let brakes = brakes_answered(json!({}), &["gone"]).await;
+    assert_eq!(brakes, [brake("gone", no_such_alarm())], "no alarms at all");
+}
+
+#[tokio::test]
+async fn brakes_come_in_the_order_of_the_names() {
+    let body = json!({
+        "MetricAlarms": [alarm("d", "ALARM"), alarm("a", "OK"), alarm("not asked for", "ALARM")],
+        "CompositeAlarms": [alarm("c", "OK"), alarm("b", "ALARM")],
+    });
+    let brakes = brakes_answered(body, &["c", "a", "d", "x", "b"]).await;
+    let expected = [
+        brake("c", BrakeState::Off),
+        brake("a", BrakeState::Off),
+        brake("d", BrakeState::On),
+        brake("x", no_such_alarm()),
+        brake("b", BrakeState::On),
+    ];
+    assert_eq!(brakes, expected);
+}
+
+#[tokio::test]
+async fn refused_brakes_are_all_unknown_for_the_reason_given() {
+    let server = Server::answering(|_| denied());
+    let names = ["one", "two"].map(str::to_owned);
+    let brakes = server.clients().brakes(&names).await;
+    let why = BrakeState::Unknown(format!("AccessDenied: {DENIED}"));
+    assert_eq!(brakes, [brake("one", why.clone()), brake("two", why)]);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_second_100_brakes_leaves_the_first_known() {
+    let server = Server::answering(|request| {
+        let names = request.alarm_names();
+        if names.len() < 100 {
+            return denied();
+        }
+        let alarms: Vec<_> = names.iter().map(|name| alarm(name, "OK")).collect();
+        ok(&json!({"MetricAlarms": alarms}))
+    });
+    let names: Vec<_> = (0..101).map(|n| format!("alarm {n}")).collect();
+    let states = server.clients().brakes(&names).await;
+    let states: Vec<_> = states.into_iter().map(|brake| brake.state).collect();
+    assert_eq!(states[..100], vec![BrakeState::Off; 100]);
+    let why = format!("AccessDenied: {DENIED}");
+    assert_eq!(states[100..], [BrakeState::Unknown(why)]);
+}

@@ -1,0 +1,448 @@
+use super::*;
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_resourcegroupstagging::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+const KEY: &str = "auto-redrive";
+const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: tag:GetResources because no identity-based policy allows the tag:GetResources action";
+
+// A server that speaks JSON as the tagging API does, and the real client that talks to it.
+
+/// Answers as a function of the request's body says, and remembers the bodies.
+struct Server {
+    endpoint: String,
+    requests: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Server {
+    fn answering(answer: impl Fn(&Value) -> Vec<u8> + Send + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let request = read_request(&connection);
+                let answer = answer(&request);
+                seen.lock().unwrap().push(request);
+                connection.write_all(&answer).unwrap();
+            }
+        });
+        Self { endpoint, requests }
+    }
+
+    /// As `main` makes it, but with a fixed endpoint and credentials, and without retries.
+    fn client(&self) -> TaggingClient {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(&self.endpoint)
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .retry_config(RetryConfig::disabled())
+            .http_client(http)
+            .build();
+        TaggingClient::new(&config)
+    }
+
+    /// The bodies of the requests so far.
+    fn requests(&self) -> Vec<Value> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+/// The body of a `GetResources`.
+fn read_request(connection: &TcpStream) -> Value {
+    let mut reader = BufReader::new(connection);
+    let mut target = String::new();
+    let mut length = 0;
+    let mut line = String::new();
+    while reader.read_line(&mut line).unwrap() > 2 {
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        match &*name.to_lowercase() {
+            "x-amz-target" => target = value.trim().to_owned(),
+            "content-length" => length = value.trim().parse().unwrap(),
+            _ => {}
+        }
+        line.clear();
+    }
+    assert_eq!(target, "ResourceGroupsTaggingAPI_20170126.GetResources");
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+fn answer(status: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\nconnection: close\r\nx-amzn-requestid: 5f0c1bb8-0000-5000-8000-000000000000\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A page of resources; the token of the last one is empty.
+fn page(resources: &[Value], token: &str) -> Vec<u8> {
+    let body = json!({"ResourceTagMappingList": resources, "PaginationToken": token});
+    answer("200 OK", &body)
+}
+
+fn error(code: &str, message: &str) -> Vec<u8> {
+    answer(
+        "400 Bad Request",
+        &json!({"__type": code, "Message": message}),
+    )
+}
+
+fn arn(name: &str) -> String {
+    format!("arn:aws:sqs:us-east-1:123456789012:{name}")
+}
+
+fn resource(arn: &str, tags: &[(&str, &str)]) -> Value {
+    let tags: Vec<_> = tags
+        .iter()
+        .map(|(key, value)| json!({"Key": key, "Value": value}))
+        .collect();
+    json!({"ResourceARN": arn, "Tags": tags})
+}
+
+fn queue(name: &str, tags: &[(&str, &str)]) -> Value {
+    resource(&arn(name), tags)
+}
+
+/// The enrol tag, with this value or any.
+fn tag(value: Option<&str>) -> EnrollTag {
+    EnrollTag {
+        key: KEY.to_owned(),
+        value: value.map(str::to_owned),
+    }
+}
+
+fn tagged_queue_of(name: &str, settings: &[(&str, &str)]) -> TaggedQueue {
+    TaggedQueue {
+        queue: arn(name).parse().unwrap(),
+        settings: settings
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect(),
+    }
+}
+
+fn arns(names: impl IntoIterator<Item = String>) -> Vec<QueueArn> {
+    names
+        .into_iter()
+        .map(|name| arn(&name).parse().unwrap())
+        .collect()
+}
+
+// What is asked.
+
+#[tokio::test]
+async fn tagged_queues_are_asked_for_by_type_and_tag_a_hundred_a_page() {
+    for (value, filter) in [
+        (None, json!({"Key": KEY})),
+        (Some("yes"), json!({"Key": KEY, "Values": ["yes"]})),
+        (Some(""), json!({"Key": KEY, "Values": [""]})),
+    ] {
+        let server = Server::answering(|_| page(&[], ""));
+        assert_eq!(server.client().tagged(&tag(value)).await, Ok(Vec::new()));
+        let expected = json!({
+            "ResourceTypeFilters": ["sqs"],
+            "TagFilters": [filter],
+            "ResourcesPerPage": 100,
+        });
+        assert_eq!(server.requests(), [expected], "{value:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_page_is_asked_for_with_the_token_of_the_one_before_until_the_token_is_empty() {
+    let server = Server::answering(|request| {
+        let of = |name| [queue(name, &[(KEY, "")])];
+        match request["PaginationToken"].as_str() {
+            None | Some("") => page(&of("first-dlq"), "token-1"),
+            // A page may be empty and yet not be the last.
+            Some("token-1") => page(&[], "token-2"),
+            Some("token-2") => page(&of("last-dlq"), ""),
+            other => panic!("{other:?}"),
+        }
+    });
+    let queues = server.client().tagged(&tag(None)).await;
+    let expected = ["first-dlq", "last-dlq"].map(|name| tagged_queue_of(name, &[]));
+    assert_eq!(queues, Ok(expected.to_vec()));
+    let asked = |token: Option<&str>| {
+        let mut request = json!({
+            "ResourceTypeFilters": ["sqs"],
+            "TagFilters": [{"Key": KEY}],
+            "ResourcesPerPage": 100,
+        });
+        if let Some(token) = token {
+            request["PaginationToken"] = json!(token);
+        }
+        request
+    };
+    let expected = [None, Some("token-1"), Some("token-2")].map(asked);
+    assert_eq!(server.requests(), expected);
+}
+
+#[tokio::test]
+async fn a_page_without_a_token_is_the_last() {
+    let server = Server::answering(|_| {
+        let resources = [queue("orders-dlq", &[(KEY, "")])];
+        answer("200 OK", &json!({"ResourceTagMappingList": resources}))
+    });
+    let queues = server.client().tagged(&tag(None)).await;
+    assert_eq!(queues, Ok(vec![tagged_queue_of("orders-dlq", &[])]));
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// Beside a list of ARNs the API refuses filters and a page size.
+#[tokio::test]
+async fn queues_that_are_known_are_asked_for_by_their_arns_alone_a_hundred_a_call() {
+    let server = Server::answering(|request| {
+        let arns = request["ResourceARNList"].as_array().unwrap();
+        let resources: Vec<_> = arns
+            .iter()
+            .map(|arn| resource(arn.as_str().unwrap(), &[(KEY, "yes")]))
+            .collect();
+        page(&resources, "")
+    });
+    let names: Vec<_> = (0..101).map(|n| format!("dlq-{n}")).collect();
+    let asked = arns(names.clone());
+    let tagged = server
+        .client()
+        .tagged_among(&asked, &tag(Some("yes")))
+        .await;
+    let expected: Vec<_> = names.iter().map(|it| tagged_queue_of(it, &[])).collect();
+    assert_eq!(tagged, Ok(expected));
+    let texts: Vec<_> = asked.iter().map(QueueArn::as_str).collect();
+    let expected = [&texts[..100], &texts[100..]].map(|arns| json!({"ResourceARNList": arns}));
+    assert_eq!(server.requests(), expected);
+}
+
+#[tokio::test]
+async fn no_queues_take_no_call() {
+    let server = Server::answering(|_| error("AccessDeniedException", DENIED));
+    let tagged = server.client().tagged_among(&[], &tag(None)).await;
+    assert_eq!(tagged, Ok(Vec::new()));
+    assert_eq!(server.requests().len(), 0);
+}
+
+// What is made of the answer.
+
+/// What both calls make of these resources: they must make the same.
+async fn both(resources: Vec<Value>, tag: &EnrollTag) -> Vec<TaggedQueue> {
+    let server = Server::answering(move |_| page(&resources, ""));
+    let client = server.client();
+    let tagged = client.tagged(tag).await;
+    let asked = arns(["orders-dlq".to_owned()]);
+    assert_eq!(client.tagged_among(&asked, tag).await, tagged);
+    tagged.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_no_queue_is_left_out() {
+    let tags = [(KEY, "yes")];
+    let resources = vec![
+        resource("arn:aws:sns:us-east-1:123456789012:orders", &tags),
+        resource(
+            "arn:aws:lambda:us-east-1:123456789012:function:orders",
+            &tags,
+        ),
+        resource("arn:aws:sqs:us-east-1:123456789012:no name", &tags),
+        resource("", &tags),
+        json!({"Tags": [{"Key": KEY, "Value": "yes"}]}),
+        queue("orders-dlq", &tags),
+    ];
+    let expected = [tagged_queue_of("orders-dlq", &[])];
+    assert_eq!(both(resources, &tag(Some("yes"))).await, expected);
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_bear_the_tag_as_it_must_be_is_left_out() {
+    let resources = vec![
+        queue("yes", &[("team", "orders"), (KEY, "yes")]),
+        queue("no", &[(KEY, "no")]),
+        queue("empty", &[(KEY, "")]),
+        queue("capitals", &[(KEY, "Yes")]),
+        queue("value-of-another-tag", &[("team", "yes"), (KEY, "no")]),
+        queue("capital-key", &[("Auto-Redrive", "yes")]),
+        queue("longer-key", &[("auto-redrive-2", "yes")]),
+        queue("setting-only", &[("auto-redrive:minimum", "yes")]),
+        queue("no-tags", &[]),
+        json!({"ResourceARN": arn("tags-left-out")}),
+    ];
+    let names = |tagged: Vec<TaggedQueue>| -> Vec<String> {
+        let name = |it: TaggedQueue| it.queue.name().to_owned();
+        tagged.into_iter().map(name).collect()
+    };
+    let tagged = both(resources.clone(), &tag(Some("yes"))).await;
+    assert_eq!(names(tagged), ["yes"]);
+    let tagged = both(resources.clone(), &tag(Some(""))).await;
+    assert_eq!(names(tagged), ["empty"]);
+    let tagged = both(resources, &tag(None)).await;
+    let any = ["yes", "no", "empty", "capitals", "value-of-another-tag"];
+    assert_eq!(names(tagged), any, "any value will do");
+}
+
+#[tokio::test]
+async fn settings_are_the_tags_below_the_key() {
+    let resources = vec![
+        queue(
+            "orders-dlq",
+            &[
+                ("auto-redrive:cooldown", "10m"),
+                ("team", "orders"),
+                (KEY, "yes"),
+                ("auto-redrive-2:minimum", "7"),
+                ("my:auto-redrive:minimum", "8"),
+                ("Auto-Redrive:minimum", "9"),
+                ("auto-redrive:a:b", "c:d"),
+                ("auto-redrive:destination", ""),
+            ],
+        ),
+        queue("billing-dlq", &[(KEY, "yes")]),
+    ];
+    let settings = [("cooldown", "10m"), ("a:b", "c:d"), ("destination", "")];
+    let expected = [
+        tagged_queue_of("orders-dlq", &settings),
+        tagged_queue_of("billing-dlq", &[]),
+    ];
+    assert_eq!(both(resources, &tag(Some("yes"))).await, expected);
+}
+
+// Errors.
+
+/// The fault of both calls, which must be the same, when they are answered so.
+async fn fault_of(bytes: Vec<u8>) -> TaggingFault {
+    let server = Server::answering(move |_| bytes.clone());
+    let client = server.client();
+    let tagged = client.tagged(&tag(None)).await;
+    let asked = arns(["orders-dlq".to_owned()]);
+    assert_eq!(client.tagged_among(&asked, &tag(None)).await, tagged);
+    assert_eq!(server.requests().len(), 2);
+    tagged.unwrap_err()
+}
+
+#[tokio::test]
+async fn refused_permission_is_told_apart_and_names_what_to_grant() {
+    for code in [
+        "AccessDeniedException",
+        "com.amazon.coral.service#AccessDeniedException",
+        "AccessDenied",
+        "UnauthorizedOperation",
+    ] {
+        let fault = fault_of(error(code, DENIED)).await;
+        assert_eq!(fault, TaggingFault::AccessDenied(DENIED.to_owned()));
+        let text = format!("access denied; grant `tag:GetResources`: {DENIED}");
+        assert_eq!(fault.to_string(), text);
+    }
+    let body = json!({"__type": "AccessDeniedException"});
+    let fault = fault_of(answer("400 Bad Request", &body)).await;
+    let why = "the tagging API gave no reason".to_owned();
+    assert_eq!(fault, TaggingFault::AccessDenied(why));
+}
+
+#[tokio::test]
+async fn other_errors_keep_their_code_and_message() {
+    for code in ["ThrottledException", "InternalServiceException"] {
+        let fault = fault_of(error(code, "Try later.")).await;
+        let text = format!("{code}: Try later.");
+        assert_eq!(fault, TaggingFault::Service(text));
+    }
+}
+
+/// Half of the queues must not pass for all of them.
+#[tokio::test]
+async fn a_later_page_that_fails_fails_the_whole() {
+    let server = Server::answering(|request| match request["PaginationToken"].as_str() {
+        None => page(&[queue("orders-dlq", &[(KEY, "")])], "token-1"),
+        _ => error("PaginationTokenExpiredException", "The token is too old."),
+    });
+    let tagged = server.client().tagged(&tag(None)).await;
+    let text = "PaginationTokenExpiredException: The token is too old.".to_owned();
+    assert_eq!(tagged, Err(TaggingFault::Service(text)));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_later_call_that_fails_fails_the_whole() {
+    let server =
+        Server::answering(
+            |request| match request["ResourceARNList"].as_array().unwrap().len() {
+                100 => page(&[queue("dlq-0", &[(KEY, "")])], ""),
+                _ => error("AccessDeniedException", DENIED),
+            },
+        );
+    let asked = arns((0..101).map(|n| format!("dlq-{n}")));
+    let tagged = server.client().tagged_among(&asked, &tag(None)).await;
+    assert_eq!(tagged, Err(TaggingFault::AccessDenied(DENIED.to_owned())));
+}
+
+#[tokio::test]
+async fn a_message_comes_on_one_line() {
+    for code in ["AccessDeniedException", "InvalidParameterException"] {
+        let long = format!("first\nsecond {}", "x".repeat(2000));
+        let text = fault_of(error(code, &long)).await.to_string();
+        assert!(text.contains("first\\nsecond x"), "{text}");
+        assert!(text.chars().count() < 600, "{text}");
+    }
+}
+
+#[track_caller]
+fn assert_words(case: &str, fault: &TaggingFault) {
+    let TaggingFault::Service(text) = fault else {
+        panic!("{case}: {fault:?}");
+    };
+    let rust = [
+        "::",
+        "Unhandled",
+        "Error {",
+        "Error(",
+        "hyper",
+        "SdkError",
+        "Some(",
+    ];
+    let is_rust = rust.iter().any(|rust| text.contains(rust));
+    let is_line = text.len() >= 10 && !text.contains(char::is_control);
+    assert!(is_line && !is_rust, "{case}: {text}");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_of_the_api_is_a_fault_in_words() {
+    let html = "content-type: text/html\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>";
+    for (case, bytes) in [
+        (
+            "html, 500",
+            format!("HTTP/1.1 500 Internal Server Error\r\n{html}").into_bytes(),
+        ),
+        (
+            "html, 200",
+            format!("HTTP/1.1 200 OK\r\n{html}").into_bytes(),
+        ),
+        (
+            "JSON of another type",
+            answer("200 OK", &json!({"ResourceTagMappingList": "many"})),
+        ),
+        ("closed without an answer", Vec::new()),
+    ] {
+        assert_words(case, &fault_of(bytes).await);
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_a_code_is_told_in_words() {
+    for body in [json!({}), json!({"message": DENIED})] {
+        let case = body.to_string();
+        assert_words(&case, &fault_of(answer("400 Bad Request", &body)).await);
+    }
+}

@@ -1,0 +1,148 @@
+//! The tagging API: MiniStack's, in pages and with every call counted, and what may stand where it should be.
+
+use super::http::{Answer, Request, Server};
+use super::local::{ACCOUNT, REGION, servers};
+use super::queues::queue_arn;
+use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_sqs::{Client, config};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+
+/// Puts tags on queues, in MiniStack's SQS: only its own queues are known to its tagging API.
+pub async fn tag(queues: impl IntoIterator<Item = String>, tags: &[(&str, &str)]) {
+    let config = config::Builder::new()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .region(Region::new(REGION))
+        .credentials_provider(Credentials::new(ACCOUNT, "none", None, None, "tests"))
+        .endpoint_url(&servers().cloudwatch_url);
+    let client = &Client::from_conf(config.build());
+    let made = stream::iter(queues).map(async |name| {
+        let mut request = client.create_queue().queue_name(name);
+        for (key, value) in tags {
+            request = request.tags(*key, *value);
+        }
+        request.send().await.unwrap();
+    });
+    made.buffer_unordered(8).collect::<()>().await;
+}
+
+/// A tagging API, with someone who counts the calls.
+pub struct Tagging {
+    /// Where it answers.
+    pub url: String,
+    asked: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Tagging {
+    /// MiniStack's. It gives all resources in one page, AWS as many as were asked for.
+    pub fn of_ministack() -> Self {
+        Self::start(|request, question| {
+            let mut question = question.clone();
+            for paging in ["PaginationToken", "ResourcesPerPage"] {
+                question.as_object_mut().unwrap().remove(paging);
+            }
+            let url = &servers().cloudwatch_url;
+            let agent = ureq::Agent::config_builder()
+                .proxy(None)
+                .build()
+                .new_agent();
+            let mut forwarded = agent.post(url);
+            for name in ["x-amz-target", "content-type", "authorization"] {
+                forwarded = forwarded.header(name, request.header(name));
+            }
+            let mut answer = forwarded.send(question.to_string()).unwrap();
+            let answer: Value =
+                serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+            assert_eq!(answer["PaginationToken"], "", "MiniStack pages");
+            Ok(answer["ResourceTagMappingList"].as_array().unwrap().clone())
+        })
+    }
+
+    /// One where all of these queues bear this tag, and nothing else.
+    pub fn of(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
+        let resources = resources(queues, tag);
+        Self::start(move |_, _| Ok(resources.clone()))
+    }
+
+    /// One that refuses every call with this error.
+    pub fn refusing(status: u16, code: &'static str, message: &'static str) -> Self {
+        Self::start(move |_, _| Err(Answer::error(status, code, message)))
+    }
+
+    /// One that gives a page of these queues, and then says that it is too late for the next.
+    pub fn expiring(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
+        let resources = resources(queues, tag);
+        Self::start(move |_, question| match question.get("PaginationToken") {
+            None => Ok(resources.clone()),
+            Some(_) => Err(Answer::error(
+                400,
+                "PaginationTokenExpiredException",
+                "A PaginationToken is valid for a maximum of 15 minutes.",
+            )),
+        })
+    }
+
+    fn start(
+        resources: impl Fn(&Request, &Value) -> Result<Vec<Value>, Answer> + Send + Sync + 'static,
+    ) -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let questions = Arc::clone(&asked);
+        let server = Server::start(move |request| {
+            assert_eq!(request.operation(), "GetResources");
+            let question: Value = serde_json::from_str(&request.body).unwrap();
+            questions.lock().unwrap().push(question.clone());
+            match resources(request, &question) {
+                Ok(resources) => page(&question, &resources),
+                Err(error) => error,
+            }
+        });
+        Self {
+            url: server.url,
+            asked,
+        }
+    }
+
+    /// The calls so far, as they were put; forgotten once told.
+    pub fn asked(&self) -> Vec<Value> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+/// Queues as the tagging API gives them, each with this tag.
+fn resources(queues: impl IntoIterator<Item = String>, (key, value): (&str, &str)) -> Vec<Value> {
+    let tags = json!([{"Key": key, "Value": value}]);
+    let queues = queues.into_iter();
+    let resource = |name: String| json!({"ResourceARN": queue_arn(&name), "Tags": tags});
+    queues.map(resource).collect()
+}
+
+/// The resources asked for: those of a list, or a page of all, by AWS's rules
+/// (<https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html>).
+fn page(question: &Value, resources: &[Value]) -> Answer {
+    if let Some(arns) = question["ResourceARNList"].as_array() {
+        if question.as_object().unwrap().len() > 1 || arns.len() > 100 {
+            let message = "a list of 100 ARNs at most goes with no other parameter";
+            return Answer::error(400, "InvalidParameterException", message);
+        }
+        let listed = resources.iter();
+        let listed = listed.filter(|resource| arns.contains(&resource["ResourceARN"]));
+        let listed: Vec<&Value> = listed.collect();
+        return Answer::ok(json!({"PaginationToken": "", "ResourceTagMappingList": listed}));
+    }
+    let size = question["ResourcesPerPage"].as_u64().unwrap_or(50);
+    if !(1..=100).contains(&size) {
+        return Answer::error(400, "InvalidParameterException", "ResourcesPerPage");
+    }
+    let token = question["PaginationToken"].as_str().unwrap_or_default();
+    let begin = token.parse().unwrap_or(0);
+    let end = resources.len().min(begin + usize::try_from(size).unwrap());
+    let token = if end < resources.len() {
+        end.to_string()
+    } else {
+        String::new()
+    };
+    let page = &resources[begin..end];
+    Answer::ok(json!({"PaginationToken": token, "ResourceTagMappingList": page}))
+}
