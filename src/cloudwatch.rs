@@ -2,7 +2,7 @@
 
 use crate::policy::{Brake, BrakeState, DepthHistory};
 use crate::queue::QueueArn;
-use crate::text::causes;
+use crate::sqs::without_code;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::primitives::DateTime;
@@ -258,7 +258,7 @@ where
         (Some(code), message) => {
             format!("{code}: {}", message.unwrap_or("CloudWatch gave no reason"))
         }
-        (None, _) => causes(error),
+        (None, _) => without_code("CloudWatch", error),
     }
 }
 

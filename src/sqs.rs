@@ -249,14 +249,8 @@ fn fault<E>(error: SdkError<E>) -> Fault
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    let status = error.raw_response().map(|answer| answer.status().as_u16());
     let Some(code) = error.code() else {
-        return Fault::Service(match (&error, status) {
-            (SdkError::ServiceError(_) | SdkError::ResponseError(_), Some(status)) => {
-                format!("SQS answered with HTTP status {status} and no error code")
-            }
-            _ => one_line(&causes(&error), MOST_OF_A_MESSAGE),
-        });
+        return Fault::Service(without_code("SQS", &error));
     };
     let kind = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
     let kind = kind.strip_suffix("Exception").unwrap_or(kind);
@@ -288,6 +282,21 @@ where
             Fault::NotADeadLetterQueue(message)
         }
         _ => Fault::Service(format!("{code}: {message}")),
+    }
+}
+
+/// What is to be said of an error of `service` that has no code: it was not understood, or it never
+/// got an answer.
+pub(crate) fn without_code<E>(service: &str, error: &SdkError<E>) -> String
+where
+    E: Error + 'static,
+{
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    match (error, status) {
+        (SdkError::ServiceError(_) | SdkError::ResponseError(_), Some(status)) => {
+            format!("{service} answered with HTTP status {status} and no error code")
+        }
+        _ => one_line(&causes(error), MOST_OF_A_MESSAGE),
     }
 }
 

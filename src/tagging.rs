@@ -2,7 +2,8 @@
 
 use crate::config::EnrollTag;
 use crate::queue::QueueArn;
-use crate::text::{causes, one_line};
+use crate::sqs::without_code;
+use crate::text::one_line;
 use aws_sdk_resourcegroupstagging::Client;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
@@ -140,7 +141,7 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let Some(code) = error.code() else {
-        return TaggingFault::Service(one_line(&causes(&error), 500));
+        return TaggingFault::Service(without_code("the tagging API", &error));
     };
     let message = error.message().unwrap_or("the tagging API gave no reason");
     let message = one_line(message, 500);

@@ -322,7 +322,7 @@ fn poison_exhausts_its_attempts_under_every_policy_without_contradiction() {
                 ..task(100, Duration::ZERO)
             });
             match decide(&policy, &seen(100, tasks), now) {
-                Decision::Start(_) => drop(starts.push(now)),
+                Decision::Start(_) => starts.push(now),
                 Decision::Hold(Hold::AttemptsExhausted { .. }) => return true,
                 _ => {}
             }
