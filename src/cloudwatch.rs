@@ -226,7 +226,10 @@ fn take(history: &mut Result<Option<u64>, String>, result: &MetricDataResult, si
             .iter()
             .filter_map(|message| message.value())
             .next();
-        *history = Err(said.unwrap_or("CloudWatch refused it").to_owned());
+        // What an earlier page told is known all the same.
+        if !matches!(history, Ok(Some(_))) {
+            *history = Err(said.unwrap_or("CloudWatch refused it").to_owned());
+        }
         return;
     }
     let since = DateTime::from(since);

@@ -3,7 +3,7 @@
 use crate::policy::{DepthHistory, Hold, Observation, Skip, Start};
 use crate::queue::{MoveTask, TaskStatus};
 use crate::sqs::Fault;
-use crate::text::{excerpt, sentence};
+use crate::text::{excerpt, one_line, sentence};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -471,7 +471,7 @@ impl QueueReport {
                 format!(
                     "the state of the brake alarm `{}` is unknown: {}",
                     excerpt(alarm),
-                    excerpt(why)
+                    one_line(why, MOST_OF_A_CAUSE)
                 ),
             ),
         };
@@ -494,7 +494,7 @@ impl QueueReport {
             self.detail = format!(
                 "{}; its depth history could not be read: {}",
                 self.detail,
-                excerpt(why)
+                one_line(why, MOST_OF_A_CAUSE)
             );
             self.depth_unreadable = true;
         }
@@ -559,6 +559,9 @@ impl QueueReport {
         }
     }
 }
+
+/// So many characters of what AWS said: a denial names the action towards its end.
+const MOST_OF_A_CAUSE: usize = 500;
 
 fn still_filling(fewest: u64) -> String {
     format!(

@@ -54,7 +54,7 @@ prop_compose! {
         destination in option::of(Just(queue("elsewhere"))),
         parking in option::of(Just(queue("parking"))),
         brakes in 0..3_usize,
-        parks in any::<bool>(),
+        parks in prop::bool::weighted(0.9),
         paused in prop::bool::weighted(0.1),
         dry_run in any::<bool>(),
         forced in prop::bool::weighted(0.2),

@@ -806,3 +806,21 @@ async fn a_refusal_of_the_second_100_brakes_leaves_the_first_known() {
     let why = format!("AccessDenied: {DENIED}");
     assert_eq!(states[100..], [BrakeState::Unknown(why)]);
 }
+
+#[tokio::test]
+async fn page_that_fails_does_not_forget_what_an_earlier_one_told() {
+    let server = Server::answering(|request| {
+        let id = request.queries()[0].0.clone();
+        let (entry, token) = match request.body["NextToken"].as_str() {
+            None => (result(&id, "PartialData", &[(1, 4.0)]), Some("page-2")),
+            Some("page-2") => (result(&id, "InternalError", &[]), Some("page-3")),
+            _ => (result(&id, "Complete", &[(2, 9.0)]), None),
+        };
+        ok(&json!({"MetricDataResults": [entry], "NextToken": token}))
+    });
+    let histories = server
+        .clients()
+        .depth_histories(&[query("orders-dlq", 10)], now())
+        .await;
+    assert_eq!(histories, [DepthHistory::Fewest(4)]);
+}
