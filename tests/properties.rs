@@ -127,7 +127,7 @@ prop_compose! {
     fn observations()(
         visible in counts(),
         in_flight in counts(),
-        tasks in prop_oneof![2 => vec(tasks(), 0..14), 1 => poison()],
+        tasks in prop_oneof![1 => vec(tasks(), 0..14), 2 => poison()],
         depth_history in option::weighted(0.8, prop_oneof![
             4 => counts().prop_map(DepthHistory::Fewest),
             1 => Just(DepthHistory::NoData),

@@ -810,11 +810,11 @@ async fn a_refusal_of_the_second_100_brakes_leaves_the_first_known() {
 #[tokio::test]
 async fn page_that_fails_does_not_forget_what_an_earlier_one_told() {
     let server = Server::answering(|request| {
-        let id = request.queries()[0].0.clone();
+        let id = request.queries()[0].0;
         let (entry, token) = match request.body["NextToken"].as_str() {
-            None => (result(&id, "PartialData", &[(1, 4.0)]), Some("page-2")),
-            Some("page-2") => (result(&id, "InternalError", &[]), Some("page-3")),
-            _ => (result(&id, "Complete", &[(2, 9.0)]), None),
+            None => (result(id, "PartialData", &[(1, 4.0)]), Some("page-2")),
+            Some("page-2") => (result(id, "InternalError", &[]), Some("page-3")),
+            _ => (result(id, "Complete", &[(2, 9.0)]), None),
         };
         ok(&json!({"MetricDataResults": [entry], "NextToken": token}))
     });
