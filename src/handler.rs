@@ -6,8 +6,8 @@ use crate::enrolment::{self, Home, Target};
 use crate::event::{self, Event, QueueRef, Rejected, Selection, Unreadable};
 use crate::plan::{Cause, Plan, Task, plan};
 use crate::policy::{
-    Brake, BrakeState, Decision, DepthHistory, Observation, Question, Rate, Skip, Start, decide,
-    streak,
+    Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Question, Rate, Skip, Start,
+    decide, streak,
 };
 use crate::queue::{MoveTask, QueueArn};
 use crate::report::{
@@ -23,8 +23,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -208,15 +208,25 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
 
         let mut targets =
             enrolment::targets(&selection, request.as_ref(), &self.config, tagged, home);
+        let dry_run = self.config.policy.dry_run || request.is_some_and(|request| request.dry_run);
         let mut queues = Vec::new();
         for (dlq, why) in targets.invalid {
-            let arn = dlq.to_string();
-            queues.push(QueueReport::new(
-                arn,
-                Outcome::Failed,
-                Reason::InvalidPolicy,
-                why,
-            ));
+            match task {
+                Task::Redrive => {
+                    let arn = dlq.to_string();
+                    let failed = QueueReport::new(arn, Outcome::Failed, Reason::InvalidPolicy, why);
+                    queues.push(failed);
+                }
+                // To stop a task takes no policy but the dry run: a bad tag must not keep a brake from it.
+                Task::Cancel(_) => targets.enrolled.push(Target {
+                    listed: self.config.queues.contains(&dlq),
+                    dlq,
+                    policy: Arc::new(Policy {
+                        dry_run,
+                        ..Policy::default()
+                    }),
+                }),
+            }
         }
         let mut unlisted = Unlisted::default();
         if untold.is_none() {
@@ -245,7 +255,6 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             }
             Task::Cancel(cause) => self.cancel_all(&targets.enrolled, &cause, &pace).await,
         });
-        let dry_run = self.config.policy.dry_run || request.is_some_and(|request| request.dry_run);
         Ok(Answer {
             report: Report::new(trigger, dry_run, queues, unlisted),
             unreadable,
@@ -279,7 +288,12 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 }
             }
         };
-        timeout_at(pace.look_until, asked)
+        // A tagging API that hangs must not take the time to look at what is listed.
+        let until = match self.config.queues.is_empty() {
+            true => pace.look_until,
+            false => half_way_to(pace.look_until),
+        };
+        timeout_at(until, asked)
             .await
             .unwrap_or_else(|_| Err(TaggingFault::Service("no answer came in time".to_owned())))
     }
@@ -449,7 +463,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             };
             let queries: Vec<DepthQuery> = asking.iter().map(query).collect();
             let histories = self.cloudwatch.depth_histories(&queries, now);
-            let histories = timeout_at(pace.half_way(), histories)
+            let histories = timeout_at(half_way_to(pace.ask_until), histories)
                 .await
                 .unwrap_or_else(|_| {
                     vec![DepthHistory::Unreadable(NO_ANSWER.to_owned()); queries.len()]
@@ -642,12 +656,12 @@ impl Pace {
             act_until: now + (time_left - reserve / 2),
         }
     }
+}
 
-    /// Half of the time to ask that is left: one question that hangs must not take that of the next.
-    fn half_way(&self) -> Instant {
-        let now = Instant::now();
-        now + self.ask_until.saturating_duration_since(now) / 2
-    }
+/// Half of the time until then: one question that hangs must not take that of the next.
+fn half_way_to(until: Instant) -> Instant {
+    let now = Instant::now();
+    now + until.saturating_duration_since(now) / 2
 }
 
 /// Asks again while AWS throttles, for as long as the caller waits. The SDK has slowed down and

@@ -1046,6 +1046,47 @@ async fn bad_tag_fails_its_queue_alone_and_says_what_is_accepted() {
 }
 
 #[tokio::test]
+async fn bad_tag_does_not_keep_a_task_from_being_cancelled() {
+    let queue = dlq("orders-dlq");
+    let past = || with_past(&queue, 5, "RUNNING", MINUTE).with_tags(&queue, &[("cooldown", "5s")]);
+    let fake = past();
+    let report = invoke(&fake, tagged(&[]), r#"{"action": "cancel"}"#)
+        .await
+        .unwrap();
+    assert_eq!(outcomes(&report), ["cancelled/requested"]);
+    let report = invoke(
+        &past(),
+        tagged(&[]),
+        r#"{"action": "cancel", "dryRun": true}"#,
+    )
+    .await
+    .unwrap();
+    assert_eq!(outcomes(&report), ["wouldCancel/requested"]);
+}
+
+#[tokio::test]
+async fn tagging_api_that_hangs_does_not_take_the_time_of_what_is_listed() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5).with_slow_tagging();
+    let invocation = Invocation {
+        time_left: Duration::from_millis(600),
+        ..fake.invocation()
+    };
+    let answer = fake
+        .function(tagged(&[&queue]))
+        .invoke(SWEEP, &invocation)
+        .await
+        .unwrap();
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(outcomes(&report), ["started/ready"]);
+    let failure = answer.result().unwrap_err().to_string();
+    assert!(
+        failure.contains("`tag:GetResources` failed: no answer came in time"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
 async fn tagged_queue_that_was_just_deleted_is_reported_and_no_failure() {
     let (deleted, fine) = (dlq("deleted"), dlq("fine"));
     let fake = Fake::default()

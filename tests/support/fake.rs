@@ -45,6 +45,7 @@ struct State {
     has_metrics: bool,
     tags: BTreeMap<QueueArn, Vec<(String, String)>>,
     tagging_fault: Option<TaggingFault>,
+    tagging_hangs: bool,
 }
 
 #[derive(Default)]
@@ -93,6 +94,7 @@ impl Default for Fake {
                 has_metrics: true,
                 tags: BTreeMap::new(),
                 tagging_fault: None,
+                tagging_hangs: false,
             }),
         }
     }
@@ -171,6 +173,12 @@ impl Fake {
     /// The tagging API answers with a fault.
     pub fn with_tagging_fault(self, fault: TaggingFault) -> Self {
         self.state.borrow_mut().tagging_fault = Some(fault);
+        self
+    }
+
+    /// The tagging API does not answer.
+    pub fn with_slow_tagging(self) -> Self {
+        self.state.borrow_mut().tagging_hangs = true;
         self
     }
 
@@ -383,6 +391,9 @@ impl Sqs for &Fake {
 
 impl Tagging for &Fake {
     async fn tagged(&self, _: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingFault> {
+        if self.state.borrow().tagging_hangs {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state.borrow_mut();
         state.calls.push("GetResources".to_owned());
         let queue = |(queue, settings): (&QueueArn, &Vec<(String, String)>)| TaggedQueue {
