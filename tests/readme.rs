@@ -68,3 +68,19 @@ fn no_two_codes_are_alike() {
     codes.dedup();
     assert_eq!(codes.len(), all);
 }
+
+#[test]
+fn template_sets_only_variables_that_the_readme_explains() {
+    let template = include_str!("../template.yaml");
+    let variables = codes_in_table("variables");
+    let set: Vec<&str> = template
+        .lines()
+        .filter_map(|line| line.trim().split_once(':'))
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("REDRIVE_"))
+        .collect();
+    assert!(set.len() > 5, "{set:?}");
+    for variable in set {
+        assert!(variables.contains(&variable), "{variable}");
+    }
+}
