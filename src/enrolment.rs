@@ -3,7 +3,7 @@
 
 use crate::config::{self, Config};
 use crate::event::{QueueRef, Request, Selection};
-use crate::policy::Policy;
+use crate::policy::{Contradiction, Policy};
 use crate::queue::QueueArn;
 use crate::tagging::TaggedQueue;
 use crate::text::excerpt;
@@ -91,8 +91,8 @@ pub struct Target {
 pub struct Targets {
     /// The DLQs to look at, in the order of their ARNs.
     pub enrolled: Vec<Target>,
-    /// The enrolled DLQs whose policy cannot be followed, and why.
-    pub invalid: Vec<(QueueArn, String)>,
+    /// The enrolled DLQs whose policy cannot be followed, with what of it could be read, and why.
+    pub invalid: Vec<(Target, String)>,
     /// The ARNs of the queues that were named and may not be touched.
     pub not_enrolled: Vec<String>,
 }
@@ -139,47 +139,75 @@ pub fn targets(
 
     let shared = Arc::new(as_requested(config.policy.clone(), request));
     for dlq in wanted {
-        let policy = match tagged.get(dlq).filter(|settings| !settings.is_empty()) {
-            None => Ok(Arc::clone(&shared)),
-            Some(settings) => {
-                as_tagged(config, settings).map(|policy| Arc::new(as_requested(policy, request)))
+        let settings = tagged.get(dlq).map_or(&[][..], Vec::as_slice);
+        let (policy, mut faults) = match settings {
+            [] => (Arc::clone(&shared), Vec::new()),
+            settings => {
+                let (policy, faults) = as_tagged(config, settings);
+                (Arc::new(as_requested(policy, request)), faults)
             }
         };
-        match policy.and_then(|policy| check(&policy, dlq, &enrolled).map(|()| policy)) {
-            Ok(policy) => targets.enrolled.push(Target {
-                dlq: dlq.clone(),
-                policy,
-                listed: listed.contains(dlq),
-            }),
-            Err(why) => targets.invalid.push((dlq.clone(), why)),
+        if let Err(why) = check(&policy, dlq, &enrolled) {
+            let blame = blame(config, settings, &["destination-arn", "parking-arn"]);
+            faults.push(format!("{blame}{why}"));
+        }
+        let target = Target {
+            dlq: dlq.clone(),
+            policy,
+            listed: listed.contains(dlq),
+        };
+        if faults.is_empty() {
+            targets.enrolled.push(target);
+        } else {
+            targets.invalid.push((target, faults.join("; ")));
         }
     }
     targets
 }
 
-/// The environment's policy, with what a DLQ's own tags say instead. `Err` names every bad tag, what
-/// it holds and what is accepted.
-fn as_tagged(config: &Config, settings: &[(String, String)]) -> Result<Policy, String> {
-    let key = config.enroll_tag.as_ref().map_or("", |tag| &tag.key);
+/// The environment's policy, with what a DLQ's own tags say instead, and the faults: every bad tag,
+/// what it holds and what is accepted. A tag can add a pause or a dry run, and not lift one.
+fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<String>) {
     let mut policy = config.policy.clone();
     let mut faults: Vec<String> = settings
         .iter()
         .filter_map(|(name, value)| {
             let expected = config::set(&mut policy, name, value.trim()).err()?;
-            Some(format!(
-                "tag `{key}:{}` holds `{}`: {expected}",
-                excerpt(name),
-                excerpt(value)
-            ))
+            Some(format!("{}{expected}", blame(config, settings, &[name])))
         })
         .collect();
+    policy.paused |= config.policy.paused;
+    policy.dry_run |= config.policy.dry_run;
     if faults.is_empty() {
-        faults.extend(policy.contradictions().iter().map(ToString::to_string));
+        faults.extend(policy.contradictions().iter().map(|contradiction| {
+            let blame = match contradiction {
+                Contradiction::ParkingIsDestination => {
+                    blame(config, settings, &["destination-arn", "parking-arn"])
+                }
+                Contradiction::WindowTooShort { .. } => blame(
+                    config,
+                    settings,
+                    &["cooldown", "attempt-window", "max-attempts"],
+                ),
+            };
+            format!("{blame}{contradiction}")
+        }));
     }
-    if faults.is_empty() {
-        Ok(policy)
-    } else {
-        Err(faults.join("; "))
+    (policy, faults)
+}
+
+/// Which of a DLQ's tags say these settings, and what they hold: the beginning of a sentence that
+/// goes on with what is wrong. Empty if none of them does.
+fn blame(config: &Config, settings: &[(String, String)], names: &[&str]) -> String {
+    let key = config.enroll_tag.as_ref().map_or("", |tag| &tag.key);
+    let tags: Vec<String> = settings
+        .iter()
+        .filter(|(name, _)| names.contains(&name.as_str()))
+        .map(|(name, value)| format!("tag `{key}:{}` holds `{}`", excerpt(name), excerpt(value)))
+        .collect();
+    match tags[..] {
+        [] => String::new(),
+        _ => format!("{}: ", tags.join(", ")),
     }
 }
 

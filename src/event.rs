@@ -804,12 +804,17 @@ impl std::str::FromStr for QueueRef {
                 region: None,
             });
         }
-        let arn = queue_arn(text)?;
-        Ok(Self {
+        Ok(Self::from(&queue_arn(text)?))
+    }
+}
+
+impl From<&QueueArn> for QueueRef {
+    fn from(arn: &QueueArn) -> Self {
+        Self {
             name: arn.name().to_owned(),
             account: Some(arn.account().to_owned()),
             region: Some(arn.region().to_owned()),
-        })
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use crate::cloudwatch::{CloudWatch, DepthQuery};
 use crate::config::{Config, InvalidConfig};
 use crate::enrolment::{self, Home, Target};
-use crate::event::{self, Event, QueueRef, Rejected, Selection, Unreadable};
+use crate::event::{self, Event, QueueRef, Rejected, Request, Selection, Unreadable};
 use crate::plan::{Cause, Plan, Task, plan};
 use crate::policy::{
-    Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Question, Rate, Skip, Start,
-    decide, streak,
+    Brake, BrakeState, Decision, DepthHistory, Observation, Question, Rate, Skip, Start, decide,
+    streak,
 };
 use crate::queue::{MoveTask, QueueArn};
 use crate::report::{
@@ -23,8 +23,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -187,7 +187,10 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             request,
         } = plan(triggers, &self.config.policy, home);
 
-        let (tagged, untold) = match self.tagged(&selection, &delivered_from, home, &pace).await {
+        let (tagged, untold) = match self
+            .tagged(&selection, request.as_ref(), &delivered_from, home, &pace)
+            .await
+        {
             Ok(tagged) => (tagged, None),
             Err(fault) => (Vec::new(), Some(fault)),
         };
@@ -208,24 +211,14 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
 
         let mut targets =
             enrolment::targets(&selection, request.as_ref(), &self.config, tagged, home);
-        let dry_run = self.config.policy.dry_run || request.is_some_and(|request| request.dry_run);
         let mut queues = Vec::new();
-        for (dlq, why) in targets.invalid {
+        for (target, why) in targets.invalid {
             match task {
                 Task::Redrive => {
-                    let arn = dlq.to_string();
-                    let failed = QueueReport::new(arn, Outcome::Failed, Reason::InvalidPolicy, why);
-                    queues.push(failed);
+                    queues.push(report(&target, Outcome::Failed, Reason::InvalidPolicy, why));
                 }
                 // To stop a task takes no policy but the dry run: a bad tag must not keep a brake from it.
-                Task::Cancel(_) => targets.enrolled.push(Target {
-                    listed: self.config.queues.contains(&dlq),
-                    dlq,
-                    policy: Arc::new(Policy {
-                        dry_run,
-                        ..Policy::default()
-                    }),
-                }),
+                Task::Cancel(_) => targets.enrolled.push(target),
             }
         }
         let mut unlisted = Unlisted::default();
@@ -245,16 +238,25 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 QueueReport::new(arn, Outcome::Failed, fault_reason(fault), detail)
             }
         }));
-        queues.extend(match task {
+        let is_sweep = selection == Selection::All;
+        if is_sweep {
+            self.begin_elsewhere(&mut targets.enrolled, *now);
+        }
+        let (reports, looked_at) = match task {
             Task::Redrive => {
-                if selection == Selection::All {
-                    self.begin_elsewhere(&mut targets.enrolled, *now);
-                }
                 self.redrive(targets.enrolled, *now, &pace, &mut unlisted)
                     .await
             }
-            Task::Cancel(cause) => self.cancel_all(&targets.enrolled, &cause, &pace).await,
-        });
+            Task::Cancel(cause) => {
+                self.cancel_all(&targets.enrolled, &cause, &pace, &mut unlisted)
+                    .await
+            }
+        };
+        if is_sweep {
+            self.looked_at.fetch_add(looked_at, Ordering::Relaxed);
+        }
+        queues.extend(reports);
+        let dry_run = self.config.policy.dry_run || request.is_some_and(|request| request.dry_run);
         Ok(Answer {
             report: Report::new(trigger, dry_run, queues, unlisted),
             unreadable,
@@ -267,6 +269,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     async fn tagged(
         &self,
         selection: &Selection,
+        request: Option<&Request>,
         delivered_from: &[String],
         home: &Home,
         pace: &Pace,
@@ -275,18 +278,33 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             return Ok(Vec::new());
         };
         let asked = async {
-            match selection {
-                Selection::All => self.tagging.tagged(tag).await,
-                Selection::Named(queues) if queues.is_empty() => Ok(Vec::new()),
-                Selection::Named(queues) => {
-                    let delivered_from: Vec<QueueRef> = delivered_from
-                        .iter()
-                        .filter_map(|arn| arn.parse().ok())
-                        .collect();
-                    let concerned = home.own(queues.iter().chain(&delivered_from));
-                    self.tagging.tagged_among(&concerned, tag).await
-                }
+            let queues = match selection {
+                Selection::All => return self.tagging.tagged(tag).await,
+                Selection::Named(queues) => queues,
+            };
+            if queues.is_empty() && delivered_from.is_empty() {
+                return Ok(Vec::new());
             }
+            // The queues themselves, and those that messages may go to: these must not be enrolled.
+            let policy = &self.config.policy;
+            let requested = request.and_then(|request| request.destination.as_ref());
+            let destinations = [&policy.destination, &policy.parking].into_iter().flatten();
+            let destinations = destinations.chain(requested).map(QueueRef::from);
+            let delivered_from = delivered_from.iter().filter_map(|arn| arn.parse().ok());
+            let others: Vec<QueueRef> = destinations.chain(delivered_from).collect();
+            let concerned = home.own(queues.iter().chain(&others));
+            let mut tagged = self.tagging.tagged_among(&concerned, tag).await?;
+            let further: Vec<QueueRef> =
+                tagged.iter().flat_map(TaggedQueue::destinations).collect();
+            let further = home.own(&further);
+            let further: Vec<QueueArn> = further
+                .into_iter()
+                .filter(|arn| !concerned.contains(arn))
+                .collect();
+            if !further.is_empty() {
+                tagged.extend(self.tagging.tagged_among(&further, tag).await?);
+            }
+            Ok(tagged)
         };
         // A tagging API that hangs must not take the time to look at what is listed.
         let until = match self.config.queues.is_empty() {
@@ -314,19 +332,19 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     }
 
     /// Looks at all, decides all, then starts the deepest first. Every target is in exactly one report,
-    /// but for the empty and the unseen ones among many, of which there is only the number.
+    /// but for the empty and the unseen ones among many, of which there is only the number. Also
+    /// returns how many were looked at.
     async fn redrive(
         &self,
         targets: Vec<Target>,
         now: SystemTime,
         pace: &Pace,
         unlisted: &mut Unlisted,
-    ) -> Vec<QueueReport> {
+    ) -> (Vec<QueueReport>, usize) {
         let many = targets.len() > MOST_LISTED;
         let mut reports = Vec::new();
         let seen = self.observe_all(&targets, pace.look_until).await;
         let looked_at = seen.iter().flatten().count();
-        self.looked_at.fetch_add(looked_at, Ordering::Relaxed);
         let mut all_seen = Vec::new();
         for (target, seen) in targets.iter().zip(seen) {
             match seen {
@@ -404,7 +422,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             let deferred = report(seen.target, Outcome::Deferred, Reason::StartLimit, &detail);
             seen.add_to(deferred, now)
         }));
-        reports
+        (reports, looked_at)
     }
 
     /// Looks at each DLQ. `None` for those whose turn had not come, or whose answer had not, by then.
@@ -485,7 +503,9 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 .await
                 .unwrap_or_else(|_| alarms.into_iter().map(unanswered).collect());
             for (seen, decision) in &mut asking {
-                seen.seen.brakes = Some(brakes.clone());
+                let named = &seen.target.policy.brake_alarms;
+                let of_this = brakes.iter().filter(|brake| named.contains(&brake.alarm));
+                seen.seen.brakes = Some(of_this.cloned().collect());
                 *decision = decide(&seen.target.policy, &seen.seen, now);
             }
         }
@@ -533,8 +553,15 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
     }
 
-    async fn cancel_all(&self, targets: &[Target], cause: &Cause, pace: &Pace) -> Vec<QueueReport> {
-        stream::iter(targets)
+    /// Cancels what runs. Also returns how many DLQs there was time for.
+    async fn cancel_all(
+        &self,
+        targets: &[Target],
+        cause: &Cause,
+        pace: &Pace,
+        unlisted: &mut Unlisted,
+    ) -> (Vec<QueueReport>, usize) {
+        let mut reports: Vec<QueueReport> = stream::iter(targets)
             .map(async |target| {
                 match timeout_at(pace.act_until, self.cancel(target, cause)).await {
                     Ok(outcome) => outcome,
@@ -548,7 +575,18 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             })
             .buffer_unordered(self.config.concurrency)
             .collect()
-            .await
+            .await;
+        let out_of_time = reports
+            .iter()
+            .filter(|report| report.reason == Reason::OutOfTime)
+            .count();
+        let looked_at = reports.len() - out_of_time;
+        if reports.len() > MOST_LISTED {
+            let all = reports.len();
+            reports.retain(|report| report.reason != Reason::NothingToCancel);
+            unlisted.nothing_to_cancel = (all - reports.len()) as u64;
+        }
+        (reports, looked_at)
     }
 
     /// Cancels the task of one DLQ if it is RUNNING. To lose the race with its end is no failure.

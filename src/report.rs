@@ -124,9 +124,9 @@ pub struct Report {
     pub counts: Counts,
     /// What came of each DLQ.
     pub queues: Vec<QueueReport>,
-    /// What is counted and not listed.
-    #[serde(skip)]
-    unlisted: Unlisted,
+    /// What is counted and not listed; absent if all is listed.
+    #[serde(skip_serializing_if = "Unlisted::is_nothing")]
+    pub unlisted: Unlisted,
 }
 
 /// What woke us.
@@ -241,7 +241,8 @@ pub struct LastTask {
 pub const MOST_LISTED: usize = 100;
 
 /// Queues that a report counts and does not list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Unlisted {
     /// DLQs that were looked at and are empty.
     pub empty: u64,
@@ -249,6 +250,14 @@ pub struct Unlisted {
     pub not_enrolled: u64,
     /// DLQs that there was no time to look at.
     pub out_of_time: u64,
+    /// DLQs on which no task was RUNNING that could be cancelled.
+    pub nothing_to_cancel: u64,
+}
+
+impl Unlisted {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Report {
@@ -260,7 +269,7 @@ impl Report {
         unlisted: Unlisted,
     ) -> Self {
         let mut counts = Counts {
-            skipped: unlisted.empty + unlisted.not_enrolled,
+            skipped: unlisted.empty + unlisted.not_enrolled + unlisted.nothing_to_cancel,
             deferred: unlisted.out_of_time,
             ..Counts::default()
         };

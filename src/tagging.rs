@@ -1,6 +1,7 @@
 //! The port to the Resource Groups Tagging API, in our own types.
 
 use crate::config::EnrollTag;
+use crate::event::QueueRef;
 use crate::queue::QueueArn;
 use crate::sqs::without_code;
 use crate::text::one_line;
@@ -33,6 +34,17 @@ pub struct TaggedQueue {
     pub queue: QueueArn,
     /// What its tags say of its policy: the name of a setting and its text, from tags named key + `:` + setting.
     pub settings: Vec<(String, String)>,
+}
+
+impl TaggedQueue {
+    /// The queues that its tags would have messages moved to.
+    pub fn destinations(&self) -> impl Iterator<Item = QueueRef> {
+        let is_destination = |name: &str| matches!(name, "destination-arn" | "parking-arn");
+        let settings = self.settings.iter();
+        settings
+            .filter(move |(name, _)| is_destination(name))
+            .filter_map(|(_, value)| value.trim().parse().ok())
+    }
 }
 
 /// Why the tags could not be read.
