@@ -1087,6 +1087,210 @@ async fn tagging_api_that_hangs_does_not_take_the_time_of_what_is_listed() {
 }
 
 #[tokio::test]
+async fn tag_adds_a_pause_or_a_dry_run_and_lifts_none() {
+    let queue = dlq("orders-dlq");
+    let paused = Policy {
+        paused: true,
+        ..Policy::default()
+    };
+    let dry_run = Policy {
+        dry_run: true,
+        ..Policy::default()
+    };
+    for (policy, tag, outcome) in [
+        (paused.clone(), ("paused", "false"), "held/paused"),
+        (dry_run, ("dry-run", "false"), "wouldStart/ready"),
+        (Policy::default(), ("paused", "true"), "held/paused"),
+        (Policy::default(), ("dry-run", "true"), "wouldStart/ready"),
+    ] {
+        let fake = Fake::default().with(&queue, 5).with_tags(&queue, &[tag]);
+        let config = Config {
+            policy,
+            ..tagged(&[])
+        };
+        let report = invoke(&fake, config, SWEEP).await.unwrap();
+        assert_eq!(outcomes(&report), [outcome], "{tag:?}");
+        assert!(fake.starts(&queue).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn alarm_sees_that_a_destination_is_itself_enrolled_by_tag() {
+    let (queue, other) = (dlq("orders-dlq"), dlq("other-dlq"));
+    let to_other = [("destination-arn", other.as_str())];
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_tags(&queue, &to_other)
+        .with_tags(&other, &[]);
+    let failure = invoke(&fake, tagged(&[]), ALARM).await.unwrap_err();
+    assert!(
+        failure.to_string().contains("orders-dlq (invalid-policy)"),
+        "{failure}"
+    );
+    assert_eq!(
+        fake.calls(),
+        ["GetResources orders-dlq", "GetResources other-dlq"]
+    );
+
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_tags(&queue, &[])
+        .with_tags(&other, &[]);
+    let by_environment = Config {
+        policy: Policy {
+            parking: Some(other.clone()),
+            ..Policy::default()
+        },
+        ..tagged(&[])
+    };
+    let failure = invoke(&fake, by_environment, ALARM).await.unwrap_err();
+    assert!(
+        failure.to_string().contains("orders-dlq (invalid-policy)"),
+        "{failure}"
+    );
+    assert_eq!(fake.calls(), ["GetResources orders-dlq,other-dlq"]);
+
+    let request =
+        json!({"action": "redrive", "queues": ["orders-dlq"], "destinationArn": other.as_str()});
+    let failure = invoke(&fake, tagged(&[]), &request.to_string())
+        .await
+        .unwrap_err();
+    assert!(
+        failure.to_string().contains("orders-dlq (invalid-policy)"),
+        "{failure}"
+    );
+    assert!(fake.starts(&queue).is_empty());
+}
+
+#[tokio::test]
+async fn fault_of_a_destination_names_its_tag() {
+    let queue = dlq("orders-dlq");
+    let elsewhere = "arn:aws:sqs:us-east-1:210987654321:orders";
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_tags(&queue, &[("destination-arn", elsewhere)]);
+    let answer = fake
+        .function(tagged(&[]))
+        .invoke(SWEEP, &fake.invocation())
+        .await
+        .unwrap();
+    let detail = &answer.report.queues[0].detail;
+    let blame = format!("tag `auto-redrive:destination-arn` holds `{elsewhere}`: ");
+    assert!(
+        detail.starts_with(&blame) && detail.contains("another account or region"),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn bad_tag_beside_a_dry_run_does_not_lift_it() {
+    let queue = dlq("orders-dlq");
+    let tags = [("dry-run", "true"), ("cooldown", "5s")];
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE).with_tags(&queue, &tags);
+    let report = invoke(&fake, tagged(&[]), r#"{"action": "cancel"}"#)
+        .await
+        .unwrap();
+    assert_eq!(outcomes(&report), ["wouldCancel/requested"]);
+}
+
+#[tokio::test]
+async fn brakes_of_a_tag_hold_their_own_dlq_alone() {
+    let (braked, free) = (dlq("a-braked"), dlq("b-free"));
+    let fake = Fake::default()
+        .with(&braked, 5)
+        .with_tags(&braked, &[("brake-alarms", "down")])
+        .with(&free, 5)
+        .with_tags(&free, &[("brake-alarms", "up, calm")])
+        .with_alarm("down", BrakeState::On)
+        .with_alarm("up", BrakeState::Off)
+        .with_alarm("calm", BrakeState::Off);
+    let report = invoke(&fake, tagged(&[]), SWEEP).await.unwrap();
+    assert_eq!(outcomes(&report), ["held/braked", "started/ready"]);
+    let asked: Vec<String> = fake
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("Describe"))
+        .collect();
+    assert_eq!(asked, ["DescribeAlarms calm,down,up"]);
+}
+
+#[tokio::test]
+async fn function_mapped_onto_a_tagged_dlq_fails_though_its_messages_call_for_nothing() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5).with_tags(&queue, &[]);
+    let ok = include_str!("../events/ignored-ok.json");
+    let event = json!({"Records": [{"messageId": "1", "body": ok, "eventSource": "aws:sqs", "eventSourceARN": queue.as_str()}]});
+    let failure = invoke(&fake, tagged(&[]), &event.to_string())
+        .await
+        .unwrap_err();
+    assert!(
+        failure
+            .to_string()
+            .contains("remove the event source mapping"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn alarms_between_sweeps_do_not_move_where_the_next_sweep_begins() {
+    let queues: Vec<QueueArn> = (0..12).map(|n| dlq(&format!("dlq-{n:02}"))).collect();
+    let fake = queues.iter().fold(Fake::default(), |fake, queue| {
+        fake.with(queue, 0)
+            .with_latency(queue, Duration::from_millis(40))
+    });
+    let config = Config {
+        concurrency: 1,
+        ..config(&queues.iter().collect::<Vec<_>>())
+    };
+    let function = fake.function(config);
+    let short = Invocation {
+        time_left: Duration::from_millis(250),
+        ..fake.invocation()
+    };
+    let named = r#"{"action": "redrive", "queues": ["dlq-00", "dlq-01", "dlq-02"]}"#;
+    let mut seen_by_sweeps: Vec<String> = Vec::new();
+    while seen_by_sweeps.len() < 12 {
+        let report = function.invoke(SWEEP, &short).await.unwrap().report;
+        let seen = report.queues.iter().filter(|queue| queue.visible.is_some());
+        let new: Vec<String> = seen.map(|queue| queue.queue_arn.clone()).collect();
+        assert!(!new.is_empty());
+        let again = new
+            .iter()
+            .filter(|arn| seen_by_sweeps.contains(arn))
+            .count();
+        assert!(
+            again == 0 || seen_by_sweeps.len() + new.len() > 12,
+            "a sweep went back: {new:?}"
+        );
+        seen_by_sweeps.extend(new);
+        function.invoke(named, &fake.invocation()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn cancel_of_many_dlqs_counts_those_with_nothing_to_cancel() {
+    let queues: Vec<QueueArn> = (0..101).map(|n| dlq(&format!("dlq-{n:03}"))).collect();
+    let fake = queues
+        .iter()
+        .fold(Fake::default(), |fake, queue| fake.with(queue, 5));
+    let running = task(&fake, "RUNNING", 5, MINUTE);
+    let fake = fake.with_task(&queues[50], running);
+    let report = invoke(
+        &fake,
+        config(&queues.iter().collect::<Vec<_>>()),
+        r#"{"action": "cancel"}"#,
+    )
+    .await
+    .unwrap();
+    assert_eq!(outcomes(&report), ["cancelled/requested"]);
+    assert_eq!(report["counts"]["skipped"], 100);
+    assert_eq!(
+        report["unlisted"],
+        json!({"empty": 0, "notEnrolled": 0, "outOfTime": 0, "nothingToCancel": 100})
+    );
+}
+
+#[tokio::test]
 async fn tagged_queue_that_was_just_deleted_is_reported_and_no_failure() {
     let (deleted, fine) = (dlq("deleted"), dlq("fine"));
     let fake = Fake::default()
@@ -1406,6 +1610,7 @@ async fn many_dlqs_that_no_time_was_left_for_are_counted_and_not_listed() {
     .await
     .unwrap();
     assert_eq!(report["counts"]["deferred"], 101);
+    assert_eq!(report["unlisted"]["outOfTime"], 101);
     assert_eq!(outcomes(&report), [""; 0]);
 }
 
