@@ -28,8 +28,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             let regions = regions.chain([region.clone()]);
             let sqs = SqsClients::new(&sdk, regions.clone());
             let cloudwatch = CloudWatchClients::new(&sdk, regions);
-            // Its limit is low, and a page that is given up loses the whole list.
-            let patient = retries().with_max_attempts(50);
+            // Its limit is low, and a page that is given up loses the whole list. One call at a time
+            // needs no rate of its own.
+            let patient = RetryConfig::standard()
+                .with_max_attempts(50)
+                .with_max_backoff(Duration::from_secs(1));
             let tagging = TaggingClient::new(&sdk.into_builder().retry_config(patient).build());
             let function = &Function::new(config, region, sqs, cloudwatch, tagging);
             run(service_fn(async move |event| function.handle(event).await)).await
@@ -57,11 +60,6 @@ fn vars() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Throttled early, the adaptive rate has the first retry wait for 20 s; a second is enough.
-fn retries() -> RetryConfig {
-    RetryConfig::adaptive().with_max_backoff(Duration::from_secs(1))
-}
-
 async fn sdk_config() -> SdkConfig {
     // One TLS stack, and one that does not gather entropy for half a second in the first invocation.
     let http = aws_smithy_http_client::Builder::new()
@@ -69,7 +67,8 @@ async fn sdk_config() -> SdkConfig {
         .build_https();
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
-        .retry_config(retries())
+        // Throttled early, the adaptive rate has the first retry wait for 20 s; a second is enough.
+        .retry_config(RetryConfig::adaptive().with_max_backoff(Duration::from_secs(1)))
         // How long all attempts may take is for the invocation to say, by Lambda's deadline.
         .timeout_config(
             TimeoutConfig::builder()

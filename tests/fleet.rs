@@ -345,12 +345,37 @@ async fn expired_paging_token_is_told_and_listed_queues_are_served() {
 /// A function that enrols these queues of this SQS by tag.
 fn sweeping(queues: &[String], sqs: &ManyQueues, variables: &[(&str, &str)]) -> runtime::Function {
     let tagging = Tagging::of(queues.iter().cloned(), ("auto-redrive", "enabled"));
+    enrolled_by(&tagging, sqs, variables)
+}
+
+fn enrolled_by(
+    tagging: &Tagging,
+    sqs: &ManyQueues,
+    variables: &[(&str, &str)],
+) -> runtime::Function {
     let ours = [
         (TAGGING_URL, tagging.url.as_str()),
         ("AWS_ENDPOINT_URL", sqs.url()),
         ("REDRIVE_ENROLL_TAG", "auto-redrive=enabled"),
     ];
     runtime::Function::start(&[&ours, variables].concat())
+}
+
+#[test]
+fn tagging_api_that_throttles_makes_a_sweep_slow_and_loses_no_page() {
+    let queues = names(150, 0);
+    let sqs = ManyQueues::start(Manners::default());
+    // More than the SDK's usual three attempts.
+    let enabled = ("auto-redrive", "enabled");
+    let tagging = Tagging::throttling(queues.iter().cloned(), enabled, 6);
+
+    let mut function = enrolled_by(&tagging, &sqs, &[]);
+    let report = function
+        .invoke(&schedule(), Duration::from_secs(60))
+        .unwrap();
+
+    assert_eq!(counts(&report), json!({"skipped": 149, "started": 1}));
+    assert_eq!(tagging.asked().len(), 2 + 6);
 }
 
 #[test]

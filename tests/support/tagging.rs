@@ -84,6 +84,24 @@ impl Tagging {
         })
     }
 
+    /// One that throttles the first so many calls for its second page.
+    pub fn throttling(
+        queues: impl IntoIterator<Item = String>,
+        tag: (&str, &str),
+        calls: usize,
+    ) -> Self {
+        let resources = resources(queues, tag);
+        let left = Mutex::new(calls);
+        Self::start(move |_, question| {
+            let mut left = left.lock().unwrap();
+            if question.get("PaginationToken").is_some() && *left > 0 {
+                *left -= 1;
+                return Err(Answer::error(400, "ThrottledException", "Rate exceeded"));
+            }
+            Ok(resources.clone())
+        })
+    }
+
     fn start(
         resources: impl Fn(&Request, &Value) -> Result<Vec<Value>, Answer> + Send + Sync + 'static,
     ) -> Self {
