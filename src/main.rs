@@ -31,7 +31,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             // Its limit is low, and a page that is given up loses the whole list. One call at a time
             // needs no rate of its own.
             let patient = RetryConfig::standard()
-                .with_max_attempts(50)
+                .with_max_attempts(10)
                 .with_max_backoff(Duration::from_secs(1));
             let tagging = TaggingClient::new(&sdk.into_builder().retry_config(patient).build());
             let function = &Function::new(config, region, sqs, cloudwatch, tagging);
