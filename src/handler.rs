@@ -195,15 +195,9 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             Err(fault) => (Vec::new(), Some(fault)),
         };
         let is_dlq = |arn: &&String| {
-            let listed = self
-                .config
-                .queues
-                .iter()
-                .any(|dlq| dlq.as_str() == arn.as_str());
-            listed
-                || tagged
-                    .iter()
-                    .any(|tagged| tagged.queue.as_str() == arn.as_str())
+            let tagged = tagged.iter().map(|tagged| &tagged.queue);
+            let mut enrolled = self.config.queues.iter().chain(tagged);
+            enrolled.any(|dlq| dlq.as_str() == arn.as_str())
         };
         if let Some(dlq) = delivered_from.iter().find(is_dlq) {
             return Err(Rejected::dead_letters(dlq).into());
