@@ -350,7 +350,7 @@ impl Report {
         Value::Object(line).to_string()
     }
 
-    fn metric_values(&self) -> [(&'static str, u64); 9] {
+    fn metric_values(&self) -> [(&'static str, u64); 10] {
         let observed = self.queues.iter().filter(|queue| queue.visible.is_some());
         let unreadable = self.queues.iter().filter(|queue| queue.depth_unreadable);
         let failed_tasks = observed.clone().filter(|queue| {
@@ -363,6 +363,14 @@ impl Report {
                 self.unlisted.empty + observed.clone().count() as u64,
             ),
             ("Started", self.counts.started),
+            (
+                "MessagesRedriven",
+                observed
+                    .clone()
+                    .filter(|queue| queue.outcome == Outcome::Started)
+                    .filter_map(|queue| queue.visible)
+                    .fold(0, u64::saturating_add),
+            ),
             ("Held", self.counts.held),
             ("Failed", self.counts.failed),
             ("Deferred", self.counts.deferred),

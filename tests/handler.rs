@@ -614,6 +614,7 @@ async fn metrics_are_in_the_embedded_metric_format() {
         [
             ("QueuesLookedAt", 2),
             ("Started", 2),
+            ("MessagesRedriven", 8),
             ("Held", 0),
             ("Failed", 1),
             ("Deferred", 0),
@@ -623,6 +624,21 @@ async fn metrics_are_in_the_embedded_metric_format() {
             ("DepthHistoryUnreadable", 0),
         ]
     );
+}
+
+#[tokio::test]
+async fn messages_are_counted_as_redriven_only_where_a_redrive_started() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = with_past(&orders, 5, "COMPLETED", HOUR / 60).with(&payments, 3);
+    let function = fake.function(config(&[&orders, &payments]));
+    let report = function
+        .invoke(SWEEP, &fake.invocation())
+        .await
+        .unwrap()
+        .report;
+    let metrics: Value = serde_json::from_str(&report.metrics("redrive", fake.now())).unwrap();
+    assert_eq!(metrics["MessagesVisible"], 8);
+    assert_eq!(metrics["MessagesRedriven"], 3);
 }
 
 fn braked(alarm: &str) -> Policy {
