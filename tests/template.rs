@@ -170,30 +170,74 @@ fn every_variable_of_the_readme_has_a_line_in_the_template() {
     }
 }
 
-#[test]
-fn every_parameter_has_a_description_and_a_place_in_the_console() {
+/// The parameters in the order of the console's groups, and those of the template's own section.
+fn parameters() -> (Vec<&'static str>, Vec<(&'static str, String)>) {
     let (head, _) = TEMPLATE.split_once("\nRules:\n").unwrap();
-    let (head, parameters) = head.split_once("\nParameters:\n").unwrap();
-    let groups: Vec<&str> = head
+    let (_, head) = head.split_once("    ParameterGroups:\n").unwrap();
+    let (groups, declared) = head.split_once("\nParameters:\n").unwrap();
+    let (declared, _) = declared.split_once("\n# ").unwrap();
+    let grouped = groups
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Parameters: [")?.strip_suffix(']'))
         .flat_map(|group| group.split(", "))
         .collect();
-    let named: Vec<&str> = parameters
+    let mut found: Vec<(&str, String)> = Vec::new();
+    for line in declared.lines() {
+        match line.strip_prefix("  ").and_then(|l| l.strip_suffix(':')) {
+            Some(name) if !name.starts_with(' ') => found.push((name, String::new())),
+            _ => {
+                let (_, text) = found.last_mut().unwrap();
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    (grouped, found)
+}
+
+#[test]
+fn every_parameter_has_a_type_a_description_a_default_and_a_place_in_the_console() {
+    let (grouped, declared) = parameters();
+    assert!(declared.len() > 20, "{declared:?}");
+    let mut names: Vec<&str> = declared.iter().map(|(name, _)| *name).collect();
+    let mut places = grouped;
+    names.sort_unstable();
+    places.sort_unstable();
+    assert_eq!(places, names);
+    for (name, text) in declared {
+        for field in ["Type", "Description", "Default"] {
+            assert!(
+                text.contains(&format!("    {field}: ")),
+                "{name} lacks {field}"
+            );
+        }
+        let is_bounded = ["AllowedPattern", "AllowedValues", "MinValue", "MaxLength"]
+            .iter()
+            .any(|bound| text.contains(&format!("    {bound}: ")));
+        // Names of alarms may hold anything but commas.
+        assert!(is_bounded || name == "BrakeAlarms", "{name} takes anything");
+    }
+}
+
+#[test]
+fn docs_list_every_parameter_with_its_default() {
+    let rows: Vec<(&str, &str)> = include_str!("../docs/deploy.md")
         .lines()
-        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'))
-        .filter(|name| name.chars().all(char::is_alphanumeric))
+        .filter_map(|row| row.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, rest)| (name, rest.split(" |").next().unwrap().trim_matches('`')))
+        .filter(|(name, _)| !name.ends_with("Alarm") || *name == "FleetAlarm")
         .collect();
-    assert!(named.len() > 20, "{named:?}");
-    let sorted = |names: &[&'static str]| names.iter().copied().collect::<BTreeSet<_>>();
-    assert_eq!(sorted(&groups), sorted(&named));
-    assert_eq!(groups.len(), named.len(), "a parameter is in two groups");
-    for (field, what) in [
-        ("Type", "a type"),
-        ("Description", "a description"),
-        ("Default", "a default"),
-    ] {
-        let count = parameters.matches(&format!("\n    {field}: ")).count();
-        assert_eq!(count, named.len(), "a parameter lacks {what}");
+    let (grouped, declared) = parameters();
+    let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, grouped);
+    for (name, documented) in rows {
+        let (_, text) = declared.iter().find(|(n, _)| *n == name).unwrap();
+        let default = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("Default: "))
+            .unwrap()
+            .trim_matches('"');
+        let default = if default.is_empty() { "none" } else { default };
+        assert_eq!(documented, default, "{name}");
     }
 }
