@@ -16,6 +16,7 @@
 //! | [`policy`] | whether to redrive: pure, to be read aloud to an operator |
 //! | [`report`] | outcomes → JSON, log lines, metrics; the reason codes |
 //! | [`handler`] | the shell that calls the others in turn; no policy in it |
+//! | [`trust`] | whose certificates the function trusts |
 //! | [`queue`] | the nouns: queues and their message move tasks |
 //!
 //! What decides never touches the world: `policy` and `queue` import no I/O, no clock, no JSON and
@@ -33,3 +34,4 @@ pub mod report;
 pub mod sqs;
 pub mod tagging;
 mod text;
+pub mod trust;

@@ -6,23 +6,25 @@
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use lambda_runtime::{LambdaEvent, run, service_fn};
 use serde_json::value::RawValue;
 use sqs_auto_redrive::cloudwatch::CloudWatchClients;
-use sqs_auto_redrive::config::Config;
+use sqs_auto_redrive::config::{Config, InvalidConfig};
 use sqs_auto_redrive::handler::{Failure, Function};
 use sqs_auto_redrive::sqs::SqsClients;
 use sqs_auto_redrive::tagging::TaggingClient;
+use sqs_auto_redrive::trust;
 use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     init_log();
-    match Config::from_vars(vars()) {
-        Ok(config) => {
-            let sdk = sdk_config().await;
+    let trusted = trust::store(&setting("AWS_CA_BUNDLE"), &setting("AWS_REGION"));
+    match (Config::from_vars(vars()), trusted) {
+        (Ok(config), Ok(trusted)) => {
+            let sdk = sdk_config(trusted).await?;
             let region = sdk.region().map_or_else(String::new, ToString::to_string);
             let regions = config.queues.iter().map(|queue| queue.region().to_owned());
             let regions = regions.chain([region.clone()]);
@@ -38,8 +40,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             run(service_fn(async move |event| function.handle(event).await)).await
         }
         // To exit here would have Lambda start us again and again, without a word to the caller.
-        Err(invalid) => {
-            let invalid = &invalid;
+        (config, trusted) => {
+            let faults = config.err().map_or_else(Vec::new, |invalid| invalid.0);
+            let invalid = &InvalidConfig(faults.into_iter().chain(trusted.err()).collect());
             run(service_fn(
                 async move |_: LambdaEvent<Box<RawValue>>| -> Result<(), Failure> {
                     Err(invalid.clone().into())
@@ -48,6 +51,12 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             .await
         }
     }
+}
+
+/// One variable, empty if it is not set.
+fn setting(name: &str) -> String {
+    let value = std::env::var_os(name).unwrap_or_default();
+    value.to_string_lossy().into_owned()
 }
 
 /// The environment. What is not UTF-8 cannot be one of our values; it is read as far as it goes.
@@ -60,12 +69,13 @@ fn vars() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-async fn sdk_config() -> SdkConfig {
+async fn sdk_config(trusted: TrustStore) -> Result<SdkConfig, lambda_runtime::Error> {
     // One TLS stack, and one that does not gather entropy for half a second in the first invocation.
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(TlsContext::builder().with_trust_store(trusted).build()?)
         .build_https();
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
         // Throttled early, the adaptive rate has the first retry wait for 20 s; a second is enough.
         .retry_config(RetryConfig::adaptive().with_max_backoff(Duration::from_secs(1)))
@@ -77,12 +87,12 @@ async fn sdk_config() -> SdkConfig {
                 .build(),
         )
         .load()
-        .await
+        .await;
+    Ok(config)
 }
 
 /// Lambda's own log settings: `AWS_LAMBDA_LOG_FORMAT` (`JSON` or text) and `AWS_LAMBDA_LOG_LEVEL`.
 fn init_log() {
-    let setting = |name| std::env::var(name).unwrap_or_default();
     let level = match setting("AWS_LAMBDA_LOG_LEVEL").to_uppercase().as_str() {
         "TRACE" => LevelFilter::TRACE,
         "DEBUG" => LevelFilter::DEBUG,

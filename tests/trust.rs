@@ -1,0 +1,91 @@
+//! Whom the function believes to be AWS: TLS with a CA of one's own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use support::function::sample;
+use support::queues::queue_arn;
+use support::runtime::Function;
+
+const TIME: Duration = Duration::from_secs(20);
+
+/// An SQS with a certificate of a CA of its own; `make setup` installs what it takes.
+struct TlsServer {
+    url: String,
+    ca: String,
+    process: Child,
+}
+
+impl TlsServer {
+    fn start() -> Self {
+        let ca = std::env::temp_dir().join(format!("ca-{}.pem", std::process::id()));
+        let root = env!("CARGO_MANIFEST_DIR");
+        let mut process = Command::new(format!("{root}/.venv/local/bin/python"))
+            .arg(format!("{root}/tests/support/tls_server.py"))
+            .arg(&ca)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python is there: `make setup` installs it");
+        let mut url = String::new();
+        let output = process.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut url).unwrap();
+        Self {
+            url: url.trim().to_owned(),
+            ca: ca.into_os_string().into_string().unwrap(),
+            process,
+        }
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_file(&self.ca);
+    }
+}
+
+#[test]
+fn server_is_trusted_only_by_the_roots_of_the_bundle() {
+    let server = TlsServer::start();
+    let queue = queue_arn("trusted-dlq");
+    let variables = [
+        ("REDRIVE_QUEUES", queue.as_str()),
+        ("AWS_ENDPOINT_URL_SQS", &server.url),
+    ];
+    let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
+
+    let mut without = Function::start(&variables);
+    let error = without.invoke(&schedule, TIME).unwrap_err();
+    let message = error["errorMessage"].as_str().unwrap();
+    assert!(message.contains("service-error"), "{message}");
+
+    let bundle = [("AWS_CA_BUNDLE", server.ca.as_str())];
+    let mut with = Function::start(&[&variables[..], &bundle].concat());
+    let report = with.invoke(&schedule, TIME).unwrap();
+    assert_eq!(report["counts"]["skipped"], 1, "{report:#}");
+}
+
+#[test]
+fn bundle_that_cannot_be_read_fails_every_invocation_and_says_why() {
+    let mut function = Function::start(&[
+        ("REDRIVE_COOLDOWN", "soon"),
+        ("AWS_CA_BUNDLE", "/nowhere/ca.pem"),
+    ]);
+    for _ in 0..2 {
+        let error = function.invoke("{}", TIME).unwrap_err();
+        assert_eq!(error["errorType"], "InvalidConfiguration");
+        let message = error["errorMessage"].as_str().unwrap();
+        for part in [
+            "`REDRIVE_COOLDOWN` holds `soon`",
+            "`AWS_CA_BUNDLE` holds `/nowhere/ca.pem`: it cannot be read: No such file",
+        ] {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+}
