@@ -111,7 +111,7 @@ class LocalAws:
         deadline = time.monotonic() + START_SECONDS
         if self._cloudwatch:
             ministack = self.spawn(
-                [str(VENV / "bin" / "python"), "-m", "ministack"], _ministack_env(cloudwatch_port, self.folder), cloudwatch_log
+                [str(VENV / "bin" / "python"), "-m", "ministack"], _ministack_env(cloudwatch_port, sqs_port, self.folder), cloudwatch_log
             )
             _wait_for(ministack, cloudwatch_port, cloudwatch_log, deadline, lambda: _ministack_answers(cloudwatch_port, cloudwatch_log))
             self.cloudwatch_url = f"http://127.0.0.1:{cloudwatch_port}"
@@ -151,15 +151,19 @@ def _localstack_env(port: int, folder: Path) -> dict[str, str]:
     }
 
 
-def _ministack_env(port: int, folder: Path) -> dict[str, str]:
-    """As for LocalStack, made from nothing."""
+def _ministack_env(port: int, sqs_port: int, folder: Path) -> dict[str, str]:
+    """As for LocalStack, made from nothing. Its functions inherit it."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
-        "SERVICES": "cloudwatch,sqs,tagging",  # SQS because its tagging API knows its own queues only
+        # SQS because its tagging API knows its own queues only.
+        "SERVICES": "cloudwatch,sqs,tagging,cloudformation,s3,iam,kms,lambda,logs,sns,events,scheduler",
+        # Where the functions that it runs find AWS: here, but SQS there, since it has no message move tasks.
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{sqs_port}",
         "IOT_MTLS_ENABLED": "0",  # it would listen, on all interfaces
         "SFTP_ENABLED": "0",
         "DOCKER_HOST": f"unix://{folder}/no-docker.sock",  # it would remove containers of its own from earlier runs
