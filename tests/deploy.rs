@@ -1,8 +1,9 @@
 //! A rehearsal of the deployment: `template.yaml` becomes a stack, and what is in it wakes the function.
 //!
 //! CloudFormation, Scheduler, EventBridge, SNS, CloudWatch and Lambda are MiniStack's, which runs the
-//! binary itself; SQS is LocalStack's. Nothing here invokes the function but what the stack has made,
-//! with one exception: [`alarm_action`].
+//! binary itself; SQS is LocalStack's. The schedule and the topic invoke the function with nobody's help.
+//! MiniStack's alarms do not call functions, and do not tell EventBridge; [`alarm_acts`] and
+//! [`eventbridge`] do that for them, by what the stack says and allows.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,11 +16,12 @@
 mod support;
 
 use aws_sdk_cloudwatch::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_cloudwatch::types::{ComparisonOperator, Dimension, StateValue, Statistic};
+use aws_sdk_cloudwatch::types::{Dimension, StateValue};
 use aws_sdk_cloudwatch::{Client, config};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use support::cloudwatch::Alarm;
 use support::function::sample;
 use support::local::{ACCOUNT, REGION, project_file, servers};
 use support::queues::{Queue, Queues, queue_arn};
@@ -128,42 +130,76 @@ async fn goes_off(alarm: &str) {
     request.state_reason("a rehearsal").send().await.unwrap();
 }
 
-/// What CloudWatch does when the alarm goes off and one of its actions is a function. MiniStack knows
-/// no such actions, so this is done here: but only if the alarm is in ALARM, has this action, and may
-/// invoke the function.
-async fn alarm_action(alarm_name: &str, dlq: &Queue) {
-    let request = cloudwatch().describe_alarms().alarm_names(alarm_name);
+/// What CloudWatch does when the alarm goes off and one of its actions is a function, which MiniStack
+/// does not: but only if the alarm is in ALARM and has this action.
+async fn alarm_acts(alarm: &str, dlq: &Queue) {
+    let request = cloudwatch().describe_alarms().alarm_names(alarm);
     let alarms = request.send().await.unwrap().metric_alarms.unwrap();
-    let [alarm] = &alarms[..] else {
-        panic!("one alarm is called {alarm_name}: {alarms:?}")
+    let [described] = &alarms[..] else {
+        panic!("one alarm is called {alarm}: {alarms:?}")
     };
-    assert_eq!(alarm.state_value(), Some(&StateValue::Alarm));
-    assert_eq!(alarm.actions_enabled(), Some(true));
-    let dimensions = alarm.dimensions();
-    assert_eq!(dimensions[0].value(), Some(dlq.name.as_str()));
-    let [action] = alarm.alarm_actions() else {
-        panic!("one action: {:?}", alarm.alarm_actions())
+    assert_eq!(described.state_value(), Some(&StateValue::Alarm));
+    assert_eq!(described.actions_enabled(), Some(true));
+    let [function] = described.alarm_actions() else {
+        panic!("one action: {described:?}")
     };
-    let function = action.rsplit(':').next().unwrap();
+    let replaced = [("orders-dlq-depth", alarm), ("orders-dlq", &dlq.name)];
+    let event = sample("alarm-lambda-action.json", &replaced);
+    let alarm_arn = described.alarm_arn().unwrap();
+    invoke_as(
+        "lambda.alarms.cloudwatch.amazonaws.com",
+        alarm_arn,
+        function,
+        &event,
+    )
+    .await;
+}
 
-    let path = format!("/2015-03-31/functions/{function}");
-    let policy: Value =
-        serde_json::from_str(&ask("lambda", "GET", &format!("{path}/policy"), &[], "").await)
-            .unwrap();
+/// What EventBridge does with an event of AWS's own, of which MiniStack has none about alarms and lets
+/// nobody put any: it hands it to the targets of every rule whose pattern fits. Returns how many fit.
+async fn eventbridge(function: &str, event: &Value) -> usize {
+    let rules = ask_events("ListRuleNamesByTarget", json!({"TargetArn": function})).await;
+    let mut fit = 0;
+    for name in rules["RuleNames"].as_array().unwrap() {
+        let rule = ask_events("DescribeRule", json!({"Name": name})).await;
+        assert_eq!(rule["State"], "ENABLED");
+        let both = json!({"Event": event.to_string(), "EventPattern": rule["EventPattern"]});
+        if ask_events("TestEventPattern", both).await["Result"] == true {
+            fit += 1;
+            let arn = rule["Arn"].as_str().unwrap();
+            invoke_as("events.amazonaws.com", arn, function, &event.to_string()).await;
+        }
+    }
+    fit
+}
+
+async fn ask_events(operation: &str, request: Value) -> Value {
+    let headers = [
+        ("x-amz-target", &*format!("AWSEvents.{operation}")),
+        ("content-type", "application/x-amz-json-1.1"),
+    ];
+    let answer = ask("events", "POST", "/", &headers, &request.to_string()).await;
+    serde_json::from_str(&answer).unwrap()
+}
+
+/// Invokes the function asynchronously for a service of AWS, if its policy allows that service to.
+async fn invoke_as(service: &str, source_arn: &str, function_arn: &str, event: &str) {
+    let name = function_arn.rsplit(':').next().unwrap();
+    let path = format!("/2015-03-31/functions/{name}");
+    let policy = ask("lambda", "GET", &format!("{path}/policy"), &[], "").await;
+    let policy: Value = serde_json::from_str(&policy).unwrap();
     let policy: Value = serde_json::from_str(policy["Policy"].as_str().unwrap()).unwrap();
-    let allowed = policy["Statement"].as_array().unwrap().iter().any(|it| {
-        it["Effect"] == "Allow"
-            && it["Action"] == "lambda:InvokeFunction"
-            && it["Resource"] == **action
-            && it["Principal"]["Service"] == "lambda.alarms.cloudwatch.amazonaws.com"
-            && it["Condition"]["ArnLike"]["AWS:SourceArn"] == alarm.alarm_arn().unwrap()
-            && it["Condition"]["StringEquals"]["AWS:SourceAccount"] == ACCOUNT
+    let mut statements = policy["Statement"].as_array().unwrap().iter();
+    let allowed = statements.any(|statement| {
+        statement["Effect"] == "Allow"
+            && statement["Action"] == "lambda:InvokeFunction"
+            && statement["Resource"] == function_arn
+            && statement["Principal"]["Service"] == service
+            && statement["Condition"]["ArnLike"]["AWS:SourceArn"] == source_arn
     });
-    assert!(allowed, "the alarm may invoke the function: {policy:#}");
-
-    let event = sample(
-        "alarm-lambda-action.json",
-        &[("orders-dlq-depth", alarm_name), ("orders-dlq", &dlq.name)],
+    assert!(
+        allowed,
+        "{service} may invoke it for {source_arn}: {policy:#}"
     );
     let asynchronously = [("x-amz-invocation-type", "Event")];
     ask(
@@ -171,17 +207,21 @@ async fn alarm_action(alarm_name: &str, dlq: &Queue) {
         "POST",
         &format!("{path}/invocations"),
         &asynchronously,
-        &event,
+        event,
     )
     .await;
 }
 
-/// Creates a topic, and returns its ARN.
-async fn create_topic(name: &str) -> String {
-    let form = [("content-type", "application/x-www-form-urlencoded")];
-    let body = format!("Action=CreateTopic&Version=2010-03-31&Name={name}");
-    let answer = ask("sns", "POST", "/", &form, &body).await;
-    let (_, rest) = answer.split_once("<TopicArn>").unwrap();
+/// Asks SNS, which takes a form and gives XML; returns the text of one element of it.
+async fn ask_sns(action: &str, fields: &[(&str, &str)], element: &str) -> String {
+    let mut body = format!("Action={action}&Version=2010-03-31");
+    for (name, value) in fields {
+        let value: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        body.push_str(&format!("&{name}={value}"));
+    }
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let answer = ask("sns", "POST", "/", &headers, &body).await;
+    let (_, rest) = answer.split_once(&format!("<{element}>")).unwrap();
     rest.split_once('<').unwrap().0.to_owned()
 }
 
@@ -239,7 +279,7 @@ async fn the_alarm_of_the_stack_redrives_its_queue_alone() {
         .unwrap();
 
     goes_off(alarm).await;
-    alarm_action(alarm, &queues.dlq).await;
+    alarm_acts(alarm, &queues.dlq).await;
 
     are_back(&queues, 3).await;
     other.dlq.assert_no_task().await;
@@ -249,24 +289,7 @@ async fn the_alarm_of_the_stack_redrives_its_queue_alone() {
 async fn an_alarm_that_notifies_the_topic_redrives() {
     let queues = Queues::create("rehearsed-topic").await;
     queues.dead_letter(3).await;
-    let topic = create_topic("rehearsed-topic").await;
-    let dimension = Dimension::builder()
-        .name("QueueName")
-        .value(&queues.dlq.name)
-        .build();
-    let alarm = cloudwatch()
-        .put_metric_alarm()
-        .alarm_name("rehearsed-topic");
-    let alarm = alarm
-        .namespace("AWS/SQS")
-        .metric_name("ApproximateNumberOfMessagesVisible")
-        .dimensions(dimension)
-        .statistic(Statistic::Maximum)
-        .period(60)
-        .evaluation_periods(1)
-        .threshold(1.0)
-        .comparison_operator(ComparisonOperator::GreaterThanOrEqualToThreshold);
-    alarm.alarm_actions(&topic).send().await.unwrap();
+    let topic = ask_sns("CreateTopic", &[("Name", "rehearsed-topic")], "TopicArn").await;
     deploy(
         "rehearsed-topic",
         &[
@@ -276,9 +299,18 @@ async fn an_alarm_that_notifies_the_topic_redrives() {
             NOT_TODAY,
         ],
     );
-    queues.dlq.assert_no_task().await;
 
-    goes_off("rehearsed-topic").await;
+    // What MiniStack's own alarms send to a topic is not what CloudWatch sends: the dimensions have
+    // `Name` and `Value`, where they are `name` and `value` (`events/alarm-sns.json`).
+    let event = sample("alarm-sns.json", &[("orders-dlq", &queues.dlq.name)]);
+    let event: Value = serde_json::from_str(&event).unwrap();
+    let message = event["Records"][0]["Sns"]["Message"].as_str().unwrap();
+    ask_sns(
+        "Publish",
+        &[("TopicArn", &topic), ("Message", message)],
+        "MessageId",
+    )
+    .await;
 
     are_back(&queues, 3).await;
 }
@@ -287,46 +319,65 @@ async fn an_alarm_that_notifies_the_topic_redrives() {
 async fn an_alarm_that_eventbridge_tells_of_redrives() {
     let queues = Queues::create("rehearsed-rule").await;
     queues.dead_letter(3).await;
-    deploy(
+    let brakes = ["rehearsed-errors-1", "rehearsed-errors-2"];
+    for brake in brakes {
+        Alarm::create(brake).await.becomes(StateValue::Ok).await;
+    }
+    let outputs = deploy(
         "rehearsed-rule",
         &[
             ("DeadLetterQueueArns", &queues.dlq.arn),
             ("DestinationQueueArns", &queues.source.arn),
-            ("AlarmNamePrefix", "rehearsed-rule-dlq-"),
+            ("AlarmNamePrefix", "rehearsed-rule-"),
+            ("BrakeAlarms", &brakes.join(",")),
             NOT_TODAY,
         ],
     );
-
-    // MiniStack's alarms do not tell EventBridge, so it is told here.
-    let event = sample(
-        "alarm-eventbridge.json",
-        &[("orders-dlq", &queues.dlq.name)],
-    );
-    let mut event: Value = serde_json::from_str(&event).unwrap();
-    let put = |event: &Value| {
-        let entry = json!({
-            "Source": event["source"],
-            "DetailType": event["detail-type"],
-            "Resources": event["resources"],
-            "Detail": event["detail"].to_string(),
-        });
-        json!({"Entries": [entry]}).to_string()
+    let function = outputs["FunctionArn"].as_str().unwrap();
+    let event = |file: &str, changes: &[(&str, &str)]| {
+        let mut event: Value = serde_json::from_str(&sample(file, &[])).unwrap();
+        for (pointer, value) in changes {
+            *event.pointer_mut(pointer).unwrap() = json!(value);
+        }
+        event
     };
-    let headers = [
-        ("x-amz-target", "AWSEvents.PutEvents"),
-        ("content-type", "application/x-amz-json-1.1"),
-    ];
-    let fits = put(&event);
-    // Another alarm on the same queue, which is not one of those that the rule is for.
-    event["detail"]["alarmName"] = json!("another-alarm");
-    let does_not = put(&event);
+    let (name, state) = ("/detail/alarmName", "/detail/state/value");
+    let queue = "/detail/configuration/metrics/0/metricStat/metric/dimensions/QueueName";
+    let alarm = "alarm-eventbridge.json";
 
-    ask("events", "POST", "/", &headers, &does_not).await;
-    sleep(Duration::from_secs(5)).await;
-    queues.dlq.assert_no_task().await;
-    ask("events", "POST", "/", &headers, &fits).await;
+    let others = [
+        event(alarm, &[(queue, &queues.dlq.name)]),
+        event(
+            alarm,
+            &[
+                (queue, &queues.dlq.name),
+                (name, "rehearsed-rule-1"),
+                (state, "OK"),
+            ],
+        ),
+        event("schedule-eventbridge-rule.json", &[]),
+    ];
+    for event in &others {
+        assert_eq!(eventbridge(function, event).await, 0, "{event:#}");
+    }
+    let ours = event(
+        alarm,
+        &[(queue, &queues.dlq.name), (name, "rehearsed-rule-1")],
+    );
+    assert_eq!(eventbridge(function, &ours).await, 1);
 
     are_back(&queues, 3).await;
+    let further = [
+        event(
+            "contributor-eventbridge.json",
+            &[(name, "rehearsed-rule-2")],
+        ),
+        event("brake-alarm.json", &[(name, brakes[0])]),
+        event("brake-ok.json", &[(name, brakes[1])]),
+    ];
+    for event in &further {
+        assert_eq!(eventbridge(function, event).await, 1, "{event:#}");
+    }
 }
 
 /// What CloudFormation says to a stack with these parameters: nothing, or why it refuses it.
