@@ -1,0 +1,140 @@
+"""Builds the function for Lambda, and runs the deployment commands of README.md against the local AWS.
+
+    package.py ARCHITECTURE ...
+
+For each architecture, arm64 or x86_64: `sam build` of template.yaml, and `target/package/sqs-auto-redrive-ARCHITECTURE.zip`,
+which must be small, and run with Lambda's C library. Then every way of deploying that README.md shows, between its `deploy`
+marks, on a local AWS of its own: the commands as they stand, but for this machine's architecture. After each, the function must
+say that it would redrive the dead letter that waits in `orders-dlq`.
+
+Needs .venv/local, .venv/lint and .venv/build.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from deploy import ACCOUNT, REGION, client
+from servers import ROOT, LocalAws, StartError, exit_on_signals
+
+SAM, BUILD = (ROOT / ".venv" / name / "bin" for name in ("lint", "build"))
+PACKAGES = ROOT / "target" / "package"
+NAME = "sqs-auto-redrive"
+MOST_BYTES = 4_000_000
+# Amazon Linux 2023, on which provided.al2023 is built, has glibc 2.34.
+GLIBC = (2, 34)
+RUST_TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
+# The machine that an ELF file is for, in its bytes 18 and 19.
+ELF_MACHINES = {"arm64": b"\xb7\x00", "x86_64": b"\x3e\x00"}
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ARCHITECTURE = "ARCHITECTURE=arm64"
+
+
+class Wrong(Exception):
+    """Something is not as it should be. The text is for people."""
+
+
+def build(architecture: str) -> None:
+    """Builds the function as SAM does it, and zips it."""
+    target = RUST_TARGETS[architecture]
+    libraries = subprocess.run(
+        ["rustc", "--print", "target-libdir", "--target", target], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    if not Path(libraries.stdout.strip()).is_dir():
+        raise Wrong(f"Rust cannot build for {architecture} here: run `rustup target add {target}`")
+    folder = PACKAGES / architecture
+    command = ["sam", "build", "--build-dir", str(folder), "--parameter-overrides", f"Architecture={architecture}"]
+    run(command, environment())
+    binary = folder / "RedriveFunction" / "bootstrap"
+    content = binary.read_bytes()
+    if content[18:20] != ELF_MACHINES[architecture]:
+        raise Wrong(f"{binary} is not for {architecture}")
+    newest = max(tuple(map(int, version.split(b"."))) for version in re.findall(rb"GLIBC_([0-9.]+[0-9])", content))
+    if newest > GLIBC:
+        raise Wrong(f"{binary} needs glibc {newest}, and Lambda has {GLIBC}")
+    package = PACKAGES / f"{NAME}-{architecture}.zip"
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.write(binary, "bootstrap")
+    size = package.stat().st_size
+    if size >= MOST_BYTES:
+        raise Wrong(f"{package} has {size} bytes, and should have less than {MOST_BYTES}")
+    print(f"{package.relative_to(ROOT)}: {size} bytes, unpacked {len(content)}; glibc {'.'.join(map(str, newest))}", flush=True)
+
+
+def ways() -> list[str]:
+    """The ways of deploying that README.md shows, each with the settings that come first."""
+    readme = (ROOT / "README.md").read_text()
+    parts = re.findall(r"<!-- deploy -->(.*)<!-- /deploy -->", readme, re.DOTALL)
+    blocks = BLOCK.findall(parts[0]) if len(parts) == 1 else []
+    if len(blocks) < 2 or blocks[0].count(ARCHITECTURE) != 1:
+        raise Wrong(f"README.md should show between its deploy marks: settings, with {ARCHITECTURE}; then commands")
+    settings, *commands = blocks
+    own = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
+    return [settings.replace(ARCHITECTURE, f"ARCHITECTURE={own}") + command for command in commands]
+
+
+def rehearse(way: str) -> None:
+    """Runs the commands on a new local AWS, and asks the function that they have made."""
+    with LocalAws(cloudwatch=True) as aws:
+        sqs = client("sqs", aws.sqs_url)
+        dlq = sqs.create_queue(QueueName="orders-dlq")["QueueUrl"]
+        policy = f'{{"deadLetterTargetArn": "arn:aws:sqs:{REGION}:{ACCOUNT}:orders-dlq", "maxReceiveCount": 1}}'
+        sqs.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})
+        sqs.send_message(QueueUrl=dlq, MessageBody="an order")
+        client("s3", aws.cloudwatch_url).create_bucket(Bucket="my-artifacts")
+        with tempfile.TemporaryDirectory() as home:
+            # Nothing of the person's own AWS settings may get in.
+            local = {
+                "AWS_ENDPOINT_URL": aws.cloudwatch_url,
+                "AWS_ACCESS_KEY_ID": ACCOUNT,
+                "AWS_SECRET_ACCESS_KEY": "none",
+                "AWS_CONFIG_FILE": f"{home}/config",
+                "AWS_SHARED_CREDENTIALS_FILE": f"{home}/credentials",
+            }
+            run(["bash", "-euo", "pipefail", "-c", way], environment() | local)
+        lambda_ = client("lambda", aws.cloudwatch_url)
+        answer = lambda_.invoke(FunctionName=NAME, Payload=b'{"action": "redrive", "dryRun": true}')
+        report = answer["Payload"].read().decode()
+        if '"wouldStart":1' not in report:
+            raise Wrong(f"the function that was deployed should report that it would start one redrive, but said: {report}")
+
+
+def environment() -> dict[str, str]:
+    """The person's own, with the tools of this project before all others, and without settings for AWS."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CARGO_LAMBDA_"))}
+    return own | {"PATH": f"{BUILD}:{SAM}:{own.get('PATH', os.defpath)}", "SAM_CLI_TELEMETRY": "0", "AWS_REGION": REGION}
+
+
+def run(command: list[str], env: dict[str, str]) -> None:
+    """Runs it, and lets it speak for itself."""
+    print(f"==> {command[-1] if command[0] == 'bash' else ' '.join(command)}", flush=True)
+    status = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
+    if status:
+        raise Wrong(f"the command ended with status {status}")
+
+
+def main() -> int:
+    exit_on_signals()
+    try:
+        PACKAGES.mkdir(parents=True, exist_ok=True)
+        for architecture in sys.argv[1:]:
+            build(architecture)
+        for way in ways():
+            rehearse(way)
+    except (Wrong, StartError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
