@@ -1,16 +1,17 @@
 //! Words for people: how errors and reports quote what others wrote.
 
-/// At most 100 characters of a text that others wrote, on one line and without control characters.
+/// At most 100 characters of a text that others wrote, as [`one_line`] shows them.
 pub fn excerpt(text: &str) -> String {
     one_line(text, 100)
 }
 
-/// At most so many characters of a text, on one line and without control characters.
+/// At most so many characters of a text, without what ends a line, controls a terminal, or has the
+/// rest of the line shown in another order.
 pub fn one_line(text: &str, most: usize) -> String {
     let mut short = String::new();
     let mut length = 0;
     for c in text.chars() {
-        let shown = if c.is_control() {
+        let shown = if is_unfit(c) {
             c.escape_debug().to_string()
         } else {
             c.to_string()
@@ -23,6 +24,11 @@ pub fn one_line(text: &str, most: usize) -> String {
         short.push_str(&shown);
     }
     short
+}
+
+/// The control characters, Unicode's own line breaks, and its marks that turn the direction of a text.
+fn is_unfit(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The first three of a list that may be long, and how many more there are.

@@ -234,6 +234,25 @@ fn assert_reads_well(case: &str, text: &str) {
     );
 }
 
+/// Found by the fuzz target `event`: these are no control characters to Unicode.
+#[test]
+fn line_separators_and_marks_of_direction_are_shown_as_what_they_are() {
+    let text = "a\u{2028}b\u{2029}c\u{202e}d\u{2066}e";
+    let shown = "a\\u{2028}b\\u{2029}c\\u{202e}d\\u{2066}e";
+    let read = |event| read(&event).unwrap().triggers.remove(0);
+    let suppressed = read(with(
+        eventbridge(),
+        "/detail/state/actionsSuppressedBy",
+        json!(text),
+    ));
+    let why = format!("the alarm's actions are suppressed by {shown}");
+    assert_eq!(suppressed.calls_for, CallsFor::Nothing(why));
+    let named = read(with(eventbridge(), "/resources", json!([text])));
+    assert_eq!(named.source.as_deref(), Some(shown));
+    let why = rejected("field", &json!({text: 1}));
+    assert!(why.contains(&format!("`{shown}`")), "{why}");
+}
+
 // Where the queue is.
 
 #[test]
