@@ -50,15 +50,15 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variable = excerpt(&self.variable);
         match &self.value {
             Some(value) => write!(
                 f,
-                "`{}` holds `{}`: {}",
-                self.variable,
+                "`{variable}` holds `{}`: {}",
                 excerpt(value),
                 self.expected
             ),
-            None => write!(f, "`{}` is not set: {}", self.variable, self.expected),
+            None => write!(f, "`{variable}` is not set: {}", self.expected),
         }
     }
 }

@@ -578,6 +578,15 @@ fn fault_shows_a_value_on_one_line_and_cut_to_100_characters() {
     }
 }
 
+#[test]
+fn fault_shows_the_name_of_an_unknown_variable_on_one_line_and_cut() {
+    let name = format!("REDRIVE_\nERROR\u{2028}{}", "X".repeat(500));
+    let fault = only_fault("unknown", with(&[(&name, "true")]));
+    let shown = fault.split('`').nth(1).unwrap();
+    assert!(shown.starts_with("REDRIVE_\\nERROR\\u{2028}XXX"), "{shown}");
+    assert_eq!(shown.chars().count(), 101, "{shown}");
+}
+
 /// What is wrong with an ARN quotes a part of it; that too is text that others wrote.
 #[test]
 fn fault_of_an_arn_shows_its_parts_on_one_line_and_cut() {
