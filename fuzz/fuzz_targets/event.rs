@@ -1,0 +1,7 @@
+//! Any payload as an event.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|payload: &[u8]| sqs_auto_redrive_fuzz::event::check(payload));

@@ -1,0 +1,416 @@
+//! What holds of any event: it wakes the function and names queues, and that is all it can do.
+
+use super::text::{assert_reads_well, assert_report_reads_well};
+use serde_json::{Value, json};
+use sqs_auto_redrive::config::{Config, EnrollTag};
+use sqs_auto_redrive::enrolment::{Home, Target, Targets, targets};
+use sqs_auto_redrive::event::{self, Action, CallsFor, Event, QueueRef, Request, Selection};
+use sqs_auto_redrive::handler::{Answer, Failure};
+use sqs_auto_redrive::plan::{Cause, Task, plan};
+use sqs_auto_redrive::policy::{
+    Brake, BrakeState, Decision, Observation, Policy, check_destination, decide,
+};
+use sqs_auto_redrive::queue::{QueueArn, is_account_id, is_queue_name, is_region};
+use sqs_auto_redrive::report::{Outcome, QueueReport, Reason, Report, Unlisted};
+use sqs_auto_redrive::tagging::TaggedQueue;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+use std::time::UNIX_EPOCH;
+
+/// So many characters has what an invocation fails with at most, and so many a text of a report.
+const MOST_OF_A_TEXT: usize = 3000;
+
+/// A deployed function: its environment, the queues that bear the tag, and where it runs.
+pub struct World {
+    pub config: Config,
+    pub tagged: Vec<TaggedQueue>,
+    pub home: Home,
+    /// What becomes of each DLQ where no request says otherwise; `Err` is why its policy cannot be followed.
+    policies: BTreeMap<QueueArn, Result<Policy, Policy>>,
+}
+
+/// The worlds in which every event is tried. Their queues and alarms are those of the samples in `events/`.
+pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
+    let listed = ["orders-dlq", "payments-dlq", "invoices-dlq.fifo"].map(arn);
+    let tagged = |name: &str, settings: &[(&str, &str)]| TaggedQueue {
+        queue: arn(name),
+        settings: settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    };
+    let tag = |key: &str| {
+        Some(EnrollTag {
+            key: key.to_owned(),
+            value: None,
+        })
+    };
+    let config = |queues: &[QueueArn], enroll_tag, policy| Config {
+        queues: queues.to_vec(),
+        enroll_tag,
+        policy,
+        max_starts: 20,
+        concurrency: 64,
+    };
+    let plain = Policy {
+        parking: Some(arn("parking")),
+        brake_alarms: vec!["orders consumer is down".to_owned()],
+        ..Policy::default()
+    };
+    let careful = Policy {
+        destination: Some(arn("elsewhere")),
+        brake_alarms: vec!["orders-dlq-depth".to_owned(), "line\nbreak".to_owned()],
+        paused: true,
+        dry_run: true,
+        ..Policy::default()
+    };
+    let function = "arn:aws:lambda:us-east-1:123456789012:function:redrive";
+    [
+        World::new(
+            config(&listed, tag("redrive"), plain.clone()),
+            vec![
+                tagged(
+                    "tagged-dlq",
+                    &[("destination-arn", arn("refunds").as_str())],
+                ),
+                tagged("paused-dlq", &[("paused", "true")]),
+                tagged(
+                    "mistyped-dlq",
+                    &[("pau\nsed", "\u{1b}[31m"), ("cooldown", "soon")],
+                ),
+                tagged("orders-dlq", &[("dry-run", "true"), ("paused", "false")]),
+            ],
+            Home::new(function, "us-east-1"),
+        ),
+        World::new(
+            config(&listed[..1], tag("k"), careful),
+            vec![tagged(
+                "tagged-dlq",
+                &[("paused", "false"), ("dry-run", "false")],
+            )],
+            Home::new("", "us-east-1"),
+        ),
+        World::new(
+            config(&[], tag("k"), plain),
+            vec![tagged("orders-dlq", &[])],
+            Home::new(
+                "arn:aws:lambda:eu-west-1:999999999999:function:redrive:live",
+                "",
+            ),
+        ),
+    ]
+});
+
+fn arn(name: &str) -> QueueArn {
+    format!("arn:aws:sqs:us-east-1:123456789012:{name}")
+        .parse()
+        .unwrap()
+}
+
+impl World {
+    fn new(config: Config, tagged: Vec<TaggedQueue>, home: Home) -> Self {
+        let all = targets(&Selection::All, None, &config, tagged.clone(), &home);
+        let good = all.enrolled.into_iter();
+        let good = good.map(|target| (target.dlq, Ok((*target.policy).clone())));
+        let bad = all.invalid.into_iter();
+        let bad = bad.map(|(target, _)| (target.dlq, Err((*target.policy).clone())));
+        let policies = good.chain(bad).collect();
+        Self {
+            config,
+            tagged,
+            home,
+            policies,
+        }
+    }
+
+    /// The DLQs that somebody enrolled, by list or by tag.
+    fn enrolled(&self) -> BTreeSet<&QueueArn> {
+        let tagged = self.tagged.iter().map(|tagged| &tagged.queue);
+        self.config.queues.iter().chain(tagged).collect()
+    }
+}
+
+/// Panics if something does not hold of this payload.
+pub fn check(payload: &[u8]) {
+    // Lambda hands over nothing else.
+    let Ok(payload) = std::str::from_utf8(payload) else {
+        return;
+    };
+    let event = event::parse(payload);
+    check_coats(payload, event.as_ref().ok());
+    let event = match event {
+        Ok(event) => event,
+        Err(rejected) => return assert_fails_well(rejected.into()),
+    };
+    assert!(!event.triggers.is_empty());
+    check_event(payload, &event);
+    for world in &*WORLDS {
+        check_world(&event, world);
+    }
+    let faults = Answer {
+        report: Report::new(Default::default(), false, Vec::new(), Unlisted::default()),
+        unreadable: event.unreadable,
+        untold: None,
+    };
+    if let Err(failure) = faults.result() {
+        assert_fails_well(failure);
+    }
+}
+
+/// What an invocation fails with reads well in the answer and in the log.
+fn assert_fails_well(failure: Failure) {
+    assert_reads_well(&failure.to_string(), MOST_OF_A_TEXT);
+    assert_reads_well(&format!("{failure:?}"), MOST_OF_A_TEXT);
+}
+
+/// What was read is what the types promise.
+fn check_event(payload: &str, event: &Event) {
+    for trigger in &event.triggers {
+        if let Some(source) = &trigger.source {
+            assert_reads_well(source, 501);
+        }
+        match &trigger.calls_for {
+            CallsFor::Sweep => {}
+            CallsFor::Queues(queues) => {
+                assert!(!queues.is_empty());
+                queues.iter().for_each(assert_may_exist);
+            }
+            CallsFor::Nothing(why) => assert_reads_well(why, 300),
+            CallsFor::Request(request) => {
+                assert_eq!(event.triggers.len(), 1, "a request is alone");
+                assert_eq!(event.unreadable, []);
+                assert_eq!(event.delivered_from, [""; 0]);
+                check_request(payload, request);
+            }
+        }
+    }
+    for unreadable in &event.unreadable {
+        assert_reads_well(&unreadable.to_string(), 1000);
+    }
+}
+
+/// A request is what the payload itself says, without a coat.
+fn check_request(payload: &str, request: &Request) {
+    let value: Value = serde_json::from_str(payload).unwrap();
+    let action = match request.action {
+        Action::Redrive => "redrive",
+        Action::Cancel => "cancel",
+    };
+    assert_eq!(value["action"], action);
+    let destination = request.destination.as_ref().map(QueueArn::as_str);
+    assert_eq!(value["destinationArn"].as_str(), destination);
+    let rate = request.max_messages_per_second.map(|rate| rate.get());
+    assert!(rate.is_none_or(|rate| (1..=500).contains(&rate)));
+    assert_eq!(value["maxMessagesPerSecond"].as_u64(), rate.map(u64::from));
+    assert_eq!(value["force"] == true, request.force);
+    assert_eq!(value["dryRun"] == true, request.dry_run);
+    match &request.queues {
+        Selection::All => assert!(matches!(value["queues"].as_str(), None | Some("all"))),
+        Selection::Named(queues) => {
+            assert_eq!(value["queues"].as_array().map(Vec::len), Some(queues.len()));
+            assert!((1..=1000).contains(&queues.len()));
+            queues.iter().for_each(assert_may_exist);
+        }
+    }
+}
+
+fn assert_may_exist(queue: &QueueRef) {
+    assert!(is_queue_name(&queue.name), "{queue:?}");
+    assert!(
+        queue.account.as_deref().is_none_or(is_account_id),
+        "{queue:?}"
+    );
+    assert!(queue.region.as_deref().is_none_or(is_region), "{queue:?}");
+}
+
+/// In a coat an event means what it means bare, but for requests, which then mean nothing.
+fn check_coats(payload: &str, bare: Option<&Event>) {
+    let sqs = json!({"Records": [{"messageId": "m", "body": payload, "eventSource": "aws:sqs"}]});
+    let sns = json!({"Records": [{"Sns": {"Type": "Notification", "Message": payload}}]});
+    let sns_sqs = json!({"Type": "Notification", "Message": payload}).to_string();
+    let sns_sqs = json!([{"messageId": "m", "body": sns_sqs}]);
+    for coated in [sqs, sns, sns_sqs] {
+        let coated = event::parse(&coated.to_string());
+        let Ok(coated) = coated else {
+            let is_request = |event: &Event| matches!(event.triggers[..], [ref one] if matches!(one.calls_for, CallsFor::Request(_)));
+            // What was just readable bare may now be too deep; dead letters are an error either way.
+            let error = coated.unwrap_err().to_string();
+            assert!(
+                bare.is_none_or(is_request) || error.contains("more than four deep"),
+                "{error}"
+            );
+            continue;
+        };
+        let bare = bare.unwrap_or_else(|| panic!("only readable in a coat: {coated:?}"));
+        let too_deep = coated.unreadable.iter();
+        let too_deep = too_deep.filter(|one| one.why.contains("more than four deep"));
+        if too_deep.count() == 0 {
+            assert_eq!(coated.triggers, bare.triggers);
+            assert_eq!(coated.delivered_from, bare.delivered_from);
+            assert_eq!(coated.unreadable.len(), bare.unreadable.len());
+        }
+        for trigger in coated.triggers {
+            assert!(
+                !matches!(trigger.calls_for, CallsFor::Request(_)),
+                "{trigger:?}"
+            );
+        }
+    }
+}
+
+/// What an event can do in a world, and what it cannot.
+fn check_world(event: &Event, world: &World) {
+    let World {
+        config,
+        tagged,
+        home,
+        policies,
+    } = world;
+    let plan = plan(event.triggers.clone(), &config.policy, home);
+    let request = plan.request.as_ref();
+    let asked = event
+        .triggers
+        .iter()
+        .find_map(|trigger| match &trigger.calls_for {
+            CallsFor::Request(request) => Some(request),
+            _ => None,
+        });
+    assert_eq!(request, asked);
+    let kinds = ["schedule", "alarm", "brake", "request", "ignored"];
+    assert!(kinds.contains(&plan.trigger.kind));
+    assert_eq!(plan.trigger.kind == "request", asked.is_some());
+    match &plan.task {
+        Task::Redrive => assert!(request.is_none_or(|request| request.action == Action::Redrive)),
+        Task::Cancel(Cause::Requested) => {
+            assert_eq!(request.map(|request| request.action), Some(Action::Cancel));
+        }
+        Task::Cancel(Cause::Braked(alarm)) => {
+            assert!(config.policy.brake_alarms.contains(alarm), "{alarm:?}");
+            assert!(request.is_none());
+        }
+    }
+
+    let enrolled = world.enrolled();
+    let found = targets(&plan.selection, request, config, tagged.clone(), home);
+    check_selection(&plan.selection, &found, &enrolled);
+    for (target, why) in &found.invalid {
+        assert_reads_well(why, MOST_OF_A_TEXT);
+        let follows = policies[&target.dlq].is_ok();
+        assert!(!follows || request.is_some_and(|request| request.destination.is_some()));
+        check_policy(target, request, policies);
+    }
+    for target in &found.enrolled {
+        assert!(policies[&target.dlq].is_ok() || request.is_some());
+        check_policy(target, request, policies);
+        let goes_to = [&target.policy.destination, &target.policy.parking];
+        for destination in goes_to.into_iter().flatten() {
+            assert_eq!(check_destination(&target.dlq, destination), Ok(()));
+            assert!(!enrolled.contains(destination), "{destination}");
+        }
+        check_decision(target, request, policies);
+    }
+
+    let invalid = found.invalid.iter().map(|(target, why)| {
+        let (arn, why) = (target.dlq.to_string(), why.clone());
+        QueueReport::new(arn, Outcome::Failed, Reason::InvalidPolicy, why)
+    });
+    let not_enrolled = found.not_enrolled.iter().map(|arn| {
+        let detail = "the queue is not enrolled".to_owned();
+        QueueReport::new(arn.clone(), Outcome::Skipped, Reason::NotEnrolled, detail)
+    });
+    let queues = invalid.chain(not_enrolled).collect();
+    let report = Report::new(plan.trigger, false, queues, Unlisted::default());
+    assert!(report.trigger.queues.len() <= 100);
+    assert_report_reads_well(&report, MOST_OF_A_TEXT);
+}
+
+/// To be named enrols nothing: what is looked at was enrolled before, each once.
+fn check_selection(selection: &Selection, found: &Targets, enrolled: &BTreeSet<&QueueArn>) {
+    let invalid = found.invalid.iter().map(|(target, _)| target);
+    let looked_at: Vec<&QueueArn> = found
+        .enrolled
+        .iter()
+        .chain(invalid)
+        .map(|target| &target.dlq)
+        .collect();
+    let distinct: BTreeSet<&QueueArn> = looked_at.iter().copied().collect();
+    assert_eq!(distinct.len(), looked_at.len());
+    assert!(distinct.is_subset(enrolled), "{distinct:?}");
+    assert!(found.enrolled.is_sorted_by_key(|target| &target.dlq));
+    for arn in &found.not_enrolled {
+        assert!(enrolled.iter().all(|dlq| dlq.as_str() != arn), "{arn}");
+    }
+    match selection {
+        Selection::All => {
+            assert_eq!(distinct, *enrolled);
+            assert_eq!(found.not_enrolled, [""; 0]);
+        }
+        Selection::Named(queues) => {
+            let names: BTreeSet<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
+            assert!(distinct.iter().all(|dlq| names.contains(dlq.name())));
+            let told = distinct.len() + found.not_enrolled.len();
+            assert!(told <= queues.len() && (told > 0 || queues.is_empty()));
+        }
+    }
+}
+
+/// The policy is the one that the environment and the tags say, but for what a request may say instead.
+fn check_policy(
+    target: &Target,
+    request: Option<&Request>,
+    policies: &BTreeMap<QueueArn, Result<Policy, Policy>>,
+) {
+    let (Ok(deployed) | Err(deployed)) = &policies[&target.dlq];
+    let expected = match request {
+        None => deployed.clone(),
+        Some(request) => {
+            let forced = request.force.then(|| deployed.clone().forced());
+            let policy = forced.unwrap_or_else(|| deployed.clone());
+            Policy {
+                destination: request.destination.clone().or(policy.destination),
+                max_messages_per_second: request
+                    .max_messages_per_second
+                    .or(policy.max_messages_per_second),
+                dry_run: deployed.dry_run || request.dry_run,
+                parks: request.destination.is_none(),
+                ..policy
+            }
+        }
+    };
+    assert_eq!(*target.policy, expected);
+    assert_eq!(target.policy.paused, deployed.paused);
+    assert_eq!(target.policy.brake_alarms, deployed.brake_alarms);
+    assert_eq!(target.policy.parking, deployed.parking);
+}
+
+/// What starts goes where the configuration says, or the request; nothing starts past a safety gate.
+fn check_decision(
+    target: &Target,
+    request: Option<&Request>,
+    policies: &BTreeMap<QueueArn, Result<Policy, Policy>>,
+) {
+    let policy = &target.policy;
+    let (Ok(deployed) | Err(deployed)) = &policies[&target.dlq];
+    for state in [BrakeState::Off, BrakeState::On] {
+        let brake = |alarm: &String| Brake {
+            alarm: alarm.clone(),
+            state: state.clone(),
+        };
+        let seen = Observation {
+            visible: 5,
+            in_flight: 0,
+            tasks: Vec::new(),
+            depth_history: None,
+            brakes: Some(policy.brake_alarms.iter().map(brake).collect()),
+        };
+        let is_shut = state == BrakeState::On && !policy.brake_alarms.is_empty();
+        match decide(policy, &seen, UNIX_EPOCH) {
+            Decision::Start(start) => {
+                assert!(!deployed.paused && !is_shut);
+                let asked = request.and_then(|request| request.destination.clone());
+                assert_eq!(start.destination, asked.or(deployed.destination.clone()));
+            }
+            decision => assert!(deployed.paused || is_shut, "{decision:?}"),
+        }
+    }
+}
