@@ -8,6 +8,7 @@ pub mod function;
 pub mod http;
 pub mod local;
 pub mod many;
+pub mod proxy;
 pub mod queues;
 pub mod runtime;
 pub mod tagging;

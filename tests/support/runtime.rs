@@ -33,8 +33,9 @@ impl Function {
         let (next, answer) = (Mutex::new(next), Mutex::new(answer));
         let runtime = Server::start(move |request| {
             if request.target.ends_with("/invocation/next") {
-                let next: (String, Duration) = next.lock().unwrap().recv().unwrap();
-                return event(&next);
+                let next = next.lock().unwrap().recv();
+                // Where nobody is left to hand out events, there is no process left that asks.
+                return next.map_or_else(|_| Answer::ok("{}"), |next| event(&next));
             }
             let value = serde_json::from_str(&request.body).unwrap();
             let result = match request.target.rsplit('/').next() {
@@ -89,6 +90,39 @@ impl Function {
         self.results
             .recv_timeout(time)
             .expect("the function answers in time")
+    }
+
+    /// As `invoke`, and also returns what the function has logged about it: objects, each a line, the
+    /// last of them the metrics.
+    pub fn invoke_and_log(
+        &mut self,
+        event: &str,
+        time: Duration,
+    ) -> (Result<Value, Value>, Vec<Value>) {
+        let before = self.log.lock().unwrap().len();
+        let result = self.invoke(event, time);
+        // It is written before the answer is given, and read by a thread that may be late.
+        for _ in 0..1000 {
+            let lines = self.log.lock().unwrap()[before..].to_vec();
+            let lines = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+            let lines: Vec<Value> = lines.collect();
+            if lines.iter().any(|line| line.get("_aws").is_some()) {
+                return (result, lines);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the function has written no metrics: {result:?}")
+    }
+
+    /// Hands the function an event, and does not wait.
+    pub fn hand(&self, event: &str, time: Duration) {
+        self.events.send((event.to_owned(), time)).unwrap();
+    }
+
+    /// Ends the process at once (SIGKILL), whatever it does.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     /// The id of its process.
