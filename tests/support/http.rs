@@ -13,7 +13,7 @@ pub struct Request {
     pub target: String,
     /// By name, in small letters.
     headers: BTreeMap<String, String>,
-    /// Its body.
+    /// Its body, as far as it is text.
     pub body: String,
 }
 
@@ -23,9 +23,11 @@ impl Request {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The operation of one of AWS's JSON protocols.
+    /// The operation, in one of AWS's JSON protocols or in CBOR.
     pub fn operation(&self) -> &str {
-        let (_, operation) = self.header("x-amz-target").split_once('.').unwrap();
+        let in_header = self.header("x-amz-target").split_once('.');
+        let in_path = || self.target.rsplit_once("/operation/");
+        let (_, operation) = in_header.or_else(in_path).unwrap();
         operation
     }
 }
@@ -36,8 +38,10 @@ pub struct Answer {
     pub status: u16,
     /// Further headers, each a line without its end.
     pub headers: Vec<String>,
-    /// JSON.
-    pub body: String,
+    /// JSON, or what the headers say.
+    pub body: Vec<u8>,
+    /// Whether the connection is closed in the middle of it.
+    pub is_cut: bool,
 }
 
 impl Answer {
@@ -46,7 +50,8 @@ impl Answer {
         Self {
             status: 200,
             headers: Vec::new(),
-            body: body.to_string(),
+            body: body.to_string().into_bytes(),
+            is_cut: false,
         }
     }
 
@@ -55,7 +60,7 @@ impl Answer {
         Self {
             status,
             headers: vec![format!("x-amzn-query-error: {code};Sender")],
-            body: serde_json::json!({"__type": code, "message": message}).to_string(),
+            ..Self::ok(serde_json::json!({"__type": code, "message": message}))
         }
     }
 }
@@ -102,6 +107,7 @@ fn serve(connection: TcpStream, answer: &dyn Fn(&Request) -> Answer) -> Option<(
             status,
             headers,
             body,
+            is_cut,
         } = answer(&request);
         let more: String = headers
             .iter()
@@ -109,9 +115,14 @@ fn serve(connection: TcpStream, answer: &dyn Fn(&Request) -> Answer) -> Option<(
             .collect();
         let length = body.len();
         let text = format!(
-            "HTTP/1.1 {status} -\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {length}\r\n{more}\r\n{body}"
+            "HTTP/1.1 {status} -\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {length}\r\n{more}\r\n"
         );
-        answers.write_all(text.as_bytes()).ok()?;
+        let text = [text.as_bytes(), &body].concat();
+        if is_cut {
+            answers.write_all(&text[..text.len() - length / 2]).ok()?;
+            return None;
+        }
+        answers.write_all(&text).ok()?;
     }
 }
 
@@ -138,6 +149,6 @@ fn read(requests: &mut impl BufRead) -> Option<Request> {
     Some(Request {
         target: target.to_owned(),
         headers,
-        body: String::from_utf8(body).ok()?,
+        body: String::from_utf8_lossy(&body).into_owned(),
     })
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Barrier, Mutex, RwLock};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ struct Shared {
     plan: RwLock<(Box<Plan>, usize)>,
     /// Nobody listens any more once this operation was answered.
     last: Mutex<Option<&'static str>>,
+    /// Of this operation no answer is given until so many are there.
+    gathering: Mutex<Option<(&'static str, Arc<Barrier>)>>,
     /// Tells the listener to end; it tells us when it has.
     ending: Mutex<Option<Sender<Sender<()>>>>,
     /// Tasks seem to have started so much earlier.
@@ -131,6 +133,7 @@ impl Proxy {
             address,
             plan: RwLock::new((Box::new(|_| None), 0)),
             last: Mutex::default(),
+            gathering: Mutex::default(),
             ending: Mutex::default(),
             aged,
             seen: Mutex::default(),
@@ -156,6 +159,12 @@ impl Proxy {
     /// Once this operation was answered, every connection is refused.
     pub fn refuse_after(&self, operation: &'static str) {
         *self.shared.last.lock().unwrap() = Some(operation);
+    }
+
+    /// The next so many calls of this operation are answered at the same moment.
+    pub fn gather(&self, operation: &'static str, calls: usize) {
+        let all = Arc::new(Barrier::new(calls));
+        *self.shared.gathering.lock().unwrap() = Some((operation, all));
     }
 
     /// From now on nothing happens any more.
@@ -279,6 +288,13 @@ impl Shared {
             _ => {}
         }
         take_last(&mut client)?;
+        let gathering = self.gathering.lock().unwrap().clone();
+        if let Some((gathered, all)) = gathering
+            && gathered == operation
+            && all.wait().is_leader()
+        {
+            *self.gathering.lock().unwrap() = None;
+        }
         if *self.last.lock().unwrap() == Some(operation) {
             self.stop_listening();
         }

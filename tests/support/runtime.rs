@@ -114,9 +114,19 @@ impl Function {
         panic!("the function has written no metrics: {result:?}")
     }
 
+    /// Keeps nothing of what the function has logged so far.
+    pub fn forget_log(&self) {
+        self.log.lock().unwrap().clear();
+    }
+
     /// Hands the function an event, and does not wait.
     pub fn hand(&self, event: &str, time: Duration) {
         self.events.send((event.to_owned(), time)).unwrap();
+    }
+
+    /// What it has answered to an event that was handed to it, if anything as yet.
+    pub fn answered(&self) -> Option<Result<Value, Value>> {
+        self.results.try_recv().ok()
     }
 
     /// Ends the process at once (SIGKILL), whatever it does.
