@@ -1,0 +1,63 @@
+//! The queues of a scenario. A queue's depth is in its name, `dlq-<number>-d<depth>`, so that nobody has to remember it.
+
+pub const ACCOUNT: &str = "123456789012";
+pub const REGION: &str = "us-east-1";
+/// The tag that every queue bears.
+pub const TAG: (&str, &str) = ("auto-redrive", "enabled");
+/// The most redrives that one invocation starts: the most that the function accepts.
+pub const MAX_STARTS: usize = 100;
+/// How many messages a queue holds that is not empty.
+pub const DEPTH: u64 = 5;
+
+/// So many queues, of which so many hold messages.
+#[derive(Clone, Copy)]
+pub struct Fleet {
+    pub queues: usize,
+    pub full: usize,
+}
+
+impl Fleet {
+    /// Full queues are spread evenly.
+    pub fn is_full(&self, queue: usize) -> bool {
+        (queue * self.full) / self.queues != ((queue + 1) * self.full) / self.queues
+    }
+
+    pub fn depth(&self, queue: usize) -> u64 {
+        if self.is_full(queue) { DEPTH } else { 0 }
+    }
+
+    pub fn name(&self, queue: usize) -> String {
+        format!("dlq-{queue:05}-d{}", self.depth(queue))
+    }
+
+    pub fn arn(&self, queue: usize) -> String {
+        format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}", self.name(queue))
+    }
+
+    /// The queue of this name. `None` if the fleet has no such queue.
+    pub fn queue(&self, name: &str) -> Option<usize> {
+        let number = name.strip_prefix("dlq-")?.get(..5)?.parse().ok()?;
+        (number < self.queues && self.name(number) == name).then_some(number)
+    }
+
+    /// The queue of this ARN.
+    pub fn queue_of_arn(&self, arn: &str) -> Option<usize> {
+        let (rest, name) = arn.rsplit_once(':')?;
+        let queue = self.queue(name)?;
+        (rest == format!("arn:aws:sqs:{REGION}:{ACCOUNT}")).then_some(queue)
+    }
+
+    /// How many redrives an invocation starts.
+    pub fn starts(&self) -> usize {
+        self.full.min(MAX_STARTS)
+    }
+
+    pub fn arns(&self) -> Vec<String> {
+        (0..self.queues).map(|queue| self.arn(queue)).collect()
+    }
+}
+
+/// The handle of the task that is started on a queue.
+pub fn task_handle(name: &str) -> String {
+    format!("dGFzay17{name}")
+}

@@ -1,0 +1,199 @@
+//! The scenarios.
+
+use crate::fleet::Fleet;
+use std::time::Duration;
+
+/// One thing to measure, with all peers in turn.
+#[derive(Clone)]
+pub struct Scenario {
+    pub key: Key,
+    /// The peers that take part.
+    pub peers: Vec<(&'static str, Effort)>,
+    /// A process makes no further warm invocation once those it made took so long. It makes one at least.
+    pub budget: Duration,
+    /// Whether the first invocation counts against the budget, and there may be no warm one.
+    pub hurried: bool,
+}
+
+/// What a scenario is.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Key {
+    pub queues: usize,
+    pub full: usize,
+    pub latency_ms: u64,
+    pub tls: bool,
+    /// Whether it has the share of a processor that Lambda gives with 128 MB.
+    pub small: bool,
+}
+
+/// 128 MB of the 1,769 MB that make a processor.
+pub const SMALL_SHARE: f64 = 128.0 / 1769.0;
+
+impl Key {
+    pub const fn sweep(queues: usize, full: usize, latency_ms: u64) -> Self {
+        Self {
+            queues,
+            full,
+            latency_ms,
+            tls: false,
+            small: false,
+        }
+    }
+
+    pub const fn tls(self) -> Self {
+        Self { tls: true, ..self }
+    }
+
+    pub const fn small(self) -> Self {
+        Self {
+            small: true,
+            ..self
+        }
+    }
+
+    pub fn fleet(self) -> Fleet {
+        Fleet {
+            queues: self.queues,
+            full: self.full,
+        }
+    }
+
+    pub fn title(self) -> String {
+        let Self {
+            queues,
+            full,
+            latency_ms,
+            ..
+        } = self;
+        let mut title = match (queues, full) {
+            (1, 1) => "one queue, one redrive".to_owned(),
+            (_, 0) => format!("{} queues, all empty", thousands(queues)),
+            _ => format!("{} queues, a tenth full", thousands(queues)),
+        };
+        if queues > 1 {
+            title += &format!(", {latency_ms} ms");
+        }
+        if self.tls {
+            title += ", TLS";
+        }
+        if self.small {
+            title += ", CPU of 128 MB";
+        }
+        title
+    }
+}
+
+pub const ONE: Key = Key::sweep(1, 1, 0).tls();
+
+pub fn thousands(n: usize) -> String {
+    match n {
+        0..1000 => n.to_string(),
+        _ => format!("{},{:03}", n / 1000, n % 1000),
+    }
+}
+
+/// How often a peer is measured: so many processes, of which the last few make so many warm invocations each.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    pub rounds: usize,
+    pub warm_rounds: usize,
+    pub warms: usize,
+}
+
+const fn effort(rounds: usize, warm_rounds: usize, warms: usize) -> Effort {
+    Effort {
+        rounds,
+        warm_rounds,
+        warms,
+    }
+}
+
+pub const RAW: &str = "rust-raw";
+pub const OURS: &str = "sqs-auto-redrive";
+pub const BY_TAG: &str = "sqs-auto-redrive by tag";
+pub const NODE: &str = "Node";
+pub const PYTHON: &str = "Python";
+pub const THREADS: &str = "Python, 32 threads";
+
+/// Everything, in about 20 minutes on two cores; `quick`, to see that it works, in about two.
+pub fn plan(quick: bool) -> Vec<Scenario> {
+    let mut plan = Vec::new();
+    let mut add = |key: Key, peers: Vec<(&'static str, Effort)>, budget_s: u64| {
+        plan.push(Scenario {
+            key,
+            peers,
+            budget: Duration::from_secs(budget_s),
+            hurried: false,
+        });
+    };
+
+    let all = |names: &[&'static str], effort| {
+        names.iter().map(|&name| (name, effort)).collect::<Vec<_>>()
+    };
+    let one = [RAW, OURS, NODE, PYTHON];
+    add(ONE, all(&one, effort(30, 5, 200)), 5);
+    add(ONE.small(), all(&one, effort(12, 4, 25)), 5);
+
+    for latency_ms in [0, 10] {
+        for full in [0, 10] {
+            let peers = all(
+                &[RAW, OURS, BY_TAG, NODE, PYTHON, THREADS],
+                effort(5, 3, 10),
+            );
+            add(Key::sweep(100, full, latency_ms), peers, 2);
+        }
+    }
+    for latency_ms in [0, 10] {
+        for full in [0, 100] {
+            let mut peers = all(&[RAW, OURS, BY_TAG, NODE, THREADS], effort(4, 4, 3));
+            // One after another takes a quarter of a minute where each call takes 10 ms.
+            let sequential = if latency_ms == 0 {
+                effort(4, 4, 1)
+            } else {
+                effort(1, 1, 1)
+            };
+            peers.push((PYTHON, sequential));
+            add(Key::sweep(1000, full, latency_ms), peers, 4);
+        }
+    }
+    let peers = all(&[RAW, OURS, BY_TAG, NODE, THREADS], effort(3, 3, 3));
+    add(Key::sweep(1000, 100, 10).tls(), peers, 4);
+    for latency_ms in [0, 10] {
+        for full in [0, 1000] {
+            let mut peers = all(&[RAW, BY_TAG], effort(3, 3, 2));
+            peers.extend(all(&[NODE, THREADS], effort(2, 2, 1)));
+            add(Key::sweep(10_000, full, latency_ms), peers, 4);
+        }
+    }
+    let mut peers = all(&[RAW, OURS], effort(3, 3, 2));
+    peers.extend(all(&[NODE, THREADS], effort(2, 2, 1)));
+    add(Key::sweep(1000, 100, 10).small(), peers, 5);
+
+    if quick {
+        plan.iter_mut().for_each(hurry);
+    }
+    plan
+}
+
+/// One process of each peer, and few warm invocations.
+fn hurry(scenario: &mut Scenario) {
+    scenario.hurried = true;
+    scenario.budget = Duration::from_secs(2);
+    for (_, effort) in &mut scenario.peers {
+        *effort = match scenario.key.queues {
+            1 => self::effort(3, 1, 10),
+            _ => self::effort(1, 1, 1),
+        };
+    }
+    // What takes a quarter of a minute or more is seen once.
+    let Key {
+        queues, latency_ms, ..
+    } = scenario.key;
+    let slow: &[&str] = match (queues, latency_ms) {
+        (1000, 10) => &[PYTHON],
+        (10_000, 10) => &[NODE, THREADS],
+        (10_000, _) if scenario.key.full > 0 => &[NODE, THREADS],
+        _ => &[],
+    };
+    scenario.peers.retain(|(name, _)| !slow.contains(name));
+}

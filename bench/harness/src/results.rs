@@ -1,0 +1,398 @@
+//! What was measured, as figures, ratios, targets, and Markdown.
+
+use crate::plan::{BY_TAG, Key, NODE, ONE, OURS, PYTHON, RAW, THREADS, thousands};
+use crate::run::Sample;
+use std::fmt::Write;
+
+/// All samples of one peer in one scenario.
+pub struct Cell {
+    pub key: Key,
+    pub peer: String,
+    pub samples: Vec<Sample>,
+}
+
+#[derive(Default)]
+pub struct Results {
+    pub cells: Vec<Cell>,
+    /// Bytes of what would be uploaded, by peer.
+    pub zips: Vec<(String, u64)>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Figure {
+    /// From the start of the process to its first answer, ms.
+    Cold,
+    /// From a further event to its answer, ms.
+    Warm,
+    /// Processor time of a warm invocation, ms.
+    CpuWarm,
+    /// Processor time from the start to the first answer, ms.
+    CpuCold,
+    /// The most memory resident, MiB. The most of all samples, not their median.
+    Peak,
+}
+
+impl Cell {
+    fn values(&self, figure: Figure) -> Vec<f64> {
+        let samples = self.samples.iter();
+        let mut values: Vec<f64> = match figure {
+            Figure::Cold => samples.map(|s| s.init_ms + s.first_ms).collect(),
+            Figure::Warm => samples.flat_map(|s| s.warm_ms.iter().copied()).collect(),
+            Figure::CpuWarm => samples.filter_map(|s| s.cpu_warm_ms).collect(),
+            Figure::CpuCold => samples.map(|s| s.cpu_init_ms + s.cpu_first_ms).collect(),
+            Figure::Peak => samples.map(|s| s.peak_memory_kib as f64 / 1024.0).collect(),
+        };
+        values.sort_by(f64::total_cmp);
+        values
+    }
+
+    /// `None` if there is no sample.
+    pub fn figure(&self, figure: Figure) -> Option<f64> {
+        let values = self.values(figure);
+        match figure {
+            Figure::Peak => values.last().copied(),
+            _ => median(&values),
+        }
+    }
+
+    /// The median, and from where to where nine tenths of all lie.
+    fn with_spread(&self, figure: Figure) -> String {
+        let values = self.values(figure);
+        match median(&values) {
+            None => "–".to_owned(),
+            Some(median) => format!(
+                "{} ({}–{})",
+                number(median),
+                number(quantile(&values, 0.05)),
+                number(quantile(&values, 0.95))
+            ),
+        }
+    }
+}
+
+fn median(sorted: &[f64]) -> Option<f64> {
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(sorted[n / 2]),
+        n => Some((sorted[n / 2 - 1] + sorted[n / 2]) / 2.0),
+    }
+}
+
+/// The nearest rank. Of few values the lowest and the highest.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * q).round() as usize]
+}
+
+/// Three digits that count.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 999.5 => thousands(value.round() as usize),
+        size if size >= 99.95 => format!("{value:.0}"),
+        size if size >= 9.995 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn times(ratio: f64) -> String {
+    format!("{}×", number(ratio))
+}
+
+const PEERS: [&str; 6] = [RAW, OURS, BY_TAG, NODE, PYTHON, THREADS];
+
+const FLEETS: [(usize, usize); 6] = [
+    (100, 0),
+    (100, 10),
+    (1000, 0),
+    (1000, 100),
+    (10_000, 0),
+    (10_000, 1000),
+];
+
+impl Results {
+    pub fn cell(&self, key: Key, peer: &str) -> Option<&Cell> {
+        self.cells
+            .iter()
+            .find(|cell| cell.key == key && cell.peer == peer)
+    }
+
+    fn figure(&self, key: Key, peer: &str, figure: Figure) -> Option<f64> {
+        self.cell(key, peer)?.figure(figure)
+    }
+
+    fn ratio(&self, key: Key, of: &str, to: &str, figure: Figure) -> Option<f64> {
+        Some(self.figure(key, of, figure)? / self.figure(key, to, figure)?)
+    }
+
+    /// Ours: enrolled by list, or by tag where a list would be too long.
+    fn ours(&self, key: Key) -> &'static str {
+        match self.cell(key, OURS) {
+            Some(_) => OURS,
+            None => BY_TAG,
+        }
+    }
+
+    fn zip(&self, peer: &str) -> Option<u64> {
+        let mut zips = self.zips.iter();
+        zips.find(|(name, _)| name == peer).map(|(_, bytes)| *bytes)
+    }
+
+    /// The medians of all peers side by side, each with its ratio to ours.
+    pub fn summary(&self) -> String {
+        let mut table = format!(
+            "| median, and how many times ours | {} |\n",
+            PEERS.join(" | ")
+        );
+        let _ = writeln!(table, "|---|{}", "--:|".repeat(PEERS.len()));
+        let mut row = |what: String, cells: Vec<Option<f64>>, ours: Option<f64>| {
+            let cell = |value: Option<f64>| match (value, ours) {
+                (None, _) => "–".to_owned(),
+                (Some(value), Some(ours)) if value != ours => {
+                    format!("{} ({})", number(value), times(value / ours))
+                }
+                (Some(value), _) => format!("**{}**", number(value)),
+            };
+            if cells.iter().any(Option::is_some) {
+                let cells: Vec<String> = cells.into_iter().map(cell).collect();
+                let _ = writeln!(table, "| {what} | {} |", cells.join(" | "));
+            }
+        };
+        let mut of = |what: &str, key: Key, figure: Figure| {
+            let cells = PEERS.map(|peer| self.figure(key, peer, figure)).to_vec();
+            row(
+                format!("{}: {what}", key.title()),
+                cells,
+                self.figure(key, self.ours(key), figure),
+            );
+        };
+        for key in [ONE, ONE.small()] {
+            of("cold start to first answer, ms", key, Figure::Cold);
+            of("warm, ms", key, Figure::Warm);
+        }
+        for (queues, full) in FLEETS {
+            for latency_ms in [0, 10] {
+                of(
+                    "warm, ms",
+                    Key::sweep(queues, full, latency_ms),
+                    Figure::Warm,
+                );
+            }
+        }
+        let sweep = Key::sweep(1000, 100, 10);
+        of("warm, ms", sweep.tls(), Figure::Warm);
+        of("warm, ms", sweep.small(), Figure::Warm);
+        for queues in [1000, 10_000] {
+            of(
+                "CPU time of a warm one, ms",
+                Key::sweep(queues, 0, 0),
+                Figure::CpuWarm,
+            );
+        }
+        of("peak memory, MiB", ONE, Figure::Peak);
+        for (queues, full) in FLEETS {
+            if full > 0 {
+                of(
+                    "peak memory, MiB",
+                    Key::sweep(queues, full, 10),
+                    Figure::Peak,
+                );
+            }
+        }
+        let zip = |peer| self.zip(peer).map(|bytes| bytes as f64 / 1e6);
+        row("zip, MB".to_owned(), PEERS.map(zip).to_vec(), zip(OURS));
+        table
+    }
+
+    /// Every target, what was seen, and whether that reaches it.
+    pub fn targets(&self) -> String {
+        let mut table = "| target | seen | reached |\n|---|--:|---|\n".to_owned();
+        for Target {
+            what,
+            limit,
+            unit,
+            seen,
+        } in self.all_targets()
+        {
+            let (bound, is_reached): (_, fn(f64, f64) -> bool) = match limit {
+                Limit::AtMost(most) => (("at most", most), |seen, most| seen <= most),
+                Limit::AtLeast(least) => (("at least", least), |seen, least| seen >= least),
+            };
+            let (seen, reached) = match seen {
+                Some(seen) if is_reached(seen, bound.1) => (number(seen) + unit, "yes"),
+                Some(seen) => (number(seen) + unit, "**no**"),
+                None => ("–".to_owned(), "not measured"),
+            };
+            let _ = writeln!(
+                table,
+                "| {what}: {} {}{unit} | {seen} | {reached} |",
+                bound.0, bound.1
+            );
+        }
+        table
+    }
+
+    fn all_targets(&self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        let mut add = |what: String, limit, unit, seen| {
+            targets.push(Target {
+                what,
+                limit,
+                unit,
+                seen,
+            });
+        };
+        let sweep = Key::sweep(1000, 100, 10);
+        let (x, cold, warm) = ("×", Figure::Cold, Figure::Warm);
+        let first = "cold start to first answer";
+        let one = ONE.title();
+        add(
+            format!("{one}: {first}, ours by {RAW}"),
+            Limit::AtMost(1.6),
+            x,
+            self.ratio(ONE, OURS, RAW, cold),
+        );
+        let small = ONE.small();
+        for (key, peer, least) in [
+            (ONE, NODE, 20.0),
+            (ONE, PYTHON, 40.0),
+            (small, NODE, 20.0),
+            (small, PYTHON, 20.0),
+        ] {
+            add(
+                format!("{}: {first}, {peer} by ours", key.title()),
+                Limit::AtLeast(least),
+                x,
+                self.ratio(key, peer, OURS, cold),
+            );
+        }
+        add(
+            format!("{}: warm, ours by {RAW}", sweep.title()),
+            Limit::AtMost(1.25),
+            x,
+            self.ratio(sweep, OURS, RAW, warm),
+        );
+        let small = sweep.small();
+        for (peer, least) in [(NODE, 6.0), (THREADS, 10.0)] {
+            add(
+                format!("{}: warm, {peer} by ours", small.title()),
+                Limit::AtLeast(least),
+                x,
+                self.ratio(small, peer, OURS, warm),
+            );
+        }
+        let empty = Key::sweep(1000, 0, 0);
+        add(
+            format!("{}: CPU time of a warm one, ours by {RAW}", empty.title()),
+            Limit::AtMost(5.0),
+            x,
+            self.ratio(empty, OURS, RAW, Figure::CpuWarm),
+        );
+        for (queues, most) in [(1000, 12.0), (10_000, 24.0)] {
+            add(
+                format!(
+                    "peak memory in all sweeps of {} without TLS",
+                    thousands(queues)
+                ),
+                Limit::AtMost(most),
+                " MiB",
+                self.peak(queues),
+            );
+        }
+        let zip = self.zip(OURS).map(|bytes| bytes as f64 / 1e6);
+        add("zip".to_owned(), Limit::AtMost(3.0), " MB", zip);
+        for (figure, what) in [(warm, "time"), (Figure::CpuWarm, "CPU time")] {
+            add(
+                format!(
+                    "a warm sweep of 10,000 by one of 1,000, both by tag, the worst of the four: {what}"
+                ),
+                Limit::AtMost(11.0),
+                x,
+                self.growth(figure),
+            );
+        }
+        targets
+    }
+
+    /// Our most memory of all plain sweeps of so many queues, by list or by tag.
+    fn peak(&self, queues: usize) -> Option<f64> {
+        let ours = |cell: &&Cell| [OURS, BY_TAG].contains(&cell.peer.as_str());
+        let cells = self.cells.iter().filter(ours);
+        let cells = cells.filter(|cell| cell.key.queues == queues && !cell.key.tls);
+        let peaks = cells.filter_map(|cell| cell.figure(Figure::Peak));
+        peaks.max_by(f64::total_cmp)
+    }
+
+    /// The worst ratio of ten times the queues. `None` unless all four were measured.
+    fn growth(&self, figure: Figure) -> Option<f64> {
+        let sweeps = [(0, 0), (0, 10), (1, 0), (1, 10)];
+        let ratios = sweeps.map(|(full, latency_ms)| {
+            let many = Key::sweep(10_000, 1000 * full, latency_ms);
+            let few = Key::sweep(1000, 100 * full, latency_ms);
+            Some(self.figure(many, BY_TAG, figure)? / self.figure(few, BY_TAG, figure)?)
+        });
+        let ratios: Option<Vec<f64>> = ratios.into_iter().collect();
+        ratios?.into_iter().max_by(f64::total_cmp)
+    }
+
+    /// A table for every scenario.
+    pub fn details(&self) -> String {
+        let mut text = String::new();
+        let mut keys: Vec<Key> = Vec::new();
+        for cell in &self.cells {
+            if !keys.contains(&cell.key) {
+                keys.push(cell.key);
+            }
+        }
+        for key in keys {
+            let _ = write!(
+                text,
+                "\n### {}\n\n\
+                 | | cold, ms | × ours | × raw | warm, ms | × ours | × raw | CPU cold, ms | CPU warm, ms | × raw | peak, MiB | connections | in flight | calls | samples |\n\
+                 |---|{}\n",
+                key.title(),
+                "--:|".repeat(14)
+            );
+            for cell in self.cells.iter().filter(|cell| cell.key == key) {
+                let ratio = |to: &str, figure| match self.ratio(key, &cell.peer, to, figure) {
+                    Some(ratio) => number(ratio),
+                    None => "–".to_owned(),
+                };
+                let plain = |figure| cell.figure(figure).map_or("–".to_owned(), number);
+                let ours = self.ours(key);
+                let most = |of: fn(&Sample) -> u64| cell.samples.iter().map(of).max().unwrap_or(0);
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} + {} |",
+                    cell.peer,
+                    cell.with_spread(Figure::Cold),
+                    ratio(ours, Figure::Cold),
+                    ratio(RAW, Figure::Cold),
+                    cell.with_spread(Figure::Warm),
+                    ratio(ours, Figure::Warm),
+                    ratio(RAW, Figure::Warm),
+                    plain(Figure::CpuCold),
+                    plain(Figure::CpuWarm),
+                    ratio(RAW, Figure::CpuWarm),
+                    plain(Figure::Peak),
+                    most(|sample| sample.connections),
+                    most(|sample| sample.most_in_flight),
+                    most(|sample| sample.calls),
+                    cell.samples.len(),
+                    cell.values(Figure::Warm).len(),
+                );
+            }
+        }
+        text
+    }
+}
+
+struct Target {
+    what: String,
+    limit: Limit,
+    unit: &'static str,
+    seen: Option<f64>,
+}
+
+enum Limit {
+    AtMost(f64),
+    AtLeast(f64),
+}

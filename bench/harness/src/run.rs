@@ -1,0 +1,215 @@
+//! One process of a peer: its cold start and its warm invocations, all of them checked.
+
+use crate::answer;
+use crate::aws::Aws;
+use crate::fleet::{ACCOUNT, MAX_STARTS, REGION};
+use crate::peers::Peer;
+use crate::plan::{Key, Scenario};
+use crate::process::{self, Quota};
+use crate::runtime_api::{Api, Event};
+use crate::tls::Tls;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// What was measured of one process.
+#[derive(Serialize)]
+pub struct Sample {
+    /// From its start until it asks for work.
+    pub init_ms: f64,
+    /// From the first event until its answer.
+    pub first_ms: f64,
+    /// The same, of each further event.
+    pub warm_ms: Vec<f64>,
+    pub cpu_init_ms: f64,
+    pub cpu_first_ms: f64,
+    /// On the average of the warm invocations.
+    pub cpu_warm_ms: Option<f64>,
+    pub peak_memory_kib: u64,
+    pub connections: u64,
+    pub most_in_flight: u64,
+    /// Calls of one invocation.
+    pub calls: u64,
+}
+
+/// Where a scenario takes place.
+pub struct Place<'a> {
+    pub scenario: &'a Scenario,
+    pub aws: Aws,
+    pub tls: Option<&'a Tls>,
+    pub quota: Option<Quota>,
+    pub log: &'a Path,
+}
+
+/// The longest that a function may be silent: with 128 MB's share, Python takes a minute for a sweep.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+impl Place<'_> {
+    /// Runs a process with so many warm invocations at most. `Err` if it did anything that it should not.
+    pub async fn run(&self, peer: &Peer, warms: usize) -> Result<Sample, String> {
+        let mut api = Api::start().await?;
+        self.aws.forget();
+        let log = File::create(self.log).and_then(|log| Ok((log.try_clone()?, log)));
+        let (out, err) = log.map_err(|error| format!("{}: {error}", self.log.display()))?;
+        let fleet = self.scenario.key.fleet();
+        let mut command = Command::new(peer.program()?);
+        command
+            .args(&peer.command[1..])
+            .env_clear()
+            .envs(peer.environment(api.addr, &self.aws, fleet, self.tls)?)
+            .current_dir(peer.cwd.as_deref().unwrap_or(Path::new(".")))
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .kill_on_drop(true);
+        let started = Instant::now();
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("it could not be started: {error}"))?;
+        let measured = self
+            .measure(peer, warms, started, &mut api, &mut child)
+            .await;
+        let ended = child.kill().await;
+        let sample = measured.map_err(|fault| format!("{fault}{}", self.tail_of_log()))?;
+        ended.map_err(|error| format!("it could not be ended: {error}"))?;
+        Ok(sample)
+    }
+
+    async fn measure(
+        &self,
+        peer: &Peer,
+        warms: usize,
+        started: Instant,
+        api: &mut Api,
+        child: &mut Child,
+    ) -> Result<Sample, String> {
+        let pid = child.id().ok_or("it ended at once")?;
+        let payload = payload(peer, self.scenario.key, &self.aws, self.tls.is_some());
+        let fleet = self.scenario.key.fleet();
+
+        let Event::Next(asked) = next(api, child).await? else {
+            return Err("it did something else than to ask for work".to_owned());
+        };
+        let init_ms = ms(asked - started);
+        let cpu_init_ms = process::cpu_ms(pid)?;
+        if self.aws.take().calls() > 0 {
+            return Err("it made calls before there was an event".to_owned());
+        }
+        // As in Lambda: all of a processor until it asks for work.
+        if let Some(quota) = &self.quota {
+            quota.add(pid)?;
+        }
+        let mut took = Vec::new();
+        let mut cpu_first_ms = 0.0;
+        let mut last = None;
+        let mut spent = Duration::ZERO;
+        while took.len() <= warms {
+            api.invoke(payload.clone());
+            let Event::Handed(begun) = next(api, child).await? else {
+                return Err("it did something else than to take its event".to_owned());
+            };
+            let Event::Response(ended, body) = next(api, child).await? else {
+                return Err("it did something else than to answer".to_owned());
+            };
+            // It is done when it asks for work again.
+            let Event::Next(_) = next(api, child).await? else {
+                return Err("it did something else than to ask for more work".to_owned());
+            };
+            let tally = self.aws.take();
+            tally.check(fleet, peer.by_tag)?;
+            answer::check(peer.answer, &body, fleet, &tally.started())?;
+            took.push(ms(ended - begun));
+            last = Some(tally);
+            if took.len() == 1 {
+                cpu_first_ms = process::cpu_ms(pid)? - cpu_init_ms;
+            }
+            if took.len() > 1 || self.scenario.hurried {
+                spent += ended - begun;
+            }
+            if spent > self.scenario.budget {
+                break;
+            }
+        }
+        let tally = last.ok_or("it was not invoked")?;
+        let warm_ms = took.split_off(1);
+        let cpu_warm_ms = match warm_ms.len() {
+            0 => None,
+            n => Some((process::cpu_ms(pid)? - cpu_init_ms - cpu_first_ms) / n as f64),
+        };
+        Ok(Sample {
+            init_ms,
+            first_ms: took[0],
+            warm_ms,
+            cpu_init_ms,
+            cpu_first_ms,
+            cpu_warm_ms,
+            peak_memory_kib: process::peak_memory_kib(pid)?,
+            connections: tally.connections,
+            most_in_flight: tally.most_in_flight,
+            calls: tally.calls(),
+        })
+    }
+
+    fn tail_of_log(&self) -> String {
+        let log = fs::read(self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        match lines[lines.len().saturating_sub(8)..] {
+            [] => String::new(),
+            ref tail => format!("\nthe end of its log:\n{}", tail.join("\n")),
+        }
+    }
+}
+
+/// What the function does next. `Err` if it ends, fails, or does nothing.
+async fn next(api: &mut Api, child: &mut Child) -> Result<Event, String> {
+    let event = async {
+        tokio::select! {
+            biased;
+            event = api.events.recv() => event.ok_or_else(|| "the Runtime API ended".to_owned()),
+            status = child.wait() => match status {
+                Ok(status) => Err(format!("it ended: {status}")),
+                Err(error) => Err(format!("its end could not be seen: {error}")),
+            },
+        }
+    };
+    match timeout(PATIENCE, event).await {
+        Ok(Ok(Event::Error(error))) => Err(format!("it reported an error: {error}")),
+        Ok(event) => event,
+        Err(_) => Err(format!("no word from it in {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// The schedule's event. To those that have no list of their own it also names the queues.
+fn payload(peer: &Peer, key: Key, aws: &Aws, tls: bool) -> Bytes {
+    let mut event = json!({
+        "version": "0",
+        "id": "f98441ad-1076-4e5e-8227-322f3efce249",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": ACCOUNT,
+        "time": "2026-10-05T09:45:00Z",
+        "region": REGION,
+        "resources": [format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/sweep")],
+        "detail": {},
+    });
+    if peer.answer == crate::peers::AnswerKind::Counts {
+        let scheme = if tls { "https" } else { "http" };
+        let fleet = key.fleet();
+        let url = |queue| format!("{scheme}://{}/{ACCOUNT}/{}", aws.addr, fleet.name(queue));
+        let urls: Vec<String> = (0..fleet.queues).map(url).collect();
+        event["queues"] = json!(urls);
+        event["maxStarts"] = json!(MAX_STARTS);
+    }
+    Bytes::from(event.to_string())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
