@@ -1,0 +1,73 @@
+"""Makes what a release consists of, in target/release-files/: a zip of the function for each architecture of Lambda, the bill of
+materials of each, and the checksums of all.
+
+`make release` runs this. The same sources and the same tools make the same bytes: the zip holds no time but the earliest it can
+hold, and the bill of materials the time of the commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "target" / "release-files"
+BUILD_TOOLS = ROOT / ".venv" / "build" / "bin"
+CYCLONEDX = ROOT / ".tools" / "bin" / "cargo-cyclonedx"
+EXECUTABLE = 0o100755 << 16
+UNIX = 3
+# Lambda's names of its architectures, and Rust's.
+ARCHITECTURES = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """What the command prints; ends this program if it fails, since it has said why by then."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        sys.exit(f"release: {' '.join(str(part) for part in command)} failed")
+    return done.stdout
+
+
+def main() -> None:
+    (package,) = json.loads(run("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"))["packages"]
+    name = package["name"]
+    release = f"{name}-{package['version']}"
+    commit_time = run("git", "log", "-1", "--format=%ct").strip()
+    path = f"{BUILD_TOOLS}{os.pathsep}{os.environ['PATH']}"
+
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    for architecture, target in ARCHITECTURES.items():
+        print(f"==> Building for {architecture}", flush=True)
+        built = ROOT / "target" / "lambda" / architecture
+        run("cargo", "lambda", "build", "--release", "--locked", "--target", target, "--lambda-dir", built, PATH=path)
+        function = zipfile.ZipInfo("bootstrap")
+        function.external_attr = EXECUTABLE
+        function.create_system = UNIX
+        with zipfile.ZipFile(OUT / f"{release}-{architecture}.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            archive.writestr(function, (built / name / "bootstrap").read_bytes())
+
+        print(f"==> Listing what it is made of for {architecture}", flush=True)
+        bill = f"{release}-{architecture}.cdx"
+        run(
+            CYCLONEDX, "cyclonedx", "--format", "json", "--spec-version", "1.5", "--target", target,
+            "--override-filename", bill, SOURCE_DATE_EPOCH=commit_time,
+        )  # fmt: skip
+        (ROOT / f"{bill}.json").rename(OUT / f"{bill}.json")
+
+    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(OUT.iterdir())]
+    (OUT / "SHA256SUMS").write_text("".join(sums))
+    for file in sorted(OUT.iterdir()):
+        print(f"{file.stat().st_size:>10}  {file.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
