@@ -1,17 +1,26 @@
 # Development commands; `make` alone lists them. The Lambda function itself is built as README.md says.
-# Needs Rust, Python 3.10 or newer and make; everything else is installed below .venv/, from the locked lists in local/.
+# Needs Rust, Python 3.10 or newer and make; everything else is installed below .venv/, from the locked lists in local/, and
+# below .tools/, by cargo.
 
 PYTHON ?= python3
+# What `make package` builds for. arm64 needs: rustup target add aarch64-unknown-linux-gnu
+ARCHITECTURES ?= arm64 x86_64
+CARGO_DENY := 0.20.2
+CARGO_CYCLONEDX := 0.5.9
 
-.PHONY: help setup demo test lint-setup lint clean
+.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release clean
 
 help:
 	@echo 'make demo        see it work: a local SQS, 50 dead letters, one real alarm event (no AWS account, no Docker)'
 	@echo 'make test        run all tests'
-	@echo 'make lint        check formatting, lints, documentation and the template'
+	@echo 'make lint        check formatting, lints, documentation, the template and the workflows'
+	@echo 'make deny        check licences, bans and sources of the dependencies (deny.toml)'
+	@echo 'make package     build the zips for Lambda, and try the deployment commands of the documentation'
 	@echo 'make setup       install the local AWS that demo and test use into .venv/local (they do it themselves)'
-	@echo 'make lint-setup  install what lint checks the template with into .venv/lint (lint does it itself)'
-	@echo 'make clean       remove .venv/ and target/'
+	@echo 'make lint-setup  install what lint checks template and workflows with into .venv/lint (lint does it itself)'
+	@echo 'make audit       look for advisories on the dependencies (fetches the database from GitHub)'
+	@echo 'make release     make what a release consists of, in target/release-files/'
+	@echo 'make clean       remove .venv/, .tools/ and target/'
 
 setup:
 	$(call venv,local,local/requirements.txt)
@@ -37,10 +46,37 @@ lint: lint-setup
 	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	@echo '==> Validating template.yaml'
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .venv/lint/bin/sam validate --lint -t template.yaml
-	@.venv/lint/bin/cfn-lint template.yaml
+	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .venv/lint/bin/sam validate --lint -t examples/template.yaml
+	@.venv/lint/bin/cfn-lint template.yaml examples/template.yaml
+	@echo '==> Checking the workflows'
+	@.venv/lint/bin/zizmor --offline --persona=auditor --no-progress --quiet .github
+
+deny-setup:
+	$(call tool,cargo-deny,$(CARGO_DENY))
+
+# -D warnings: an exception that nothing needs any more is an error.
+deny: deny-setup
+	@echo '==> Checking licences, bans and sources of the dependencies'
+	@.tools/bin/cargo-deny --locked check -D warnings licenses bans sources
+
+audit: deny-setup
+	@echo '==> Looking for advisories'
+	@.tools/bin/cargo-deny --locked check -D warnings advisories
+
+package-setup:
+	$(call venv,build,local/build-requirements.txt)
+
+# To try the deployments, this machine's own architecture is built too.
+package: setup lint-setup package-setup
+	@echo '==> Building for Lambda (takes some minutes)'
+	@.venv/local/bin/python local/package.py $(ARCHITECTURES)
+
+release: package-setup
+	$(call tool,cargo-cyclonedx,$(CARGO_CYCLONEDX))
+	@.venv/build/bin/python local/release.py
 
 clean:
-	rm -rf .venv target
+	rm -rf .venv .tools target .aws-sam
 
 # $(call venv,NAME,LIST): makes .venv/NAME hold what LIST says, and nothing else.
 # The copy of LIST inside comes last, so that it also marks the environment as complete; a change of LIST makes it anew.
@@ -57,4 +93,13 @@ rm -rf .venv/$(1); \
 $(PYTHON) -m venv .venv/$(1); \
 .venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(2); \
 cp $(2) .venv/$(1)/installed.txt
+endef
+
+# $(call tool,NAME,VERSION): makes .tools/bin hold that version of a tool of cargo's, built with the versions it was released with.
+# A debug build, since it is faster to make and fast enough.
+define tool
+@set -e; \
+if grep -qs '^"$(1) $(2) ' .tools/.crates.toml && [ -x .tools/bin/$(1) ]; then exit 0; fi; \
+echo '==> Building $(1) $(2) into .tools (once, a few minutes)'; \
+cargo install --quiet --locked --debug --root .tools $(1)@$(2)
 endef

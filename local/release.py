@@ -1,8 +1,8 @@
 """Makes what a release consists of, in target/release-files/: a zip of the function for each architecture of Lambda, the bill of
 materials of each, and the checksums of all.
 
-`make release` runs this. The same sources and the same tools make the same bytes: the zip holds no time but the earliest it can
-hold, and the bill of materials the time of the commit.
+`make release` runs this. A zip holds the earliest time that it can hold, and a bill of materials the time of the commit, so that
+the same program makes the same bytes, whenever they are made.
 """
 
 from __future__ import annotations
