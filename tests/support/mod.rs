@@ -9,6 +9,7 @@ pub mod http;
 pub mod local;
 pub mod many;
 pub mod proxy;
+pub mod python;
 pub mod queues;
 pub mod runtime;
 pub mod tagging;
