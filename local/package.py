@@ -1,25 +1,26 @@
-"""Builds the function for Lambda, and runs the deployment commands of README.md against the local AWS.
+"""Builds the function for Lambda, and runs the deployment commands of the documentation against the local AWS.
 
     package.py ARCHITECTURE ...
 
 For each architecture, arm64 or x86_64: `sam build` of template.yaml, and `target/package/sqs-auto-redrive-ARCHITECTURE.zip`,
-which must be small, and run with Lambda's C library. Then every way of deploying that README.md shows, between its `deploy`
-marks, on a local AWS of its own: the commands as they stand, but for this machine's architecture. After each, the function must
-say that it would redrive the dead letter that waits in `orders-dlq`.
+which must be small, and run with Lambda's C library. Then every way of deploying that README.md and docs/deploy.md show between
+`deploy` marks, on a local AWS of its own: the commands as they stand, but for this machine's architecture. After each command
+block the function must say that it would redrive the dead letter that waits in `orders-dlq`.
 
 Needs .venv/local, .venv/lint and .venv/build.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from deploy import ACCOUNT, REGION, client
 from servers import ROOT, LocalAws, StartError, exit_on_signals
@@ -33,8 +34,9 @@ GLIBC = (2, 34)
 RUST_TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
 # The machine that an ELF file is for, in its bytes 18 and 19.
 ELF_MACHINES = {"arm64": b"\xb7\x00", "x86_64": b"\x3e\x00"}
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "deploy.md")
+WAY = re.compile(r"<!-- deploy -->(.*?)<!-- /deploy -->", re.DOTALL)
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ARCHITECTURE = "ARCHITECTURE=arm64"
 
 
 class Wrong(Exception):
@@ -68,19 +70,26 @@ def build(architecture: str) -> None:
     print(f"{package.relative_to(ROOT)}: {size} bytes, unpacked {len(content)}; glibc {'.'.join(map(str, newest))}", flush=True)
 
 
-def ways() -> list[str]:
-    """The ways of deploying that README.md shows, each with the settings that come first."""
-    readme = (ROOT / "README.md").read_text()
-    parts = re.findall(r"<!-- deploy -->(.*)<!-- /deploy -->", readme, re.DOTALL)
-    blocks = BLOCK.findall(parts[0]) if len(parts) == 1 else []
-    if len(blocks) < 2 or blocks[0].count(ARCHITECTURE) != 1:
-        raise Wrong(f"README.md should show between its deploy marks: settings, with {ARCHITECTURE}; then commands")
-    settings, *commands = blocks
-    own = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    return [settings.replace(ARCHITECTURE, f"ARCHITECTURE={own}") + command for command in commands]
+def ways() -> list[list[str]]:
+    """The ways of deploying that the documentation shows: of each, the blocks of commands."""
+    ways = []
+    for document in DOCUMENTS:
+        found = [BLOCK.findall(part) for part in WAY.findall(document.read_text())]
+        if not found or not all(found):
+            raise Wrong(f"{document} should show commands between deploy marks")
+        ways += found
+    return ways
 
 
-def rehearse(way: str) -> None:
+def for_this_machine(commands: str) -> str:
+    """The commands, changed for the architecture that the local AWS can run. What they say is for arm64."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return commands
+    commands = commands.replace("--arm64", "--x86-64").replace("--parameter-overrides", "--parameter-overrides Architecture=x86_64")
+    return re.sub(r"^sam build$", "sam build --parameter-overrides Architecture=x86_64", commands, flags=re.MULTILINE)
+
+
+def rehearse(blocks: list[str]) -> None:
     """Runs the commands on a new local AWS, and asks the function that they have made."""
     with LocalAws(cloudwatch=True) as aws:
         sqs = client("sqs", aws.sqs_url)
@@ -88,28 +97,38 @@ def rehearse(way: str) -> None:
         policy = f'{{"deadLetterTargetArn": "arn:aws:sqs:{REGION}:{ACCOUNT}:orders-dlq", "maxReceiveCount": 1}}'
         sqs.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})
         sqs.send_message(QueueUrl=dlq, MessageBody="an order")
-        client("s3", aws.cloudwatch_url).create_bucket(Bucket="my-artifacts")
-        with tempfile.TemporaryDirectory() as home:
-            # Nothing of the person's own AWS settings may get in.
-            local = {
-                "AWS_ENDPOINT_URL": aws.cloudwatch_url,
-                "AWS_ACCESS_KEY_ID": ACCOUNT,
-                "AWS_SECRET_ACCESS_KEY": "none",
-                "AWS_CONFIG_FILE": f"{home}/config",
-                "AWS_SHARED_CREDENTIALS_FILE": f"{home}/credentials",
-            }
-            run(["bash", "-euo", "pipefail", "-c", way], environment() | local)
-        lambda_ = client("lambda", aws.cloudwatch_url)
-        answer = lambda_.invoke(FunctionName=NAME, Payload=b'{"action": "redrive", "dryRun": true}')
-        report = answer["Payload"].read().decode()
-        if '"wouldStart":1' not in report:
-            raise Wrong(f"the function that was deployed should report that it would start one redrive, but said: {report}")
+        client("s3", aws.cloudwatch_url).create_bucket(Bucket="my-bucket")
+        # Nothing of the person's own AWS settings may get in.
+        local = {
+            "AWS_ENDPOINT_URL": aws.cloudwatch_url,
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_CONFIG_FILE": str(aws.folder / "config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(aws.folder / "credentials"),
+        }
+        for block in blocks:
+            run(["bash", "-euo", "pipefail", "-c", for_this_machine(block)], environment() | local)
+            report = dry_run(aws.cloudwatch_url)
+            reason = "paused" if "Paused=true" in block else "ready"
+            if [(queue["queueArn"].split(":")[-1], queue["reason"]) for queue in report["queues"]] != [("orders-dlq", reason)]:
+                raise Wrong(f"the function that was deployed should say {reason} of orders-dlq, but reports: {report}")
+            print(f"It says {reason} of orders-dlq.", flush=True)
+
+
+def dry_run(url: str) -> dict[str, Any]:
+    """What the function reports that it would do."""
+    answer = client("lambda", url).invoke(FunctionName=NAME, Payload=b'{"action": "redrive", "dryRun": true}')
+    report = json.load(answer["Payload"])
+    if "queues" not in report:
+        raise Wrong(f"the function that was deployed failed: {report}")
+    return report
 
 
 def environment() -> dict[str, str]:
     """The person's own, with the tools of this project before all others, and without settings for AWS."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CARGO_LAMBDA_"))}
-    return own | {"PATH": f"{BUILD}:{SAM}:{own.get('PATH', os.defpath)}", "SAM_CLI_TELEMETRY": "0", "AWS_REGION": REGION}
+    own["PATH"] = f"{BUILD}:{SAM}:{own.get('PATH', os.defpath)}"
+    return own | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}
 
 
 def run(command: list[str], env: dict[str, str]) -> None:
