@@ -16,6 +16,7 @@
 //! | [`policy`] | whether to redrive: pure, to be read aloud to an operator |
 //! | [`report`] | outcomes → JSON, log lines, metrics; the reason codes |
 //! | [`handler`] | the shell that calls the others in turn; no policy in it |
+//! | [`start`] | from the environment to a function that is ready to be called |
 //! | [`trust`] | whose certificates the function trusts |
 //! | [`queue`] | the nouns: queues and their message move tasks |
 //!
@@ -32,6 +33,7 @@ pub mod policy;
 pub mod queue;
 pub mod report;
 pub mod sqs;
+pub mod start;
 pub mod tagging;
 mod text;
 pub mod trust;

@@ -1,7 +1,7 @@
 //! Whose certificates the function trusts: Amazon's own roots, or those of `AWS_CA_BUNDLE`.
 
 use crate::config::Fault;
-use aws_smithy_http_client::tls::TrustStore;
+use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -19,17 +19,20 @@ const BUNDLE: &str = "AWS_CA_BUNDLE";
 ///
 /// A bundle is all that is trusted, so that a proxy or a private CA can take Amazon's place. `Err` if
 /// it cannot be read or holds anything but certificates: the client would panic on it.
-pub fn store(bundle: &str, region: &str) -> Result<TrustStore, Fault> {
-    let roots = match bundle.trim() {
-        "" if has_other_roots(region) => return Ok(TrustStore::default()),
-        "" => AMAZON.as_bytes().to_vec(),
-        path => read(path).map_err(|expected| Fault {
-            variable: BUNDLE.to_owned(),
-            value: Some(path.to_owned()),
-            expected,
-        })?,
+pub fn context(bundle: &str, region: &str) -> Result<TlsContext, Fault> {
+    let trusted = match bundle.trim() {
+        "" if has_other_roots(region) => Ok(TrustStore::default()),
+        "" => Ok(TrustStore::empty().with_pem_certificate(AMAZON)),
+        path => read(path).map(|roots| TrustStore::empty().with_pem_certificate(roots)),
     };
-    Ok(TrustStore::empty().with_pem_certificate(roots))
+    let context = |trusted| TlsContext::builder().with_trust_store(trusted).build();
+    trusted
+        .and_then(|trusted| context(trusted).map_err(|error| error.to_string()))
+        .map_err(|expected| Fault {
+            variable: BUNDLE.to_owned(),
+            value: Some(bundle.trim().to_owned()),
+            expected,
+        })
 }
 
 /// China's partition and the isolated ones: AWS does not say whose roots it uses there, so that it
@@ -111,12 +114,17 @@ mod tests {
         assert_eq!(expiry(&first), expected);
     }
 
-    /// What is trusted, in words: `TrustStore` shows it only so.
+    /// What is trusted, in words: `TlsContext` shows it only so.
     fn trusted(bundle: &str, region: &str) -> Result<String, String> {
-        match store(bundle, region) {
+        match context(bundle, region) {
             Ok(trusted) => Ok(format!("{trusted:?}")),
             Err(fault) => Err(fault.to_string()),
         }
+    }
+
+    fn only(trusted: TrustStore) -> String {
+        let context = TlsContext::builder().with_trust_store(trusted).build();
+        format!("{:?}", context.unwrap())
     }
 
     fn file(name: &str, content: &[u8]) -> String {
@@ -127,12 +135,12 @@ mod tests {
 
     #[test]
     fn amazons_roots_are_trusted_where_its_own_certificates_are() {
-        let amazons = format!("{:?}", TrustStore::empty().with_pem_certificate(AMAZON));
+        let amazons = only(TrustStore::empty().with_pem_certificate(AMAZON));
         for region in ["us-east-1", "us-gov-west-1", "eusc-de-east-1", ""] {
             assert_eq!(trusted("", region).as_ref(), Ok(&amazons), "{region}");
             assert_eq!(trusted(" ", region).as_ref(), Ok(&amazons));
         }
-        let systems = format!("{:?}", TrustStore::default());
+        let systems = only(TrustStore::default());
         for region in ["cn-north-1", "us-iso-east-1", "us-isob-east-1"] {
             assert_eq!(trusted("", region).as_ref(), Ok(&systems), "{region}");
         }
@@ -142,7 +150,7 @@ mod tests {
     fn bundle_is_all_that_is_trusted() {
         let (first, _) = AMAZON.split_at(AMAZON.find("-----END").unwrap() + 26);
         let path = file("bundle", first.as_bytes());
-        let expected = format!("{:?}", TrustStore::empty().with_pem_certificate(first));
+        let expected = only(TrustStore::empty().with_pem_certificate(first));
         for region in ["us-east-1", "cn-north-1"] {
             assert_eq!(trusted(&path, region).as_ref(), Ok(&expected));
         }

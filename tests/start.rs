@@ -1,4 +1,4 @@
-//! Whom the function believes to be AWS: TLS with a CA of one's own.
+//! What the function takes from AWS's own variables: whom to trust, and its credentials.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -6,8 +6,10 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::function::sample;
+use support::http::{Answer, Server};
 use support::queues::queue_arn;
 use support::runtime::Function;
 
@@ -88,4 +90,43 @@ fn bundle_that_cannot_be_read_fails_every_invocation_and_says_why() {
             assert!(message.contains(part), "{part} is not in: {message}");
         }
     }
+}
+
+#[test]
+fn credentials_come_from_the_container_where_the_environment_has_none() {
+    let signed = Arc::new(Mutex::new(Vec::new()));
+    let signatures = Arc::clone(&signed);
+    let server = Server::start(move |request| {
+        if request.target.starts_with("GET /credentials") {
+            return Answer::ok(
+                r#"{"AccessKeyId": "OFTHECONTAINER", "SecretAccessKey": "none", "Token": "none", "Expiration": "2100-01-01T00:00:00Z"}"#,
+            );
+        }
+        let signature = request.header("authorization").to_owned();
+        signatures.lock().unwrap().push(signature);
+        Answer::ok(
+            r#"{"Attributes": {"ApproximateNumberOfMessages": "0", "ApproximateNumberOfMessagesNotVisible": "0"}}"#,
+        )
+    });
+    let mut function = Function::start(&[
+        ("REDRIVE_QUEUES", &queue_arn("signed-dlq")),
+        ("AWS_ENDPOINT_URL_SQS", &server.url),
+        ("AWS_ACCESS_KEY_ID", ""),
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            &format!("{}/credentials", server.url),
+        ),
+    ]);
+    let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
+
+    let report = function.invoke(&schedule, TIME).unwrap();
+
+    assert_eq!(report["counts"]["skipped"], 1, "{report:#}");
+    let signed = signed.lock().unwrap();
+    assert!(
+        signed
+            .iter()
+            .all(|signature| signature.contains("Credential=OFTHECONTAINER/")),
+        "{signed:?}"
+    );
 }
