@@ -134,7 +134,9 @@ async fn bench(options: &Options) -> Result<(), String> {
     if machine::load()? > 0.5 {
         eprintln!("The machine is not idle; the times will tell of that too.");
     }
-    let tls = tls::make(Path::new(TARGET)).map_err(|error| format!("no certificates: {error}"))?;
+    // Peers have working directories of their own.
+    let folder = std::path::absolute(TARGET).map_err(|error| format!("{TARGET}: {error}"))?;
+    let tls = tls::make(&folder).map_err(|error| format!("no certificates: {error}"))?;
     let samples = Path::new(TARGET).join("samples.jsonl");
     let mut samples =
         File::create(&samples).map_err(|error| format!("{}: {error}", samples.display()))?;

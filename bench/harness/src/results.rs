@@ -346,10 +346,10 @@ impl Results {
             let _ = write!(
                 text,
                 "\n### {}\n\n\
-                 | | cold, ms | × ours | × raw | warm, ms | × ours | × raw | CPU cold, ms | CPU warm, ms | × raw | peak, MiB | connections | in flight | calls | samples |\n\
+                 | | cold, ms | × ours | × raw | warm, ms | × ours | × raw | CPU cold, ms | CPU warm, ms | × raw | peak, MiB | connections | calls | samples |\n\
                  |---|{}\n",
                 key.title(),
-                "--:|".repeat(14)
+                "--:|".repeat(13)
             );
             for cell in self.cells.iter().filter(|cell| cell.key == key) {
                 let ratio = |to: &str, figure| match self.ratio(key, &cell.peer, to, figure) {
@@ -361,7 +361,7 @@ impl Results {
                 let most = |of: fn(&Sample) -> u64| cell.samples.iter().map(of).max().unwrap_or(0);
                 let _ = writeln!(
                     text,
-                    "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} + {} |",
+                    "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} + {} |",
                     cell.peer,
                     cell.with_spread(Figure::Cold),
                     ratio(ours, Figure::Cold),
@@ -374,7 +374,6 @@ impl Results {
                     ratio(RAW, Figure::CpuWarm),
                     plain(Figure::Peak),
                     most(|sample| sample.connections),
-                    most(|sample| sample.most_in_flight),
                     most(|sample| sample.calls),
                     cell.samples.len(),
                     cell.values(Figure::Warm).len(),

@@ -225,7 +225,7 @@ impl Sqs {
         )
     }
 
-    async fn one(&self, conn: &mut Conn, url: &str) -> Res<bool> {
+    async fn one(&self, conn: &mut Conn, url: &str, starts_left: &Cell<usize>) -> Res<bool> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Attrs {
@@ -275,6 +275,10 @@ impl Sqs {
         {
             return Ok(false);
         }
+        let Some(left) = starts_left.get().checked_sub(1) else {
+            return Ok(false);
+        };
+        starts_left.set(left);
         let body = format!(r#"{{"SourceArn":"{arn}"}}"#);
         let a = conn
             .call(self.request("StartMessageMoveTask", &body).as_bytes())
@@ -285,8 +289,9 @@ impl Sqs {
         Ok(true)
     }
 
-    async fn sweep(&self, queues: &[String]) -> Res<usize> {
+    async fn sweep(&self, Event { queues, max_starts }: &Event) -> Res<usize> {
         let (cursor, redriven) = (Cell::new(0), Cell::new(0));
+        let starts_left = Cell::new(*max_starts);
         let worker = || async {
             let mut conn: Option<Conn> = None;
             loop {
@@ -301,7 +306,10 @@ impl Sqs {
                 if conn.is_none() {
                     conn = Some(self.connect().await?);
                 }
-                if self.one(conn.as_mut().unwrap(), &queues[i]).await? {
+                if self
+                    .one(conn.as_mut().unwrap(), &queues[i], &starts_left)
+                    .await?
+                {
                     redriven.set(redriven.get() + 1);
                 }
             }
@@ -316,18 +324,16 @@ impl Sqs {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Event {
     queues: Vec<String>,
+    max_starts: usize,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Res<()> {
     let api = var("AWS_LAMBDA_RUNTIME_API")?;
     let sqs = Sqs::from_env()?;
-    if var("PREWARM").is_ok() {
-        let c = sqs.connect().await?;
-        sqs.idle.borrow_mut().push(c);
-    }
     let tcp = TcpStream::connect(&api).await?;
     tcp.set_nodelay(true)?;
     let mut lambda = Conn::new(tcp);
@@ -335,7 +341,7 @@ async fn main() -> Res<()> {
     loop {
         let a = lambda.call(next.as_bytes()).await?;
         let ev: Event = serde_json::from_slice(&a.body)?;
-        let redriven = sqs.sweep(&ev.queues).await?;
+        let redriven = sqs.sweep(&ev).await?;
         let body = format!(r#"{{"scanned":{},"redriven":{redriven}}}"#, ev.queues.len());
         let mut post = String::with_capacity(512);
         write!(
