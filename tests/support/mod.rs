@@ -5,6 +5,7 @@
 pub mod account;
 pub mod cloudwatch;
 pub mod function;
+pub mod hang;
 pub mod http;
 pub mod local;
 pub mod many;

@@ -93,7 +93,7 @@ impl Function {
     }
 
     /// As `invoke`, and also returns what the function has logged about it: objects, each a line, the
-    /// last of them the metrics.
+    /// last of them the metrics. After an `invoke`, whose lines may come late, they may be among them.
     pub fn invoke_and_log(
         &mut self,
         event: &str,
