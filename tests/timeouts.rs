@@ -256,7 +256,7 @@ fn whatever_hangs_the_invocation_ends_before_its_deadline() {
 #[test]
 fn invocation_whose_deadline_has_passed_ends_at_once() {
     let sqs = sqs("GetQueueAttributes");
-    let mut function = function(&sqs.url, &[]);
+    let function = function(&sqs.url, &[]);
 
     function.hand(&schedule(), Duration::ZERO);
 
