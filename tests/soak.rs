@@ -71,7 +71,9 @@ fn fault(n: u64) -> Option<Answer> {
             is_cut: true,
             ..Answer::ok("{\"Results\": []}")
         }),
-        2000 if n % 10 == 0 => Some(Answer::error(400, "ThrottlingException", "Rate exceeded")),
+        2000 if n.is_multiple_of(10) => {
+            Some(Answer::error(400, "ThrottlingException", "Rate exceeded"))
+        }
         rest => match rest % 149 {
             3 => Some(Answer::error(403, "ExpiredTokenException", expired)),
             53 => Some(Answer::error(
