@@ -30,6 +30,8 @@ use tokio_rustls::TlsAcceptor;
 pub struct Tally {
     pub connections: u64,
     pub most_in_flight: u64,
+    /// TLS handshakes that came to nothing: a connection that was not needed after all, or took too long. No call.
+    pub handshakes_given_up: u64,
     in_flight: u64,
     /// By queue: GetQueueAttributes, ListMessageMoveTasks, StartMessageMoveTask.
     looks: Vec<u32>,
@@ -69,6 +71,14 @@ impl Tally {
     pub fn started(&self) -> Vec<usize> {
         let queues = 0..self.starts.len();
         queues.filter(|&queue| self.starts[queue] > 0).collect()
+    }
+
+    /// The first call that should not have been made so, to be said after another fault. Empty if there is none.
+    pub fn first_wrong(&self) -> String {
+        let first = self.wrong.first();
+        first.map_or(String::new(), |fault| {
+            format!("\nits first wrong call: {fault}")
+        })
     }
 
     /// `Err` says what is wrong if these are not exactly the calls of one invocation.
@@ -215,6 +225,7 @@ impl Aws {
         let fresh = Tally {
             connections: tally.connections,
             most_in_flight: tally.most_in_flight,
+            handshakes_given_up: tally.handshakes_given_up,
             in_flight: tally.in_flight,
             verified: tally.verified.clone(),
             ..Tally::of(self.shared.fleet)
@@ -245,10 +256,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
                 None => connection(tcp, shared).await,
                 Some(tls) => match tls.accept(tcp).await {
                     Ok(stream) => connection(stream, shared).await,
-                    Err(error) => {
-                        let fault = format!("a TLS handshake failed: {error}");
-                        shared.tally().wrong.push(fault);
-                    }
+                    Err(_) => shared.tally().handshakes_given_up += 1,
                 },
             }
         });

@@ -226,6 +226,10 @@ async fn measure(
                 .run(peer, warms)
                 .await
                 .map_err(|fault| format!("{}: {}: {fault}", key.title(), peer.name))?;
+            if sample.handshakes_given_up > 0 {
+                let count = sample.handshakes_given_up;
+                eprintln!("    {}: TLS handshakes given up: {count}", peer.name);
+            }
             let line = json!({"scenario": key.title(), "peer": peer.name, "round": round, "sample": sample});
             writeln!(samples, "{line}").map_err(|error| format!("samples.jsonl: {error}"))?;
             cell.push(sample);

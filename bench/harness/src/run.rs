@@ -34,6 +34,7 @@ pub struct Sample {
     pub peak_memory_kib: u64,
     pub connections: u64,
     pub most_in_flight: u64,
+    pub handshakes_given_up: u64,
     /// Calls of one invocation.
     pub calls: u64,
 }
@@ -76,7 +77,10 @@ impl Place<'_> {
             .measure(peer, warms, started, &mut api, &mut child)
             .await;
         let ended = child.kill().await;
-        let sample = measured.map_err(|fault| format!("{fault}{}", self.tail_of_log()))?;
+        let sample = measured.map_err(|fault| {
+            let noted = self.aws.take().first_wrong();
+            format!("{fault}{noted}{}", self.tail_of_log())
+        })?;
         ended.map_err(|error| format!("it could not be ended: {error}"))?;
         Ok(sample)
     }
@@ -152,6 +156,7 @@ impl Place<'_> {
             peak_memory_kib: process::peak_memory_kib(pid)?,
             connections: tally.connections,
             most_in_flight: tally.most_in_flight,
+            handshakes_given_up: tally.handshakes_given_up,
             calls: tally.calls(),
         })
     }
@@ -159,7 +164,8 @@ impl Place<'_> {
     fn tail_of_log(&self) -> String {
         let log = fs::read(self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
+        let short = |line: &str| line.chars().take(300).collect::<String>();
+        let lines: Vec<String> = log.lines().map(short).collect();
         match lines[lines.len().saturating_sub(8)..] {
             [] => String::new(),
             ref tail => format!("\nthe end of its log:\n{}", tail.join("\n")),
