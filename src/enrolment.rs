@@ -199,7 +199,7 @@ fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<Str
 /// Which of a DLQ's tags say these settings, and what they hold: the beginning of a sentence that
 /// goes on with what is wrong. Empty if none of them does.
 fn blame(config: &Config, settings: &[(String, String)], names: &[&str]) -> String {
-    let key = config.enroll_tag.as_ref().map_or("", |tag| &tag.key);
+    let key = excerpt(config.enroll_tag.as_ref().map_or("", |tag| &tag.key));
     let tags: Vec<String> = settings
         .iter()
         .filter(|(name, _)| names.contains(&name.as_str()))
@@ -245,3 +245,6 @@ fn check(policy: &Policy, dlq: &QueueArn, enrolled: &BTreeSet<&QueueArn>) -> Res
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;
