@@ -234,6 +234,44 @@ fn assert_reads_well(case: &str, text: &str) {
     );
 }
 
+#[test]
+fn object_that_is_none_of_ours_is_told_by_its_first_five_fields() {
+    for (event, told) in [
+        (json!({}), "it is an empty object;"),
+        (json!({"a": 1}), "it is an object with the fields `a`;"),
+        (
+            json!({"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}),
+            "it is an object with the fields `a`, `b`, `c`, `d`, `e`;",
+        ),
+        (
+            json!({"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1}),
+            "it is an object with the fields `a`, `b`, `c`, `d`, `e`, …;",
+        ),
+    ] {
+        let why = rejected(told, &event);
+        assert!(why.contains(told), "{told} {why}");
+    }
+}
+
+/// Two fields together tell a kind; one of them is anybody's.
+#[test]
+fn field_that_stands_without_its_companion_tells_no_kind() {
+    let alarm = sns_alarm().to_string();
+    for (field, value) in [
+        ("Message", json!(alarm)),
+        ("Type", json!("Notification")),
+        ("AlarmName", json!("orders-dlq-depth")),
+        ("NewStateValue", json!("ALARM")),
+        ("alarmName", json!("orders-dlq-depth")),
+        ("operation", json!("update")),
+        ("state", json!({"value": "ALARM"})),
+    ] {
+        let why = rejected(field, &json!({field: value}));
+        let told = format!("it is an object with the fields `{field}`;");
+        assert!(why.contains(&told), "{field}: {why}");
+    }
+}
+
 /// Found by the fuzz target `event`: these are no control characters to Unicode.
 #[test]
 fn line_separators_and_marks_of_direction_are_shown_as_what_they_are() {
