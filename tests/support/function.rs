@@ -32,6 +32,8 @@ impl Function {
         let process = Command::new(env!("CARGO_BIN_EXE_sqs-auto-redrive"))
             // Nothing of the person's own AWS settings may get in.
             .env_clear()
+            // But for where `make coverage` has it write what ran.
+            .envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"))
             .env(
                 "AWS_LAMBDA_RUNTIME_API",
                 format!("{}/.rt/{name}", servers().lambda_url),

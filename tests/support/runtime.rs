@@ -49,6 +49,8 @@ impl Function {
         let mut process = Command::new(binary)
             // Nothing of the person's own AWS settings may get in.
             .env_clear()
+            // But for where `make coverage` has it write what ran.
+            .envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"))
             .env(
                 "AWS_LAMBDA_RUNTIME_API",
                 runtime.url.trim_start_matches("http://"),
