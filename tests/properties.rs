@@ -576,7 +576,7 @@ fn settings() -> impl Strategy<Value = String> {
 fn random_events_reach_every_kind_of_trigger_and_every_kind_of_start() {
     let mut runner = TestRunner::deterministic();
     let mut seen = [0; 8];
-    for _ in 0..600 {
+    for _ in 0..1000 {
         let payload = events().new_tree(&mut runner).unwrap().current();
         let Ok(event) = event::parse(&payload) else {
             seen[0] += 1;
