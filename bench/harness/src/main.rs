@@ -223,7 +223,7 @@ async fn measure(
                 continue;
             };
             let sample = place
-                .run(peer, warms)
+                .run(peer, warms, effort.hurried)
                 .await
                 .map_err(|fault| format!("{}: {}: {fault}", key.title(), peer.name))?;
             if sample.handshakes_given_up > 0 {
@@ -267,6 +267,7 @@ fn warms(effort: Effort, round: usize) -> Option<usize> {
         rounds,
         warm_rounds,
         warms,
+        ..
     } = effort;
     match round {
         _ if round >= rounds => None,

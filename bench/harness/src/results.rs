@@ -149,7 +149,8 @@ impl Results {
                 (Some(value), Some(ours)) if value != ours => {
                     format!("{} ({})", number(value), times(value / ours))
                 }
-                (Some(value), _) => format!("**{}**", number(value)),
+                (Some(value), Some(_)) => format!("**{}**", number(value)),
+                (Some(value), None) => number(value),
             };
             if cells.iter().any(Option::is_some) {
                 let cells: Vec<String> = cells.into_iter().map(cell).collect();
