@@ -8,7 +8,7 @@ ARCHITECTURES ?= arm64 x86_64
 CARGO_DENY := 0.20.2
 CARGO_CYCLONEDX := 0.5.9
 
-.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release clean
+.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release bench soak clean
 
 help:
 	@echo 'make demo        see it work: a local SQS, 50 dead letters, one real alarm event (no AWS account, no Docker)'
@@ -16,6 +16,8 @@ help:
 	@echo 'make lint        check formatting, lints, documentation, the template and the workflows'
 	@echo 'make deny        check licences, bans and sources of the dependencies (deny.toml)'
 	@echo 'make package     build the zips for Lambda, and try the deployment commands of the documentation'
+	@echo 'make bench       measure the function beside its peers (about 20 minutes; QUICK=1: about two)'
+	@echo 'make soak        100,000 invocations of one process (about ten minutes)'
 	@echo 'make setup       install the local AWS that demo and test use into .venv/local (they do it themselves)'
 	@echo 'make lint-setup  install what lint checks template and workflows with into .venv/lint (lint does it itself)'
 	@echo 'make audit       look for advisories on the dependencies (fetches the database from GitHub)'
@@ -40,6 +42,8 @@ lint-setup:
 lint: lint-setup
 	@echo '==> Checking the formatting'
 	@cargo fmt --check
+	@cargo fmt --check --all --manifest-path bench/Cargo.toml
+	@cargo fmt --check --all --manifest-path fuzz/Cargo.toml
 	@echo '==> Looking for lints'
 	@cargo clippy --locked --all-targets -- -D warnings
 	@echo '==> Building the documentation'
@@ -75,8 +79,16 @@ release: package-setup
 	$(call tool,cargo-cyclonedx,$(CARGO_CYCLONEDX))
 	@.venv/build/bin/python local/release.py
 
+bench:
+	@PYTHON='$(PYTHON)' ./bench/bench.sh $(if $(QUICK),--quick) $(ARGS)
+
+soak:
+	@echo '==> Building the function, as it is released'
+	@cargo build --release --locked
+	@SOAK_BINARY=$(CURDIR)/target/release/sqs-auto-redrive SOAK_INVOCATIONS=100000 cargo test --locked --test soak -- --nocapture
+
 clean:
-	rm -rf .venv .tools target .aws-sam
+	rm -rf .venv .tools target .aws-sam bench/target bench/.venv bench/node/node_modules fuzz/target
 
 # $(call venv,NAME,LIST): makes .venv/NAME hold what LIST says, and nothing else.
 # The copy of LIST inside comes last, so that it also marks the environment as complete; a change of LIST makes it anew.

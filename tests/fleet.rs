@@ -437,7 +437,7 @@ fn sweeps_that_run_out_of_time_look_at_every_queue_in_the_end() {
 
     let mut invocations = 0;
     while sqs.seen().looks.len() < queues.len() {
-        assert!(invocations < 10, "seen: {}", sqs.seen().looks.len());
+        assert!(invocations < 40, "seen: {}", sqs.seen().looks.len());
         let report = function.invoke(&schedule(), TIME).unwrap();
         assert_adds_up(&report, 2000);
         assert_eq!(report["counts"]["failed"], 0);

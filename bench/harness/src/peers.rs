@@ -3,7 +3,7 @@
 use crate::aws::Aws;
 use crate::fleet::{Fleet, MAX_STARTS, REGION, TAG};
 use crate::signature::{KEY_ID, SECRET};
-use crate::tls::{Tls, system_bundle};
+use crate::tls::Tls;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,12 +24,10 @@ pub struct Peer {
     /// Whether it finds its queues by their tag. If not, and it has no list, the event names them.
     #[serde(default)]
     pub by_tag: bool,
-    /// Its variables, and those that it has only where AWS is served without or with TLS. In them stand for a value:
-    /// `{queues}`, `{tag}`, `{max_starts}`, `{system}` (the system's root certificates), `{ca}`, and `{bundle}` (both).
+    /// Its variables, and those that it has only where AWS is served with TLS. In them stand for a value:
+    /// `{queues}`, `{tag}`, `{max_starts}`, `{ca}`, and with the CA `{amazon}` (Amazon's roots) and `{bundle}` (the system's).
     #[serde(default)]
     env: BTreeMap<String, String>,
-    #[serde(default)]
-    plain: BTreeMap<String, String>,
     #[serde(default)]
     tls: BTreeMap<String, String>,
     /// What would be uploaded.
@@ -97,12 +95,8 @@ impl Peer {
             ("AWS_ENDPOINT_URL", endpoint),
         ];
         let lambda = lambda.map(|(name, value)| (name.to_owned(), value));
-        let by_transport = if tls.is_some() {
-            &self.tls
-        } else {
-            &self.plain
-        };
-        let own = self.env.iter().chain(by_transport);
+        let for_tls = tls.iter().flat_map(|_| &self.tls);
+        let own = self.env.iter().chain(for_tls);
         let own = own.map(|(name, text)| Ok((name.clone(), filled_in(text, fleet, tls)?)));
         lambda.into_iter().map(Ok).chain(own).collect()
     }
@@ -114,8 +108,8 @@ fn filled_in(text: &str, fleet: Fleet, tls: Option<&Tls>) -> Result<String, Stri
         "{queues}" => fleet.arns().join(","),
         "{tag}" => format!("{}={}", TAG.0, TAG.1),
         "{max_starts}" => MAX_STARTS.to_string(),
-        "{system}" => path(&system_bundle()?),
         "{ca}" => tls.map(|tls| path(&tls.ca)).unwrap_or_default(),
+        "{amazon}" => tls.map(|tls| path(&tls.amazon)).unwrap_or_default(),
         "{bundle}" => tls.map(|tls| path(&tls.bundle)).unwrap_or_default(),
         _ => text.to_owned(),
     })

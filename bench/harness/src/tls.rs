@@ -11,6 +11,8 @@ pub struct Tls {
     pub server: Arc<rustls::ServerConfig>,
     /// The CA alone.
     pub ca: PathBuf,
+    /// Amazon's roots, which the function has built in, and the CA: as many to read as it would have.
+    pub amazon: PathBuf,
     /// The system's roots and the CA: what a peer that reads the system's roots has to read.
     pub bundle: PathBuf,
 }
@@ -21,7 +23,9 @@ const SYSTEM_BUNDLES: [&str; 2] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
 
-pub fn system_bundle() -> Result<PathBuf, String> {
+const AMAZON: &str = include_str!("../../../src/trust/amazon.pem");
+
+fn system_bundle() -> Result<PathBuf, String> {
     let bundles = SYSTEM_BUNDLES.iter().map(PathBuf::from);
     bundles.into_iter().find(|path| path.is_file()).ok_or_else(|| {
         format!("the system's root certificates are in none of {SYSTEM_BUNDLES:?}; install ca-certificates")
@@ -51,7 +55,8 @@ pub fn make(folder: &Path) -> Result<Tls, Box<dyn Error>> {
             PrivateKeyDer::try_from(key.serialize_der())?,
         )?;
 
-    let (ca, bundle) = (folder.join("ca.pem"), folder.join("bundle.pem"));
+    let [ca, amazon, bundle] = ["ca.pem", "amazon.pem", "bundle.pem"].map(|name| folder.join(name));
+    fs::write(&amazon, format!("{AMAZON}\n{ca_pem}"))?;
     fs::write(
         &bundle,
         fs::read_to_string(system_bundle()?)? + "\n" + &ca_pem,
@@ -60,6 +65,7 @@ pub fn make(folder: &Path) -> Result<Tls, Box<dyn Error>> {
     Ok(Tls {
         server: Arc::new(server),
         ca,
+        amazon,
         bundle,
     })
 }
