@@ -19,6 +19,7 @@ use sqs_auto_redrive::config::{Config, EnrollTag};
 use sqs_auto_redrive::handler::{Failure, Invocation};
 use sqs_auto_redrive::policy::{BrakeState, Policy};
 use sqs_auto_redrive::queue::{MoveTask, QueueArn, TaskStatus};
+use sqs_auto_redrive::report::QueueReport;
 use sqs_auto_redrive::sqs::Fault;
 use sqs_auto_redrive::tagging::TaggingFault;
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 const SWEEP: &str = include_str!("../events/schedule-eventbridge-rule.json");
 const ALARM: &str = include_str!("../events/alarm-eventbridge.json");
+const CANCEL: &str = r#"{"action": "cancel"}"#;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn config(queues: &[&QueueArn]) -> Config {
@@ -1665,4 +1667,92 @@ async fn thousand_dlqs_are_swept_quickly_and_each_is_in_one_outcome() {
     assert_eq!(total, 1000);
     assert_eq!(report["counts"]["started"], 20);
     assert_eq!(report["counts"]["deferred"], 80);
+}
+
+#[tokio::test]
+async fn dlq_whose_messages_are_all_in_flight_is_left_alone() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default();
+    fake.counts_are(&queue, 0, 3);
+    let report = invoke(&fake, config(&[&queue]), SWEEP).await.unwrap();
+    assert_eq!(outcomes(&report), ["skipped/in-flight-only"]);
+    assert_eq!(report["queues"][0]["inFlight"], 3);
+    assert!(fake.starts(&queue).is_empty());
+}
+
+#[tokio::test]
+async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
+    let denied = || Fault::AccessDenied("not authorized".to_owned());
+    let gone = || Fault::DestinationNotFound("no such queue".to_owned());
+    let broken = || Fault::Service("InternalFailure: sorry".to_owned());
+    for (event, operation, fault, code) in [
+        (SWEEP, "GetQueueAttributes", denied(), "access-denied"),
+        (SWEEP, "ListMessageMoveTasks", broken(), "service-error"),
+        (
+            SWEEP,
+            "StartMessageMoveTask",
+            gone(),
+            "destination-not-found",
+        ),
+        (CANCEL, "ListMessageMoveTasks", denied(), "access-denied"),
+        (CANCEL, "CancelMessageMoveTask", broken(), "service-error"),
+    ] {
+        let (bad, fine) = (dlq("a-bad"), dlq("b-fine"));
+        let status = if event == CANCEL {
+            "RUNNING"
+        } else {
+            "COMPLETED"
+        };
+        let ended = Fake::default().with(&bad, 5).with(&fine, 5);
+        let fake = [&bad, &fine].into_iter().fold(ended, |fake, queue| {
+            let task = task(&fake, status, 1, 30 * HOUR);
+            fake.with_task(queue, task)
+        });
+        let fake = fake.with_fault(&bad, operation, fault.clone());
+        let answer = fake
+            .function(config(&[&bad, &fine]))
+            .invoke(event, &fake.invocation())
+            .await
+            .unwrap();
+        let report = serde_json::to_value(&answer.report).unwrap();
+        let outcome = match event {
+            CANCEL => "cancelled/requested",
+            _ => "started/ready",
+        };
+        assert_eq!(
+            outcomes(&report),
+            [format!("failed/{code}").as_str(), outcome],
+            "{operation}"
+        );
+        let detail = report["queues"][0]["detail"].as_str().unwrap();
+        let told = fault.to_string();
+        assert!(
+            detail.to_lowercase().contains(&told.to_lowercase()),
+            "{detail}"
+        );
+        let failure = answer.result().unwrap_err().to_string();
+        assert!(failure.contains(&format!("a-bad ({code})")), "{failure}");
+        assert!(!failure.contains("b-fine"), "{failure}");
+    }
+}
+
+#[test]
+fn every_fault_of_sqs_has_a_code_of_its_own() {
+    let text = || "because".to_owned();
+    for (fault, code) in [
+        (Fault::AccessDenied(text()), "access-denied"),
+        (
+            Fault::NotADeadLetterQueue(text()),
+            "not-a-dead-letter-queue",
+        ),
+        (Fault::QueueNotFound(text()), "queue-not-found"),
+        (Fault::DestinationNotFound(text()), "destination-not-found"),
+        (Fault::Throttled(text()), "throttled"),
+        (Fault::Service(text()), "service-error"),
+    ] {
+        let report = QueueReport::failed(dlq("orders-dlq").to_string(), &fault);
+        assert_eq!(report.reason.code(), code);
+        assert_eq!(report.outcome.code(), "failed");
+        assert!(report.detail.contains("because"), "{}", report.detail);
+    }
 }

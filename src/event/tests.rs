@@ -235,6 +235,32 @@ fn assert_reads_well(case: &str, text: &str) {
 }
 
 #[test]
+fn what_seems_to_be_of_a_kind_and_is_not_is_told_with_the_kind() {
+    for (event, told) in [
+        (
+            json!({"detail-type": 1}),
+            "as an EventBridge event: invalid type: integer `1`",
+        ),
+        (
+            json!({"Records": [{"body": 1}]}),
+            "record `number 1`: as an SQS message: invalid type: integer `1`",
+        ),
+        (
+            json!({"Message": 1, "Type": "Notification"}),
+            "as an SNS message: invalid type: integer `1`",
+        ),
+        (
+            json!({"AlarmName": "x", "NewStateValue": 1}),
+            "as an alarm notification: invalid type: integer `1`",
+        ),
+    ] {
+        let why = rejected(told, &event);
+        let told = format!("event rejected: {told}");
+        assert!(why.starts_with(&told), "{why}");
+    }
+}
+
+#[test]
 fn object_that_is_none_of_ours_is_told_by_its_first_five_fields() {
     for (event, told) in [
         (json!({}), "it is an empty object;"),
@@ -251,6 +277,16 @@ fn object_that_is_none_of_ours_is_told_by_its_first_five_fields() {
         let why = rejected(told, &event);
         assert!(why.contains(told), "{told} {why}");
     }
+}
+
+#[test]
+fn configuration_change_out_of_its_coat_calls_for_nothing() {
+    let event = sample(include_str!(
+        "../../events/ignored-configuration-change.json"
+    ));
+    let why = "the alarm's configuration changed, not its state";
+    assert_eq!(ignored("in its coat", &event), why);
+    assert_eq!(ignored("input path", &event["detail"]), why);
 }
 
 /// Two fields together tell a kind; one of them is anybody's.

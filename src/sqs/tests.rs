@@ -310,6 +310,45 @@ async fn every_refusal_of_a_look_is_told_apart() {
     }
 }
 
+/// Words of a refusal that mean something else where they stand alone.
+#[tokio::test]
+async fn only_a_task_that_is_already_running_is_told_as_an_active_one() {
+    for message in [
+        "The queue is not running.",
+        "A queue of this name exists already.",
+    ] {
+        let got = start_answered(error(S400, INVALID, message)).await;
+        let expected = Fault::Service(format!("InvalidParameterValue: {message}"));
+        assert_eq!(got, Err(expected.into()));
+    }
+    let denied = start_answered(error(S403, ACCESS, ALREADY_RUNNING)).await;
+    let expected = Fault::AccessDenied(ALREADY_RUNNING.to_owned());
+    assert_eq!(denied, Err(expected.into()));
+    let throttled = start_answered(error(S400, THROTTLED, ALREADY_RUNNING)).await;
+    let expected = Fault::Throttled(ALREADY_RUNNING.to_owned());
+    assert_eq!(throttled, Err(expected.into()));
+}
+
+#[tokio::test]
+async fn refused_credentials_are_denied_access_and_keep_their_code() {
+    for code in [
+        "ExpiredToken",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ] {
+        let message = "The security token is wrong.";
+        let expected = Fault::AccessDenied(format!("{code}: {message}"));
+        for status in [S400, S403] {
+            let got = counts_answered(error(status, (code, code), message)).await;
+            assert_eq!(got, Err(expected.clone()), "{code}, {status}");
+        }
+    }
+}
+
 /// SQS's own codes for a missing or throttled key, as its model has them.
 #[tokio::test]
 async fn refusals_of_kms_are_told_apart() {
