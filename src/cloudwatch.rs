@@ -12,6 +12,7 @@ use aws_sdk_cloudwatch::types::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 /// The calls to CloudWatch that redriving takes. What cannot be read is an answer, not an error: the
@@ -39,9 +40,13 @@ pub struct DepthQuery {
 
 /// CloudWatch itself, with a client for each region that an enrolled queue may be in.
 pub struct CloudWatchClients {
-    own_region: Client,
-    by_region: HashMap<String, Client>,
+    own_region: Lazy,
+    by_region: HashMap<String, Lazy>,
 }
+
+/// A client that is made when it is first used. Most invocations ask CloudWatch nothing, and to make a
+/// client is a tenth of a start.
+type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 
 /// `DescribeAlarms` takes so many names.
 const ALARMS_A_CALL: usize = 100;
@@ -53,13 +58,15 @@ const METRICS_DELAY: Duration = Duration::from_secs(120);
 impl CloudWatchClients {
     /// Makes a client for the function's own region and for each of these.
     pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
+        let lazy = |config: aws_sdk_cloudwatch::config::Builder| -> Lazy {
+            LazyLock::new(Box::new(|| Client::from_conf(config.build())))
+        };
         let client = |region: &String| {
-            let config = aws_sdk_cloudwatch::config::Builder::from(config);
             let region = aws_sdk_cloudwatch::config::Region::new(region.clone());
-            Client::from_conf(config.region(region).build())
+            lazy(aws_sdk_cloudwatch::config::Builder::from(config).region(region))
         };
         Self {
-            own_region: Client::new(config),
+            own_region: lazy(config.into()),
             by_region: regions
                 .into_iter()
                 .map(|region| (region.clone(), client(&region)))

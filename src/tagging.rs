@@ -9,6 +9,7 @@ use aws_sdk_resourcegroupstagging::Client;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
 use std::error::Error;
+use std::sync::LazyLock;
 
 /// The calls to the tagging API that enrolment by tag takes. Both are about the function's own
 /// account and region.
@@ -60,7 +61,8 @@ pub enum TaggingFault {
 
 /// The tagging API itself.
 pub struct TaggingClient {
-    client: Client,
+    /// Made when it is first used: without an enrol tag it never is.
+    client: LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>,
 }
 
 /// `GetResources` takes, and gives, so many resources.
@@ -69,8 +71,9 @@ const RESOURCES_A_CALL: usize = 100;
 impl TaggingClient {
     /// Makes a client for the function's own region.
     pub fn new(config: &aws_config::SdkConfig) -> Self {
+        let config = config.clone();
         Self {
-            client: Client::new(config),
+            client: LazyLock::new(Box::new(move || Client::new(&config))),
         }
     }
 }
