@@ -297,6 +297,11 @@ async fn serve(
     };
     let (status, text) = match answer {
         Ok(text) => (200, text),
+        // No call: a peer opens its connection ahead.
+        Err(_) if target.is_empty() => (
+            404,
+            json!({"__type": "UnknownOperationException"}).to_string(),
+        ),
         Err(fault) => {
             let text = json!({"__type": "InvalidParameterException", "message": fault}).to_string();
             shared.tally().wrong.push(fault);
