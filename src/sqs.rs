@@ -4,11 +4,13 @@ use crate::policy::Start;
 use crate::queue::{Counts, MoveTask, QueueArn, TaskStatus};
 use crate::text::{causes, excerpt, one_line};
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{ListMessageMoveTasksResultEntry, QueueAttributeName};
 use std::collections::HashMap;
 use std::error::Error;
 use std::time::{Duration, UNIX_EPOCH};
+use tokio::time::timeout;
 
 /// The calls to SQS that redriving takes.
 pub trait Sqs {
@@ -100,6 +102,24 @@ impl SqsClients {
         }
     }
 
+    /// Opens a connection to SQS in a region ahead of the first call, as far as that takes but a moment.
+    /// The request names no operation, so that it needs no permission and is no call that CloudTrail
+    /// would record: whatever SQS answers, the connection is there.
+    pub async fn connect(&self, region: &str) {
+        let Some(client) = self.by_region.get(region) else {
+            return;
+        };
+        let once = aws_sdk_sqs::Config::builder().retry_config(RetryConfig::disabled());
+        let nothing = client
+            .get_queue_attributes()
+            .customize()
+            .config_override(once)
+            .mutate_request(|request| {
+                request.headers_mut().remove("x-amz-target");
+            });
+        let _ = timeout(MOMENT, nothing.send()).await;
+    }
+
     fn client(&self, queue: &QueueArn) -> Result<&Client, Fault> {
         self.by_region.get(queue.region()).ok_or_else(|| {
             Fault::Service(format!("there is no client for the region of `{queue}`"))
@@ -187,6 +207,9 @@ where
         fault => fault.into(),
     }
 }
+
+/// A connection within a region takes a tenth of it; where there is none, the start waits no longer.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// So many characters of what SQS says go into reports and logs.
 const MOST_OF_A_MESSAGE: usize = 500;

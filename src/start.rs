@@ -38,6 +38,8 @@ pub async fn function()
     let regions = config.queues.iter().map(|queue| queue.region().to_owned());
     let regions: BTreeSet<String> = regions.chain([region.clone()]).collect();
     let sqs = SqsClients::new(&sdk, regions.clone());
+    // Lambda gives the start a whole CPU, and an invocation as much as its memory is worth.
+    sqs.connect(&region).await;
     let cloudwatch = CloudWatchClients::new(&sdk, regions);
     // Its limit is low, and a page that is given up loses the whole list. One call at a time needs
     // no rate of its own.

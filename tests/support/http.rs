@@ -23,12 +23,13 @@ impl Request {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The operation, in one of AWS's JSON protocols or in CBOR.
+    /// The operation, in one of AWS's JSON protocols or in CBOR; empty where a connection is opened ahead.
     pub fn operation(&self) -> &str {
         let in_header = self.header("x-amz-target").split_once('.');
         let in_path = || self.target.rsplit_once("/operation/");
-        let (_, operation) = in_header.or_else(in_path).unwrap();
-        operation
+        in_header
+            .or_else(in_path)
+            .map_or("", |(_, operation)| operation)
     }
 }
 

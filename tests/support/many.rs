@@ -77,6 +77,9 @@ impl ManyQueues {
 
 fn answer(request: &Request, seen: &mut Seen) -> Answer {
     let operation = request.operation();
+    if operation.is_empty() {
+        return Answer::error(404, "UnknownOperationException", "");
+    }
     *seen.calls.entry(operation.to_owned()).or_default() += 1;
     let question: Value = serde_json::from_str(&request.body).unwrap();
     let named = |field: &str, separator| {
