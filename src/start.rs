@@ -47,6 +47,9 @@ pub async fn function()
         .with_max_attempts(10)
         .with_max_backoff(Duration::from_secs(1));
     let tagging = TaggingClient::new(&sdk.into_builder().retry_config(patient).build());
+    if config.enroll_tag.is_some() {
+        tagging.make();
+    }
     Ok(Function::new(config, region, sqs, cloudwatch, tagging))
 }
 

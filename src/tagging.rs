@@ -59,9 +59,9 @@ pub enum TaggingFault {
     Service(String),
 }
 
-/// The tagging API itself.
+/// The tagging API itself, with a client that is made when it is first used, or by [`make`](Self::make):
+/// without an enrol tag it never is.
 pub struct TaggingClient {
-    /// Made when it is first used: without an enrol tag it never is.
     client: LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>,
 }
 
@@ -75,6 +75,11 @@ impl TaggingClient {
         Self {
             client: LazyLock::new(Box::new(move || Client::new(&config))),
         }
+    }
+
+    /// Makes the client now.
+    pub fn make(&self) {
+        LazyLock::force(&self.client);
     }
 }
 

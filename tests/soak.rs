@@ -132,6 +132,8 @@ fn sqs_or_tags(request: &Request, n: u64) -> Answer {
             let tagged: Vec<&Value> = tagged.iter().filter(is_asked).collect();
             Answer::ok(json!({"PaginationToken": "", "ResourceTagMappingList": tagged}))
         }
+        // A connection opened ahead.
+        "" => Answer::error(404, "UnknownOperationException", ""),
         other => panic!("{other}"),
     }
 }

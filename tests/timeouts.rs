@@ -70,6 +70,7 @@ fn sqs(silent_on: &'static str) -> Server {
                 Answer::ok(json!({"Results": [task(status, 5)]}))
             }
             "StartMessageMoveTask" => Answer::ok(json!({"TaskHandle": "handle"})),
+            "" => Answer::error(404, "UnknownOperationException", ""),
             other => panic!("{other}"),
         }
     })
