@@ -23,20 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from deploy import ACCOUNT, REGION, client
+from fit import MOST_BYTES, RUST_TARGETS, Unfit, check
 from servers import ROOT, LocalAws, StartError, exit_on_signals
 
 SAM, BUILD = (ROOT / ".venv" / name / "bin" for name in ("lint", "build"))
 PACKAGES = ROOT / "target" / "package"
 NAME = "sqs-auto-redrive"
-MOST_BYTES = 4_000_000
-# Amazon Linux 2023, on which provided.al2023 is built, has glibc 2.34.
-GLIBC = (2, 34)
-RUST_TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
-# The machine that an ELF file is for, in its bytes 18 and 19.
-ELF_MACHINES = {"arm64": b"\xb7\x00", "x86_64": b"\x3e\x00"}
+OWN = ["--parameter-overrides", f"Architecture={'arm64' if platform.machine() in ('aarch64', 'arm64') else 'x86_64'}"]
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "deploy.md")
 WAY = re.compile(r"<!-- deploy -->(.*?)<!-- /deploy -->", re.DOTALL)
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 class Wrong(Exception):
@@ -56,18 +52,14 @@ def build(architecture: str) -> None:
     run(command, environment())
     binary = folder / "RedriveFunction" / "bootstrap"
     content = binary.read_bytes()
-    if content[18:20] != ELF_MACHINES[architecture]:
-        raise Wrong(f"{binary} is not for {architecture}")
-    newest = max(tuple(map(int, version.split(b"."))) for version in re.findall(rb"GLIBC_([0-9.]+[0-9])", content))
-    if newest > GLIBC:
-        raise Wrong(f"{binary} needs glibc {newest}, and Lambda has {GLIBC}")
+    glibc = check(content, architecture)
     package = PACKAGES / f"{NAME}-{architecture}.zip"
     with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         archive.write(binary, "bootstrap")
     size = package.stat().st_size
     if size >= MOST_BYTES:
-        raise Wrong(f"{package} has {size} bytes, and should have less than {MOST_BYTES}")
-    print(f"{package.relative_to(ROOT)}: {size} bytes, unpacked {len(content)}; glibc {'.'.join(map(str, newest))}", flush=True)
+        raise Unfit(f"{package} has {size} bytes, and should have less than {MOST_BYTES}")
+    print(f"{package.relative_to(ROOT)}: {size} bytes, unpacked {len(content)}; glibc {glibc}", flush=True)
 
 
 def ways() -> list[list[str]]:
@@ -145,9 +137,11 @@ def main() -> int:
         PACKAGES.mkdir(parents=True, exist_ok=True)
         for architecture in sys.argv[1:]:
             build(architecture)
+        # The sample stack has the function's template for a part of it.
+        run(["sam", "build", "-t", "examples/template.yaml", "--build-dir", str(PACKAGES / "examples"), *OWN], environment())
         for way in ways():
             rehearse(way)
-    except (Wrong, StartError) as error:
+    except (Wrong, Unfit, StartError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

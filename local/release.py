@@ -16,14 +16,15 @@ import sys
 import zipfile
 from pathlib import Path
 
+from fit import MOST_BYTES, RUST_TARGETS, Unfit, check
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "target" / "release-files"
 BUILD_TOOLS = ROOT / ".venv" / "build" / "bin"
 CYCLONEDX = ROOT / ".tools" / "bin" / "cargo-cyclonedx"
 EXECUTABLE = 0o100755 << 16
 UNIX = 3
-# Lambda's names of its architectures, and Rust's.
-ARCHITECTURES = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
+
 
 
 def run(*command: str | Path, **environment: str) -> str:
@@ -45,15 +46,23 @@ def main() -> None:
 
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    for architecture, target in ARCHITECTURES.items():
+    for architecture, target in RUST_TARGETS.items():
         print(f"==> Building for {architecture}", flush=True)
         built = ROOT / "target" / "lambda" / architecture
         run("cargo", "lambda", "build", "--release", "--locked", "--target", target, "--lambda-dir", built, PATH=path)
         function = zipfile.ZipInfo("bootstrap")
         function.external_attr = EXECUTABLE
         function.create_system = UNIX
-        with zipfile.ZipFile(OUT / f"{release}-{architecture}.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            archive.writestr(function, (built / name / "bootstrap").read_bytes())
+        content = (built / name / "bootstrap").read_bytes()
+        try:
+            check(content, architecture)
+        except Unfit as error:
+            sys.exit(f"release: {error}")
+        package = OUT / f"{release}-{architecture}.zip"
+        with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            archive.writestr(function, content)
+        if package.stat().st_size >= MOST_BYTES:
+            sys.exit(f"release: {package.name} has more than {MOST_BYTES} bytes")
 
         print(f"==> Listing what it is made of for {architecture}", flush=True)
         bill = f"{release}-{architecture}.cdx"

@@ -273,16 +273,45 @@ async fn the_alarm_of_the_stack_redrives_its_queue_alone() {
         let of_queue = |it: &Dimension| it.value() == Some(&queues.dlq.name);
         alarm.dimensions().iter().any(of_queue)
     });
-    let alarm = alarm
-        .expect("the stack has an alarm on the queue")
-        .alarm_name()
-        .unwrap();
+    let alarm = alarm.expect("the stack has an alarm on the queue");
+    assert_eq!(alarm.namespace(), Some("AWS/SQS"));
+    let depth = "ApproximateNumberOfMessagesVisible";
+    assert_eq!(alarm.metric_name(), Some(depth));
+    assert_eq!(alarm.dimensions().len(), 1);
+    assert_eq!(alarm.dimensions()[0].name(), Some("QueueName"));
+    assert_eq!(alarm.threshold(), Some(1.0));
+    let alarm = alarm.alarm_name().unwrap();
 
     goes_off(alarm).await;
     alarm_acts(alarm, &queues.dlq).await;
 
     are_back(&queues, 3).await;
     other.dlq.assert_no_task().await;
+}
+
+#[test]
+fn a_stack_with_everything_is_made() {
+    let parking = queue_arn("parking");
+    let key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    deploy(
+        "rehearsed-everything",
+        &[
+            ("DeadLetterQueueArns", &queue_arn("orders-dlq")),
+            (
+                "DestinationQueueArns",
+                &format!("{},{parking}", queue_arn("orders")),
+            ),
+            ("ParkingArn", &parking),
+            ("EnrollTagValue", "enabled"),
+            ("FleetAlarm", "true"),
+            ("KmsKeyArns", key),
+            ("BrakeAlarms", "orders consumer is down"),
+            ("AlarmNamePrefix", "orders"),
+            ("AlertEmail", "oncall@example.com"),
+            ("ReportBusName", "default"),
+            NOT_TODAY,
+        ],
+    );
 }
 
 #[tokio::test]
@@ -399,11 +428,15 @@ fn contradictory_parameters_are_refused_before_anything_is_made() {
     let (dlqs, to) = ("DeadLetterQueueArns", "DestinationQueueArns");
     let (tag, parking, destination) = ("EnrollTagValue", "ParkingArn", "DestinationArn");
 
-    let cases: [(&[(&str, &str)], &str); 12] = [
+    let gap = format!("{source},,{other}");
+    let cases: [(&[(&str, &str)], &str); 15] = [
         (&[], "SomethingIsEnrolled"),
         (&[(to, source)], "SomethingIsEnrolled"),
         (&[(dlqs, dlq)], "ListedQueuesHaveDestinations"),
         (&[(dlqs, dlq), (tag, "on")], "ListedQueuesHaveDestinations"),
+        (&[(dlqs, dlq), (to, dlq)], "ListedQueuesHaveDestinations"),
+        (&[(dlqs, dlq), (to, &gap)], "ListsHaveNoGaps"),
+        (&[(tag, "on"), ("KmsKeyArns", ",")], "ListsHaveNoGaps"),
         (
             &[(dlqs, dlq), (to, source), (parking, other)],
             "ParkingIsListed",
