@@ -32,9 +32,17 @@ demo: setup
 	@cargo build --locked
 	@.venv/local/bin/python local/demo.py
 
+# Those that mostly wait run beside the others.
+WAITING := deploy faults timeouts
+OTHERS := $(filter-out $(WAITING),$(basename $(notdir $(wildcard tests/*.rs))))
+
 test: setup
 	@echo '==> Building and running the tests (the first time takes a few minutes)'
-	@cargo test --locked
+	@cargo test --locked --no-run
+	@cargo test --locked --no-fail-fast $(WAITING:%=--test %) > target/waiting-tests.txt 2>&1 & waiting=$$!; \
+	trap 'kill $$waiting' INT TERM; \
+	cargo test --locked --no-fail-fast --lib --bins $(OTHERS:%=--test %); others=$$?; \
+	wait $$waiting; waited=$$?; cat target/waiting-tests.txt; exit $$((others | waited))
 
 lint-setup:
 	$(call venv,lint,local/lint-requirements.txt)
