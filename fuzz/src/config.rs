@@ -69,6 +69,10 @@ pub fn check(input: &[u8]) {
     let tags: Vec<(String, String)> = tags.into_iter().collect();
     check_tags(config.unwrap_or_else(listing_one), &tags);
     check_tags(listing_one(), &tags);
+    let mut careful = listing_one();
+    careful.policy.paused = true;
+    careful.policy.dry_run = true;
+    check_tags(careful, &tags);
 }
 
 fn arn(name: &str) -> QueueArn {
