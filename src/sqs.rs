@@ -103,8 +103,8 @@ impl SqsClients {
     }
 
     /// Opens a connection to SQS in a region ahead of the first call, as far as that takes but a moment.
-    /// The request names no operation, so that it needs no permission and is no call that CloudTrail
-    /// would record: whatever SQS answers, the connection is there.
+    /// The request names no operation, so that there is none to need a permission for, or to record:
+    /// whatever SQS answers, the connection is there.
     pub async fn connect(&self, region: &str) {
         let Some(client) = self.by_region.get(region) else {
             return;
@@ -208,7 +208,7 @@ where
     }
 }
 
-/// A connection within a region takes a tenth of it; where there is none, the start waits no longer.
+/// Far longer than a connection within a region takes; where there is none, the start waits no longer.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// So many characters of what SQS says go into reports and logs.

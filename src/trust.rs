@@ -21,7 +21,7 @@ const BUNDLE: &str = "AWS_CA_BUNDLE";
 /// it cannot be read or holds anything but certificates: the client would panic on it.
 pub fn context(bundle: &str, region: &str) -> Result<TlsContext, Fault> {
     let trusted = match bundle.trim() {
-        "" if has_other_roots(region) => Ok(TrustStore::default()),
+        "" if !has_amazons_roots(region) => Ok(TrustStore::default()),
         "" => Ok(TrustStore::empty().with_pem_certificate(AMAZON)),
         path => read(path).map(|roots| TrustStore::empty().with_pem_certificate(roots)),
     };
@@ -35,10 +35,17 @@ pub fn context(bundle: &str, region: &str) -> Result<TlsContext, Fault> {
         })
 }
 
-/// China's partition and the isolated ones: AWS does not say whose roots it uses there, so that it
-/// is the system's that are trusted.
-fn has_other_roots(region: &str) -> bool {
-    region.starts_with("cn-") || region.contains("-iso")
+/// Whether a region is of AWS's commercial partition, by the form of its name
+/// (<https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>). Of the others
+/// (China, GovCloud, the European sovereign one, the isolated ones) AWS does not say whose roots they
+/// use, so that there it is the system's that are trusted.
+fn has_amazons_roots(region: &str) -> bool {
+    let parts: Vec<&str> = region.split('-').collect();
+    let [area, _, number] = parts.as_slice() else {
+        return false;
+    };
+    let areas = ["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"];
+    areas.contains(area) && number.parse::<u8>().is_ok()
 }
 
 fn read(path: &str) -> Result<Vec<u8>, String> {
@@ -136,12 +143,24 @@ mod tests {
     #[test]
     fn amazons_roots_are_trusted_where_its_own_certificates_are() {
         let amazons = only(TrustStore::empty().with_pem_certificate(AMAZON));
-        for region in ["us-east-1", "us-gov-west-1", "eusc-de-east-1", ""] {
+        for region in [
+            "us-east-1",
+            "eu-central-2",
+            "ap-southeast-7",
+            "mx-central-1",
+        ] {
             assert_eq!(trusted("", region).as_ref(), Ok(&amazons), "{region}");
             assert_eq!(trusted(" ", region).as_ref(), Ok(&amazons));
         }
         let systems = only(TrustStore::default());
-        for region in ["cn-north-1", "us-iso-east-1", "us-isob-east-1"] {
+        for region in [
+            "cn-north-1",
+            "us-gov-west-1",
+            "eusc-de-east-1",
+            "us-iso-east-1",
+            "eu-isoe-west-1",
+            "",
+        ] {
             assert_eq!(trusted("", region).as_ref(), Ok(&systems), "{region}");
         }
     }
