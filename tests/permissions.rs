@@ -885,6 +885,7 @@ fn engine_allows_and_denies_what_it_should() {
 #[test]
 fn parameters_that_contradict_each_other_are_refused() {
     let dlq = queue_arn("orders-dlq");
+    let with_source = format!("{dlq},{}", queue_arn("orders"));
     let cases = [
         (json!({}), "Enrol dead-letter queues"),
         (
@@ -896,11 +897,15 @@ fn parameters_that_contradict_each_other_are_refused() {
             "List ParkingArn in DestinationQueueArns",
         ),
         (
-            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": dlq, "DestinationArn": dlq}),
+            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": with_source, "DestinationArn": dlq}),
             "cannot be its own destination",
         ),
         (
-            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": dlq, "ParkingArn": dlq}),
+            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": dlq}),
+            "cannot be its own destination",
+        ),
+        (
+            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": with_source, "ParkingArn": dlq}),
             "cannot be its own parking queue",
         ),
         (
