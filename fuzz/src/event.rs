@@ -242,13 +242,19 @@ fn check_coats(payload: &str, bare: Option<&Event>) {
             );
             continue;
         };
-        let bare = bare.unwrap_or_else(|| panic!("only readable in a coat: {coated:?}"));
         let too_deep = coated.unreadable.iter();
         let too_deep = too_deep.filter(|one| one.why.contains("more than four deep"));
-        if too_deep.count() == 0 {
-            assert_eq!(coated.triggers, bare.triggers);
-            assert_eq!(coated.delivered_from, bare.delivered_from);
-            assert_eq!(coated.unreadable.len(), bare.unreadable.len());
+        let is_cut = too_deep.count() > 0;
+        match bare {
+            Some(bare) if !is_cut => {
+                assert_eq!(coated.triggers, bare.triggers);
+                assert_eq!(coated.delivered_from, bare.delivered_from);
+                assert_eq!(coated.unreadable.len(), bare.unreadable.len());
+            }
+            Some(_) => {}
+            // A field `action` makes a request of what is bare, whatever else it has, and the dead
+            // letters that are an error may now be too deep.
+            None => assert!(is_cut || has_action(payload), "{coated:?}"),
         }
         for trigger in coated.triggers {
             assert!(
@@ -257,6 +263,11 @@ fn check_coats(payload: &str, bare: Option<&Event>) {
             );
         }
     }
+}
+
+fn has_action(payload: &str) -> bool {
+    let value: Value = serde_json::from_str(payload).unwrap_or_default();
+    value.get("action").is_some()
 }
 
 /// What an event can do in a world, and what it cannot.
