@@ -74,7 +74,11 @@ def ways() -> list[list[str]]:
 
 
 def for_this_machine(commands: str) -> str:
-    """The commands, changed for the architecture that the local AWS can run. What they say is for arm64."""
+    """The commands, changed for the architecture that the local AWS can run. What they say is for arm64.
+
+    They are for version 2 of AWS's tool; PyPI has version 1, which takes payloads as they are and has no option to say so.
+    """
+    commands = commands.replace("--cli-binary-format raw-in-base64-out", "")
     if platform.machine() in ("aarch64", "arm64"):
         return commands
     commands = commands.replace("--arm64", "--x86-64").replace("--parameter-overrides", "--parameter-overrides Architecture=x86_64")
