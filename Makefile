@@ -7,8 +7,13 @@ PYTHON ?= python3
 ARCHITECTURES ?= arm64 x86_64
 CARGO_DENY := 0.20.2
 CARGO_CYCLONEDX := 0.5.9
+CARGO_FUZZ := 0.13.2
+CARGO_MUTANTS := 27.1.0
+CARGO_LLVM_COV := 0.9.1
+# How long `make fuzz` goes on for, with each target.
+FUZZ_SECONDS ?= 600
 
-.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release bench soak clean
+.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release bench soak fuzz mutants coverage clean
 
 help:
 	@echo 'make demo        see it work: a local SQS, 50 dead letters, one real alarm event (no AWS account, no Docker)'
@@ -18,6 +23,9 @@ help:
 	@echo 'make package     build the zips for Lambda, and try the deployment commands of the documentation'
 	@echo 'make bench       measure the function beside its peers (about 20 minutes; QUICK=1: about two)'
 	@echo 'make soak        100,000 invocations of one process (about ten minutes)'
+	@echo 'make fuzz        look for inputs that break a rule, ten minutes for each target (FUZZ_SECONDS=600)'
+	@echo 'make mutants     change the code in every small way, and see a test fail for each (hours)'
+	@echo 'make coverage    see how much of the code the tests run; needs: rustup component add llvm-tools'
 	@echo 'make setup       install the local AWS that demo and test use into .venv/local (they do it themselves)'
 	@echo 'make lint-setup  install what lint checks template and workflows with into .venv/lint (lint does it itself)'
 	@echo 'make audit       look for advisories on the dependencies (fetches the database from GitHub)'
@@ -94,6 +102,26 @@ soak:
 	@echo '==> Building the function, as it is released'
 	@cargo build --release --locked
 	@SOAK_BINARY=$(CURDIR)/target/release/sqs-auto-redrive SOAK_INVOCATIONS=100000 cargo test --locked --test soak -- --nocapture
+
+# cargo-fuzz asks for options of the nightly compiler; RUSTC_BOOTSTRAP has the stable one take them.
+fuzz:
+	$(call tool,cargo-fuzz,$(CARGO_FUZZ))
+	@cd fuzz && for target in event config; do mkdir -p target/corpus/$$target; \
+	  PATH="$(CURDIR)/.tools/bin:$$PATH" RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target \
+	    target/corpus/$$target corpus/$$target ../events -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=20 -max_len=16384 -dict=$$target.dict || exit 1; \
+	done
+
+mutants:
+	$(call tool,cargo-mutants,$(CARGO_MUTANTS))
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" cargo mutants -j1 --baseline=skip --timeout 200 --output target
+
+# The tests kill functions, which therefore write their counts as they go.
+coverage: setup
+	$(call tool,cargo-llvm-cov,$(CARGO_LLVM_COV))
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 \
+	  RUSTFLAGS='-Cllvm-args=-runtime-counter-relocation' LLVM_PROFILE_FILE_NAME='redrive-%p%c.profraw' \
+	  cargo llvm-cov --locked --ignore-filename-regex '^$(CURDIR)/fuzz/' --fail-under-lines 95
 
 clean:
 	rm -rf .venv .tools target .aws-sam bench/target bench/.venv bench/node/node_modules fuzz/target

@@ -169,7 +169,7 @@ where
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
             TaggingFault::AccessDenied(message)
         }
-        _ => TaggingFault::Service(format!("{code}: {message}")),
+        _ => TaggingFault::Service(one_line(&format!("{code}: {message}"), 600)),
     }
 }
 

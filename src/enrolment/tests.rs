@@ -66,7 +66,7 @@ fn fault_of_the_environment_blames_no_tag() {
     assert_eq!(fault(policy, &[("cooldown", "20m")]), why);
 }
 
-/// Found by the fuzz target `config`.
+/// Found by the seeded run of tests/properties.rs.
 #[test]
 fn fault_of_a_tag_shows_the_enrol_tag_on_one_line() {
     let why = fault(Policy::default(), &[("cooldown", "soon")]);

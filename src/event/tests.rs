@@ -308,7 +308,7 @@ fn field_that_stands_without_its_companion_tells_no_kind() {
     }
 }
 
-/// Found by the fuzz target `event`: these are no control characters to Unicode.
+/// Found while the rules of the fuzz target `event` were written: these are no control characters to Unicode.
 #[test]
 fn line_separators_and_marks_of_direction_are_shown_as_what_they_are() {
     let text = "a\u{2028}b\u{2029}c\u{202e}d\u{2066}e";
