@@ -1,8 +1,10 @@
-"""Whether a binary is fit for Lambda."""
+"""A binary for Lambda, and what Lambda takes: a zip of it."""
 
 from __future__ import annotations
 
 import re
+import zipfile
+from pathlib import Path
 
 RUST_TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
 # The machine that an ELF file is for, in its bytes 18 and 19.
@@ -11,6 +13,8 @@ ELF_MACHINES = {"arm64": b"\xb7\x00", "x86_64": b"\x3e\x00"}
 GLIBC = (2, 34)
 # Of the zip: a small one starts sooner.
 MOST_BYTES = 4_000_000
+EXECUTABLE = 0o100755 << 16
+UNIX = 3
 
 
 class Unfit(Exception):
@@ -26,3 +30,21 @@ def check(content: bytes, architecture: str) -> str:
     if newest > GLIBC:
         raise Unfit(f"the binary for {architecture} needs glibc {version}, and Lambda has {'.'.join(map(str, GLIBC))}")
     return version
+
+
+def pack(binary: Path, architecture: str, package: Path) -> str:
+    """Zips the binary, once it was checked, and returns what check does; raises Unfit if the zip is too big.
+
+    The zip holds the earliest time that it can hold, so that the same binary makes the same bytes.
+    """
+    content = binary.read_bytes()
+    glibc = check(content, architecture)
+    function = zipfile.ZipInfo("bootstrap")
+    function.external_attr = EXECUTABLE
+    function.create_system = UNIX
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr(function, content)
+    size = package.stat().st_size
+    if size >= MOST_BYTES:
+        raise Unfit(f"{package.name} has {size} bytes, and should have less than {MOST_BYTES}")
+    return glibc

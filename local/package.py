@@ -18,18 +18,18 @@ import platform
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from deploy import ACCOUNT, REGION, client
-from fit import MOST_BYTES, RUST_TARGETS, Unfit, check
+from fit import RUST_TARGETS, Unfit, pack
 from servers import ROOT, LocalAws, StartError, exit_on_signals
 
 SAM, BUILD = (ROOT / ".venv" / name / "bin" for name in ("lint", "build"))
 PACKAGES = ROOT / "target" / "package"
 NAME = "sqs-auto-redrive"
-OWN = ["--parameter-overrides", f"Architecture={'arm64' if platform.machine() in ('aarch64', 'arm64') else 'x86_64'}"]
+OWN = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
+OVERRIDE = f"--parameter-overrides Architecture={OWN}"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "deploy.md")
 WAY = re.compile(r"<!-- deploy -->(.*?)<!-- /deploy -->", re.DOTALL)
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -51,15 +51,9 @@ def build(architecture: str) -> None:
     command = ["sam", "build", "--build-dir", str(folder), "--parameter-overrides", f"Architecture={architecture}"]
     run(command, environment())
     binary = folder / "RedriveFunction" / "bootstrap"
-    content = binary.read_bytes()
-    glibc = check(content, architecture)
     package = PACKAGES / f"{NAME}-{architecture}.zip"
-    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        archive.write(binary, "bootstrap")
-    size = package.stat().st_size
-    if size >= MOST_BYTES:
-        raise Unfit(f"{package} has {size} bytes, and should have less than {MOST_BYTES}")
-    print(f"{package.relative_to(ROOT)}: {size} bytes, unpacked {len(content)}; glibc {glibc}", flush=True)
+    glibc = pack(binary, architecture, package)
+    print(f"{package.relative_to(ROOT)}: {package.stat().st_size} bytes, unpacked {binary.stat().st_size}; glibc {glibc}", flush=True)
 
 
 def ways() -> list[list[str]]:
@@ -79,10 +73,10 @@ def for_this_machine(commands: str) -> str:
     They are for version 2 of AWS's tool; PyPI has version 1, which takes payloads as they are and has no option to say so.
     """
     commands = commands.replace("--cli-binary-format raw-in-base64-out", "")
-    if platform.machine() in ("aarch64", "arm64"):
+    if OWN == "arm64":
         return commands
-    commands = commands.replace("--arm64", "--x86-64").replace("--parameter-overrides", "--parameter-overrides Architecture=x86_64")
-    return re.sub(r"^sam build$", "sam build --parameter-overrides Architecture=x86_64", commands, flags=re.MULTILINE)
+    commands = commands.replace("--arm64", "--x86-64").replace("--parameter-overrides", OVERRIDE)
+    return re.sub(r"^sam build$", f"sam build {OVERRIDE}", commands, flags=re.MULTILINE)
 
 
 def rehearse(blocks: list[str]) -> None:
@@ -142,7 +136,8 @@ def main() -> int:
         for architecture in sys.argv[1:]:
             build(architecture)
         # The sample stack has the function's template for a part of it.
-        run(["sam", "build", "-t", "examples/template.yaml", "--build-dir", str(PACKAGES / "examples"), *OWN], environment())
+        sample = ["sam", "build", "-t", "examples/template.yaml", "--build-dir", str(PACKAGES / "examples")]
+        run([*sample, *OVERRIDE.split()], environment())
         for way in ways():
             rehearse(way)
     except (Wrong, Unfit, StartError) as error:

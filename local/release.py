@@ -1,8 +1,8 @@
 """Makes what a release consists of, in target/release-files/: a zip of the function for each architecture of Lambda, the bill of
 materials of each, and the checksums of all.
 
-`make release` runs this. A zip holds the earliest time that it can hold, and a bill of materials the time of the commit, so that
-the same program makes the same bytes, whenever they are made.
+`make release` runs this. A bill of materials holds the time of the commit, and a zip none, so that the same program makes the
+same bytes, whenever they are made.
 """
 
 from __future__ import annotations
@@ -13,18 +13,14 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
-from fit import MOST_BYTES, RUST_TARGETS, Unfit, check
+from fit import RUST_TARGETS, Unfit, pack
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "target" / "release-files"
 BUILD_TOOLS = ROOT / ".venv" / "build" / "bin"
 CYCLONEDX = ROOT / ".tools" / "bin" / "cargo-cyclonedx"
-EXECUTABLE = 0o100755 << 16
-UNIX = 3
-
 
 
 def run(*command: str | Path, **environment: str) -> str:
@@ -50,19 +46,10 @@ def main() -> None:
         print(f"==> Building for {architecture}", flush=True)
         built = ROOT / "target" / "lambda" / architecture
         run("cargo", "lambda", "build", "--release", "--locked", "--target", target, "--lambda-dir", built, PATH=path)
-        function = zipfile.ZipInfo("bootstrap")
-        function.external_attr = EXECUTABLE
-        function.create_system = UNIX
-        content = (built / name / "bootstrap").read_bytes()
         try:
-            check(content, architecture)
+            pack(built / name / "bootstrap", architecture, OUT / f"{release}-{architecture}.zip")
         except Unfit as error:
             sys.exit(f"release: {error}")
-        package = OUT / f"{release}-{architecture}.zip"
-        with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            archive.writestr(function, content)
-        if package.stat().st_size >= MOST_BYTES:
-            sys.exit(f"release: {package.name} has more than {MOST_BYTES} bytes")
 
         print(f"==> Listing what it is made of for {architecture}", flush=True)
         bill = f"{release}-{architecture}.cdx"

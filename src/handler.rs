@@ -595,8 +595,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let failed = |fault: &Fault| QueueReport::failed(target.dlq.to_string(), fault);
         let nothing = |why: &str| report(target, Outcome::Skipped, Reason::NothingToCancel, why);
         let list = async || self.sqs.list_tasks(&target.dlq).await;
-        let list = async || once_not_throttled(list, is_throttled).await;
-        let tasks = match list().await {
+        let tasks = match once_not_throttled(list, is_throttled).await {
             Ok(tasks) => tasks,
             Err(fault) => return failed(&fault),
         };

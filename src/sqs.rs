@@ -211,8 +211,8 @@ where
 /// Far longer than a connection within a region takes; where there is none, the start waits no longer.
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// So many characters of what SQS says go into reports and logs.
-const MOST_OF_A_MESSAGE: usize = 500;
+/// So many characters of what AWS says go into reports and logs.
+pub(crate) const MOST_OF_A_MESSAGE: usize = 500;
 
 /// The queue's URL in path style. SQS takes the queue from its path.
 fn url(queue: &QueueArn) -> String {

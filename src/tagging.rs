@@ -3,7 +3,7 @@
 use crate::config::EnrollTag;
 use crate::event::QueueRef;
 use crate::queue::QueueArn;
-use crate::sqs::without_code;
+use crate::sqs::{MOST_OF_A_MESSAGE, without_code};
 use crate::text::one_line;
 use aws_sdk_resourcegroupstagging::Client;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
@@ -164,12 +164,13 @@ where
         return TaggingFault::Service(without_code("the tagging API", &error));
     };
     let message = error.message().unwrap_or("the tagging API gave no reason");
-    let message = one_line(message, 500);
-    match code {
+    let code = &one_line(code, MOST_OF_A_MESSAGE);
+    let message = one_line(message, MOST_OF_A_MESSAGE);
+    match code.as_str() {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
             TaggingFault::AccessDenied(message)
         }
-        _ => TaggingFault::Service(one_line(&format!("{code}: {message}"), 600)),
+        _ => TaggingFault::Service(format!("{code}: {message}")),
     }
 }
 

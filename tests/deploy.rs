@@ -15,15 +15,15 @@
 
 mod support;
 
-use aws_sdk_cloudwatch::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::types::{Dimension, StateValue};
-use aws_sdk_cloudwatch::{Client, config};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::cloudwatch::Alarm;
 use support::function::sample;
-use support::local::{ACCOUNT, REGION, project_file, servers};
+use support::http::agent;
+use support::local::{ACCOUNT, REGION, project_file, sdk, servers};
 use support::queues::{Queue, Queues, queue_arn};
 use tokio::time::{Instant, sleep};
 
@@ -102,13 +102,7 @@ async fn ask(
         request = request.header(*name, *value);
     }
     let request = request.body(body.to_owned()).unwrap();
-    let agent = ureq::Agent::config_builder()
-        .proxy(None)
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(60)))
-        .build()
-        .new_agent();
-    let mut answer = agent.run(request).unwrap();
+    let mut answer = agent().run(request).unwrap();
     let text = answer.body_mut().read_to_string().unwrap();
     assert!(answer.status().is_success(), "{service}: {text}");
     text
@@ -116,13 +110,7 @@ async fn ask(
 
 /// A client of the local CloudWatch.
 fn cloudwatch() -> Client {
-    let config = config::Builder::new()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .region(Region::new(REGION))
-        .credentials_provider(Credentials::new(ACCOUNT, "none", None, None, "tests"))
-        .endpoint_url(&servers().cloudwatch_url);
-    Client::from_conf(config.build())
+    Client::new(&sdk(&servers().cloudwatch_url))
 }
 
 /// The alarm goes off.

@@ -22,6 +22,7 @@ use support::cloudwatch::unreachable_url;
 use support::function::{Function, sample};
 use support::many::{Manners, ManyQueues, names};
 use support::queues::{Queue, Queues};
+use support::report::{counts, of, verdict};
 use support::runtime;
 use support::tagging::{Tagging, tag};
 
@@ -57,23 +58,6 @@ async fn tagged(source: &str, value: &str, settings: &[(&str, &str)]) -> Queues 
     queues
 }
 
-/// What the report says of this queue.
-#[track_caller]
-fn of<'a>(report: &'a Value, queue: &Queue) -> &'a Value {
-    let queues = report["queues"].as_array().unwrap();
-    let mut of_it = queues.iter().filter(|entry| entry["queueArn"] == queue.arn);
-    match (of_it.next(), of_it.next()) {
-        (Some(entry), None) => entry,
-        _ => panic!("{} is not once in {report:#}", queue.arn),
-    }
-}
-
-/// The outcome and the reason of a queue, in a report or a line of the log.
-fn verdict(queue: &Value) -> (&str, &str) {
-    let text = |name: &str| queue[name].as_str().unwrap_or_default();
-    (text("outcome"), text("reason"))
-}
-
 /// Asserts what the log says came of this queue, and returns why.
 #[track_caller]
 fn assert_logged(function: &Function, queue: &Queue, outcome: &str, reason: &str) -> String {
@@ -81,16 +65,6 @@ fn assert_logged(function: &Function, queue: &Queue, outcome: &str, reason: &str
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert_eq!(verdict(&lines[0]), (outcome, reason), "{lines:#?}");
     lines[0]["message"].as_str().unwrap().to_owned()
-}
-
-/// The outcomes that were counted at least once.
-fn counts(report: &Value) -> Value {
-    let mut counts = report["counts"].clone();
-    counts
-        .as_object_mut()
-        .unwrap()
-        .retain(|_, n| *n != json!(0));
-    counts
 }
 
 /// How many queues of a report have this outcome for this reason.

@@ -30,6 +30,7 @@ use support::cloudwatch::{Alarm, Counter, refusing_url, saw, silent_url, unreach
 use support::function::{Function, sample};
 use support::local::{ACCOUNT, REGION, servers};
 use support::queues::{Queue, Queues};
+use support::report::of;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -108,17 +109,6 @@ fn request(action: &str, dlq: &Queue, further: Value) -> String {
 /// A person insists.
 fn forced(dlq: &Queue) -> String {
     request("redrive", dlq, json!({"force": true}))
-}
-
-/// What the report says of this DLQ.
-#[track_caller]
-fn of<'a>(report: &'a Value, dlq: &Queue) -> &'a Value {
-    let queues = report["queues"].as_array().unwrap();
-    let mut of_it = queues.iter().filter(|queue| queue["queueArn"] == dlq.arn);
-    match (of_it.next(), of_it.next()) {
-        (Some(queue), None) => queue,
-        _ => panic!("{} is not once in {report:#}", dlq.arn),
-    }
 }
 
 /// Asserts what came of this DLQ and why, and returns what the report says of it.

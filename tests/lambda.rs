@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use support::function::{Function, sample};
 use support::queues::{Queue, Queues, queue_arn};
+use support::report::{counts, of, verdict};
 
 /// An alarm on this DLQ goes off.
 fn alarm(dlq: &Queue) -> String {
@@ -25,33 +26,6 @@ fn alarm(dlq: &Queue) -> String {
 /// The schedule has come round.
 fn schedule() -> String {
     sample("schedule-eventbridge-scheduler.json", &[])
-}
-
-/// What the report says of this queue.
-#[track_caller]
-fn of<'a>(report: &'a Value, queue_arn: &str) -> &'a Value {
-    let queues = report["queues"].as_array().unwrap();
-    let mut of_it = queues.iter().filter(|queue| queue["queueArn"] == queue_arn);
-    match (of_it.next(), of_it.next()) {
-        (Some(queue), None) => queue,
-        _ => panic!("{queue_arn} is not once in {report:#}"),
-    }
-}
-
-/// The outcome and the reason of a queue, in a report or a line of the log.
-fn verdict(queue: &Value) -> (&str, &str) {
-    let text = |name: &str| queue[name].as_str().unwrap_or_default();
-    (text("outcome"), text("reason"))
-}
-
-/// The outcomes that were counted at least once.
-fn counts(report: &Value) -> Value {
-    let mut counts = report["counts"].clone();
-    counts
-        .as_object_mut()
-        .unwrap()
-        .retain(|_, n| *n != json!(0));
-    counts
 }
 
 /// The message of an invocation that failed with this type of error.

@@ -57,12 +57,10 @@ fn emitted() -> BTreeSet<Metric> {
     ours.chain(lambdas).collect()
 }
 
-/// The text of each resource of the template, by its name.
-fn resources() -> Vec<(&'static str, String)> {
-    let (_, rest) = TEMPLATE.split_once("\nResources:\n").unwrap();
-    let (resources, _) = rest.split_once("\nOutputs:\n").unwrap();
+/// The text below each name of a section, in the order in which they stand there.
+fn blocks(section: &'static str) -> Vec<(&'static str, String)> {
     let mut found: Vec<(&str, String)> = Vec::new();
-    for line in resources.lines() {
+    for line in section.lines() {
         match line.strip_prefix("  ").and_then(|l| l.strip_suffix(':')) {
             Some(name) if !name.starts_with([' ', '#']) => found.push((name, String::new())),
             _ => {
@@ -74,6 +72,13 @@ fn resources() -> Vec<(&'static str, String)> {
         }
     }
     found
+}
+
+/// The text of each resource of the template, by its name.
+fn resources() -> Vec<(&'static str, String)> {
+    let (_, rest) = TEMPLATE.split_once("\nResources:\n").unwrap();
+    let (resources, _) = rest.split_once("\nOutputs:\n").unwrap();
+    blocks(resources)
 }
 
 fn dashboard() -> Value {
@@ -164,25 +169,6 @@ fn dashboard_shows_every_metric_that_the_function_emits() {
     }
 }
 
-#[test]
-fn every_variable_of_the_readme_has_a_line_in_the_template() {
-    let (_, rest) = include_str!("../README.md")
-        .split_once("<!-- variables -->")
-        .unwrap();
-    let (table, _) = rest.split_once("<!-- /variables -->").unwrap();
-    let variables: Vec<&str> = table
-        .lines()
-        .filter_map(|row| row.strip_prefix("| `")?.split('`').next())
-        .collect();
-    assert!(variables.len() > 10, "{variables:?}");
-    for variable in variables {
-        assert!(
-            TEMPLATE.contains(&format!("\n          {variable}: ")),
-            "{variable}"
-        );
-    }
-}
-
 /// The parameters in the order of the console's groups, and those of the template's own section.
 fn parameters() -> (Vec<&'static str>, Vec<(&'static str, String)>) {
     let (head, _) = TEMPLATE.split_once("\nRules:\n").unwrap();
@@ -194,18 +180,7 @@ fn parameters() -> (Vec<&'static str>, Vec<(&'static str, String)>) {
         .filter_map(|line| line.trim().strip_prefix("Parameters: [")?.strip_suffix(']'))
         .flat_map(|group| group.split(", "))
         .collect();
-    let mut found: Vec<(&str, String)> = Vec::new();
-    for line in declared.lines() {
-        match line.strip_prefix("  ").and_then(|l| l.strip_suffix(':')) {
-            Some(name) if !name.starts_with(' ') => found.push((name, String::new())),
-            _ => {
-                let (_, text) = found.last_mut().unwrap();
-                text.push_str(line);
-                text.push('\n');
-            }
-        }
-    }
-    (grouped, found)
+    (grouped, blocks(declared))
 }
 
 #[test]

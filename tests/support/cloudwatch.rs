@@ -1,9 +1,8 @@
 //! CloudWatch, and what may stand where it should be.
 
-use super::local::{ACCOUNT, REGION, servers};
-use aws_sdk_cloudwatch::config::{BehaviorVersion, Credentials, Region};
+use super::local::{sdk, servers};
+use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::types::{ComparisonOperator, Dimension, MetricDatum, StateValue};
-use aws_sdk_cloudwatch::{Client, config};
 use std::io::{BufRead, BufReader, Read, Write, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -75,13 +74,7 @@ pub async fn saw(queue: &str, depths: impl IntoIterator<Item = (SystemTime, u32)
 }
 
 fn client() -> Client {
-    let config = config::Builder::new()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .region(Region::new(REGION))
-        .credentials_provider(Credentials::new(ACCOUNT, "none", None, None, "tests"))
-        .endpoint_url(&servers().cloudwatch_url);
-    Client::from_conf(config.build())
+    Client::new(&sdk(&servers().cloudwatch_url))
 }
 
 /// The way to the local CloudWatch, with someone who counts the calls.

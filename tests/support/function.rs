@@ -1,12 +1,12 @@
 //! The function itself: the binary that Lambda would run, in a process as Lambda would start it.
 
+use super::http::agent;
 use super::local::{ACCOUNT, REGION, project_file, servers};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// A running function; it ends when this is dropped.
 pub struct Function {
@@ -70,13 +70,7 @@ impl Function {
             servers().lambda_url,
             self.name
         );
-        let agent = ureq::Agent::config_builder()
-            .proxy(None)
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(60)))
-            .build()
-            .new_agent();
-        let answer = agent
+        let answer = agent()
             .post(url)
             .send(event)
             .and_then(|mut answer| Ok((answer.status(), answer.body_mut().read_to_string()?)));

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// What a client asks.
 pub struct Request {
@@ -64,6 +65,16 @@ impl Answer {
             ..Self::ok(serde_json::json!({"__type": code, "message": message}))
         }
     }
+}
+
+/// Who asks the local servers: no proxy may come between, and an error is an answer like others.
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .proxy(None)
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .build()
+        .new_agent()
 }
 
 /// A server that answers as long as the tests last.

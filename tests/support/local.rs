@@ -3,6 +3,8 @@
 //! One set for all the tests of a process. Nothing is left of it afterwards: the servers end when
 //! their standard input does, and the other end of it is ours, however we end.
 
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -32,6 +34,18 @@ pub fn servers() -> &'static Servers {
     // A failure is kept as well, so that every test tells the cause.
     static SERVERS: LazyLock<Result<Servers, String>> = LazyLock::new(start);
     SERVERS.as_ref().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// How a client of the tests speaks to the local AWS at this address.
+pub fn sdk(url: &str) -> SdkConfig {
+    let credentials = Credentials::new(ACCOUNT, "none", None, None, "tests");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .region(Region::new(REGION))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .endpoint_url(url)
+        .build()
 }
 
 /// A file of the project.

@@ -12,5 +12,6 @@ pub mod many;
 pub mod proxy;
 pub mod python;
 pub mod queues;
+pub mod report;
 pub mod runtime;
 pub mod tagging;

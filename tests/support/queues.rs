@@ -1,11 +1,10 @@
 //! Real queues in the local SQS, and messages that really fall into a DLQ.
 
-use super::local::{ACCOUNT, REGION, servers};
-use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
+use super::local::{ACCOUNT, REGION, sdk, servers};
+use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
     ListMessageMoveTasksResultEntry as Task, QueueAttributeName, SendMessageBatchRequestEntry,
 };
-use aws_sdk_sqs::{Client, config};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -252,11 +251,5 @@ async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
 
 /// A client of the local SQS. One for each queue: its connections belong to the runtime of one test.
 fn client() -> Client {
-    let config = config::Builder::new()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .region(Region::new(REGION))
-        .credentials_provider(Credentials::new(ACCOUNT, "none", None, None, "tests"))
-        .endpoint_url(&servers().sqs_url);
-    Client::from_conf(config.build())
+    Client::new(&sdk(&servers().sqs_url))
 }

@@ -1,23 +1,16 @@
 //! The tagging API: MiniStack's, in pages and with every call counted, and what may stand where it should be.
 
 use super::http::{Answer, Request, Server};
-use super::local::{ACCOUNT, REGION, servers};
+use super::local::{sdk, servers};
 use super::queues::queue_arn;
-use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_sqs::{Client, config};
+use aws_sdk_sqs::Client;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
 /// Puts tags on queues, in MiniStack's SQS: only its own queues are known to its tagging API.
 pub async fn tag(queues: impl IntoIterator<Item = String>, tags: &[(&str, &str)]) {
-    let config = config::Builder::new()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .region(Region::new(REGION))
-        .credentials_provider(Credentials::new(ACCOUNT, "none", None, None, "tests"))
-        .endpoint_url(&servers().cloudwatch_url);
-    let client = &Client::from_conf(config.build());
+    let client = &Client::new(&sdk(&servers().cloudwatch_url));
     let made = stream::iter(queues).map(async |name| {
         let mut request = client.create_queue().queue_name(name);
         for (key, value) in tags {

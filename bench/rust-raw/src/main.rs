@@ -148,7 +148,7 @@ impl Sqs {
                 }
                 Ok(())
             };
-            add(include_bytes!("../roots.pem"))?;
+            add(include_bytes!("../../../src/trust/amazon.pem"))?;
             if let Ok(p) = var("BENCH_CA_PEM") {
                 add(&std::fs::read(p)?)?;
             }
