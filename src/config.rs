@@ -40,7 +40,7 @@ pub struct InvalidConfig(pub Vec<Fault>);
 /// One thing that is wrong with the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The variable, `REDRIVE_…`.
+    /// The variable.
     pub variable: String,
     /// What it holds, or the part of it that is at fault; `None` if it is not set.
     pub value: Option<String>,
@@ -337,7 +337,8 @@ fn alarm_names(text: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+/// `Err` is what is accepted.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),

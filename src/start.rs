@@ -1,16 +1,19 @@
 //! From the environment to a function that is ready to be called.
 
 use crate::cloudwatch::CloudWatchClients;
-use crate::config::{Config, InvalidConfig};
+use crate::config::{Config, Fault, InvalidConfig, boolean};
 use crate::handler::Function;
 use crate::sqs::SqsClients;
 use crate::tagging::TaggingClient;
 use crate::trust;
+use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::SharedCredentialsProvider;
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext};
@@ -23,29 +26,31 @@ use std::time::Duration;
 /// Makes the function, with all its clients. `Err` lists everything that is wrong with the environment.
 pub async fn function()
 -> Result<Function<SqsClients, CloudWatchClients, TaggingClient>, InvalidConfig> {
-    let trusted = trust::context(&variable("AWS_CA_BUNDLE"), &variable("AWS_REGION"));
-    let (config, trusted) = match (Config::from_vars(variables()), trusted) {
-        (Ok(config), Ok(trusted)) => (config, trusted),
-        (config, trusted) => {
+    let region = variable("AWS_REGION");
+    let trusted = trust::context(&variable("AWS_CA_BUNDLE"), &region);
+    let sdk = trusted
+        .map_err(|fault| vec![fault])
+        .and_then(|trusted| sdk_config(trusted, &region));
+    let (config, sdk) = match (Config::from_vars(variables()), sdk) {
+        (Ok(config), Ok(sdk)) => (config, sdk),
+        (config, sdk) => {
             let faults = config.err().map_or_else(Vec::new, |invalid| invalid.0);
-            return Err(InvalidConfig(
-                faults.into_iter().chain(trusted.err()).collect(),
-            ));
+            let more = sdk.err().unwrap_or_default();
+            return Err(InvalidConfig(faults.into_iter().chain(more).collect()));
         }
     };
-    let sdk = sdk_config(trusted).await;
-    let region = sdk.region().map_or_else(String::new, ToString::to_string);
     let regions = config.queues.iter().map(|queue| queue.region().to_owned());
     let regions: BTreeSet<String> = regions.chain([region.clone()]).collect();
-    let sqs = SqsClients::new(&sdk, regions.clone());
+    let sqs = SqsClients::new(&of_service(&sdk, "SQS"), regions.clone());
     // Lambda gives the start a whole CPU, and an invocation as much as its memory is worth.
     sqs.connect(&region).await;
-    let cloudwatch = CloudWatchClients::new(&sdk, regions);
+    let cloudwatch = CloudWatchClients::new(&of_service(&sdk, "CLOUDWATCH"), regions);
     // Its limit is low, and a page that is given up loses the whole list. One call at a time needs
     // no rate of its own.
     let patient = RetryConfig::standard()
         .with_max_attempts(10)
         .with_max_backoff(Duration::from_secs(1));
+    let sdk = of_service(&sdk, "RESOURCE_GROUPS_TAGGING_API");
     let tagging = TaggingClient::new(&sdk.into_builder().retry_config(patient).build());
     if config.enroll_tag.is_some() {
         tagging.make();
@@ -69,36 +74,76 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-async fn sdk_config(trusted: TlsContext) -> SdkConfig {
+/// What all clients are made of. It takes from the environment what Lambda and its operators put there. AWS's
+/// loader would also look for profiles, roles to assume and instance metadata, which Lambda has not: it
+/// makes the binary a seventh larger. `Err` if a switch is set to something else than `true` or `false`.
+fn sdk_config(trusted: TlsContext, region: &str) -> Result<SdkConfig, Vec<Fault>> {
+    let (fips, dual_stack) = match [
+        switch("AWS_USE_FIPS_ENDPOINT"),
+        switch("AWS_USE_DUALSTACK_ENDPOINT"),
+    ] {
+        [Ok(fips), Ok(dual_stack)] => (fips, dual_stack),
+        switches => return Err(switches.into_iter().filter_map(Result::err).collect()),
+    };
     let connect = Duration::from_secs(2);
     // How long all attempts may take is for the invocation to say, by Lambda's deadline.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(connect)
         .operation_attempt_timeout(Duration::from_secs(5))
         .build();
-    let config = aws_config::defaults(BehaviorVersion::v2026_01_12());
-    let config = if credentials_are_given() {
-        config.credentials_provider(EnvironmentVariableCredentialsProvider::new())
-    } else {
-        config
-    };
-    config
-        .http_client(http_client(trusted, connect))
+    let http_client = http_client(trusted, connect);
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(region.to_owned()))
+        .use_fips(fips)
+        .use_dual_stack(dual_stack)
+        .credentials_provider(credentials(&http_client))
+        .http_client(http_client)
         // Throttled early, the adaptive rate has the first retry wait for 20 s; a second is enough.
         .retry_config(RetryConfig::adaptive().with_max_backoff(Duration::from_secs(1)))
         .timeout_config(timeouts)
         // Answers are small, and come whole or not within the time of their attempt.
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .load()
-        .await
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    Ok(config.build())
 }
 
-/// Whether the environment holds credentials, as Lambda's does. The SDK's chain of providers looks there
-/// first; to make the rest of it takes longer than to make all clients.
-fn credentials_are_given() -> bool {
-    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+/// A variable that turns something on. `Ok(false)` if it is not set.
+fn switch(name: &str) -> Result<bool, Fault> {
+    let value = variable(name);
+    match value.trim() {
+        "" => Ok(false),
+        text => boolean(text).map_err(|expected| Fault {
+            variable: name.to_owned(),
+            value: Some(text.to_owned()),
+            expected,
+        }),
+    }
+}
+
+/// The configuration for one of AWS's services, whose endpoint the environment may name:
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>.
+fn of_service(sdk: &SdkConfig, service: &str) -> SdkConfig {
+    let names = [&format!("AWS_ENDPOINT_URL_{service}"), "AWS_ENDPOINT_URL"];
+    let urls = names.iter().map(|name| variable(name));
+    let mut config = sdk.clone().into_builder();
+    config.set_endpoint_url(urls.into_iter().find(|url| !url.is_empty()));
+    config.build()
+}
+
+/// Where Lambda keeps the role's credentials: in the environment, or with some ways to start a function behind
+/// an address that the environment names
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>).
+fn credentials(http_client: &SharedHttpClient) -> SharedCredentialsProvider {
+    let are_given = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
         .iter()
-        .all(|name| !variable(name).trim().is_empty())
+        .all(|name| !variable(name).trim().is_empty());
+    if are_given {
+        SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())
+    } else {
+        let config = ProviderConfig::without_region().with_http_client(http_client.clone());
+        let provider = EcsCredentialsProvider::builder().configure(&config);
+        SharedCredentialsProvider::new(provider.build())
+    }
 }
 
 /// One TLS stack and one pool of connections for all clients. The SDK's own HTTP client would decode

@@ -10,6 +10,7 @@
 
 mod support;
 
+use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -95,6 +96,36 @@ fn bundle_that_cannot_be_read_fails_every_invocation_and_says_why() {
         ] {
             assert!(message.contains(part), "{part} is not in: {message}");
         }
+    }
+}
+
+#[test]
+fn endpoints_are_those_of_fips_and_dual_stack_if_aws_variables_say_so() {
+    let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
+    for (name, kind) in [
+        ("AWS_USE_FIPS_ENDPOINT", "FIPS"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "Dualstack"),
+    ] {
+        let start = |value| {
+            Function::start(&[
+                ("REDRIVE_QUEUES", &queue_arn("orders-dlq")),
+                ("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9"),
+                (name, value),
+            ])
+        };
+        // There is none of these here to be asked; that they would be is seen by what the SDK refuses.
+        let (result, log) = start("True").invoke_and_log(&schedule, TIME);
+        assert!(result.is_err(), "{result:?}");
+        let refused = format!("{kind} and custom endpoint are not supported");
+        let is_refused = |line: &Value| line["message"].to_string().contains(&refused);
+        assert!(log.iter().any(is_refused), "{log:#?}");
+
+        let error = start("yes").invoke(&schedule, TIME).unwrap_err();
+        let message = error["errorMessage"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("`{name}` holds `yes`: `true` or `false`")),
+            "{message}"
+        );
     }
 }
 
