@@ -8,6 +8,7 @@ use crate::tagging::TaggingClient;
 use crate::trust;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
@@ -31,26 +32,33 @@ pub async fn function()
     let sdk = trusted
         .map_err(|fault| vec![fault])
         .and_then(|trusted| sdk_config(trusted, &region));
-    let (config, sdk) = match (Config::from_vars(variables()), sdk) {
-        (Ok(config), Ok(sdk)) => (config, sdk),
-        (config, sdk) => {
-            let faults = config.err().map_or_else(Vec::new, |invalid| invalid.0);
-            let more = sdk.err().unwrap_or_default();
-            return Err(InvalidConfig(faults.into_iter().chain(more).collect()));
-        }
-    };
+    let services = ["SQS", "CLOUDWATCH", "RESOURCE_GROUPS_TAGGING_API"].map(endpoint);
+    let (config, sdk, [sqs_url, cloudwatch_url, tagging_url]) =
+        match (Config::from_vars(variables()), sdk, services) {
+            (Ok(config), Ok(sdk), [Ok(sqs), Ok(cloudwatch), Ok(tagging)]) => {
+                (config, sdk, [sqs, cloudwatch, tagging])
+            }
+            (config, sdk, services) => {
+                let mut faults = config.err().map_or_else(Vec::new, |invalid| invalid.0);
+                faults.extend(sdk.err().unwrap_or_default());
+                faults.extend(services.into_iter().filter_map(Result::err));
+                // One variable may be at fault for all services.
+                faults.dedup();
+                return Err(InvalidConfig(faults));
+            }
+        };
     let regions = config.queues.iter().map(|queue| queue.region().to_owned());
     let regions: BTreeSet<String> = regions.chain([region.clone()]).collect();
-    let sqs = SqsClients::new(&of_service(&sdk, "SQS"), regions.clone());
+    let sqs = SqsClients::new(&at(&sdk, sqs_url), regions.clone());
     // Lambda gives the start a whole CPU, and an invocation as much as its memory is worth.
     sqs.connect(&region).await;
-    let cloudwatch = CloudWatchClients::new(&of_service(&sdk, "CLOUDWATCH"), regions);
+    let cloudwatch = CloudWatchClients::new(&at(&sdk, cloudwatch_url), regions);
     // Its limit is low, and a page that is given up loses the whole list. One call at a time needs
     // no rate of its own.
     let patient = RetryConfig::standard()
         .with_max_attempts(10)
         .with_max_backoff(Duration::from_secs(1));
-    let sdk = of_service(&sdk, "RESOURCE_GROUPS_TAGGING_API");
+    let sdk = at(&sdk, tagging_url);
     let tagging = TaggingClient::new(&sdk.into_builder().retry_config(patient).build());
     if config.enroll_tag.is_some() {
         tagging.make();
@@ -98,6 +106,8 @@ fn sdk_config(trusted: TlsContext, region: &str) -> Result<SdkConfig, Vec<Fault>
         .use_fips(fips)
         .use_dual_stack(dual_stack)
         .credentials_provider(credentials(&http_client))
+        // One for all clients.
+        .identity_cache(IdentityCache::lazy().build())
         .http_client(http_client)
         // Throttled early, the adaptive rate has the first retry wait for 20 s; a second is enough.
         .retry_config(RetryConfig::adaptive().with_max_backoff(Duration::from_secs(1)))
@@ -120,13 +130,30 @@ fn switch(name: &str) -> Result<bool, Fault> {
     }
 }
 
-/// The configuration for one of AWS's services, whose endpoint the environment may name:
-/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>.
-fn of_service(sdk: &SdkConfig, service: &str) -> SdkConfig {
-    let names = [&format!("AWS_ENDPOINT_URL_{service}"), "AWS_ENDPOINT_URL"];
-    let urls = names.iter().map(|name| variable(name));
+/// The URL that the environment names for one of AWS's services, by the service's own variable or that of all
+/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>). `Ok(None)` means AWS's own.
+fn endpoint(service: &str) -> Result<Option<String>, Fault> {
+    let names = [
+        format!("AWS_ENDPOINT_URL_{service}"),
+        "AWS_ENDPOINT_URL".to_owned(),
+    ];
+    let values = names.map(|name| (variable(&name).trim().to_owned(), name));
+    match values.into_iter().find(|(url, _)| !url.is_empty()) {
+        None => Ok(None),
+        Some((url, _)) if url.starts_with("https://") || url.starts_with("http://") => {
+            Ok(Some(url))
+        }
+        Some((url, variable)) => Err(Fault {
+            variable,
+            value: Some(url),
+            expected: "a URL, `https://…`".to_owned(),
+        }),
+    }
+}
+
+fn at(sdk: &SdkConfig, url: Option<String>) -> SdkConfig {
     let mut config = sdk.clone().into_builder();
-    config.set_endpoint_url(urls.into_iter().find(|url| !url.is_empty()));
+    config.set_endpoint_url(url);
     config.build()
 }
 

@@ -75,7 +75,7 @@ impl Timeless {
     }
 }
 
-/// As `src/main.rs` has it, without the environment.
+/// As `src/start.rs` has it, without the environment.
 fn sdk_config(url: &str) -> SdkConfig {
     let credentials = Credentials::new(ACCOUNT, "none", None, None, "tests");
     SdkConfig::builder()

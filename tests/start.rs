@@ -130,6 +130,33 @@ fn endpoints_are_those_of_fips_and_dual_stack_if_aws_variables_say_so() {
 }
 
 #[test]
+fn endpoint_that_is_no_url_fails_every_invocation_and_says_which() {
+    let error = |variables: &[(&str, &str)]| {
+        let error = Function::start(variables).invoke("{}", TIME).unwrap_err();
+        assert_eq!(error["errorType"], "InvalidConfiguration");
+        error["errorMessage"].as_str().unwrap().to_owned()
+    };
+    let host = "vpce-1.sqs.us-east-1.vpce.amazonaws.com";
+    let queues = ("REDRIVE_QUEUES", queue_arn("orders-dlq"));
+    let queues = (queues.0, queues.1.as_str());
+
+    let of_sqs = error(&[queues, ("AWS_ENDPOINT_URL_SQS", host)]);
+    let expected = format!("`AWS_ENDPOINT_URL_SQS` holds `{host}`: a URL, `https://…`");
+    assert_eq!(of_sqs, format!("configuration: {expected}"));
+
+    let of_all = error(&[
+        queues,
+        ("AWS_ENDPOINT_URL", host),
+        ("AWS_ENDPOINT_URL_SQS", " "),
+    ]);
+    assert_eq!(
+        of_all.matches("`AWS_ENDPOINT_URL` holds").count(),
+        1,
+        "{of_all}"
+    );
+}
+
+#[test]
 fn credentials_come_from_the_container_where_the_environment_has_none() {
     let signed = Arc::new(Mutex::new(Vec::new()));
     let signatures = Arc::clone(&signed);

@@ -1,6 +1,6 @@
 //! Every call has an end, whatever keeps it waiting, and every invocation ends before Lambda ends it.
 //!
-//! `src/main.rs` has the time-outs of a connection (2 s) and of an attempt (5 s). How long all attempts
+//! `src/start.rs` has the time-outs of a connection (2 s) and of an attempt (5 s). How long all attempts
 //! may take is for the invocation to say, by Lambda's deadline, which is real here. Servers are our own.
 
 #![allow(
