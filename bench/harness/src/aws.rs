@@ -32,6 +32,8 @@ pub struct Tally {
     pub most_in_flight: u64,
     /// TLS handshakes that came to nothing: a connection that was not needed after all, or took too long. No call.
     pub handshakes_given_up: u64,
+    /// Signed requests that name no operation: a peer opens its connection ahead. No call.
+    pub openings: u64,
     in_flight: u64,
     /// By queue: GetQueueAttributes, ListMessageMoveTasks, StartMessageMoveTask.
     looks: Vec<u32>,
@@ -84,6 +86,9 @@ impl Tally {
     /// `Err` says what is wrong if these are not exactly the calls of one invocation.
     pub fn check(&self, fleet: Fleet, by_tag: bool) -> Result<(), String> {
         let mut faults = self.wrong.clone();
+        if self.openings > 0 {
+            faults.push("a connection was opened ahead after the start".to_owned());
+        }
         let mut exactly = |operation: &str, made: &[u32], wanted: &dyn Fn(usize) -> u32| {
             let differing = (0..fleet.queues).find(|&queue| made[queue] != wanted(queue));
             if let Some(queue) = differing {
@@ -297,11 +302,11 @@ async fn serve(
     };
     let (status, text) = match answer {
         Ok(text) => (200, text),
-        // No call: a peer opens its connection ahead.
-        Err(_) if target.is_empty() => (
-            404,
-            json!({"__type": "UnknownOperationException"}).to_string(),
-        ),
+        Err(_) if target.is_empty() && !header("authorization").is_empty() => {
+            shared.tally().openings += 1;
+            let text = json!({"__type": "UnknownOperationException"}).to_string();
+            (404, text)
+        }
         Err(fault) => {
             let text = json!({"__type": "InvalidParameterException", "message": fault}).to_string();
             shared.tally().wrong.push(fault);

@@ -103,7 +103,8 @@ impl Place<'_> {
         };
         let init_ms = ms(asked - started);
         let cpu_init_ms = process::cpu_ms(pid)?;
-        if self.aws.take().calls() > 0 {
+        let early = self.aws.take();
+        if early.calls() > 0 || early.openings > 1 {
             return Err("it made calls before there was an event".to_owned());
         }
         // As in Lambda: all of a processor until it asks for work.
