@@ -42,8 +42,8 @@ def pack(binary: Path, architecture: str, package: Path) -> str:
     function = zipfile.ZipInfo("bootstrap")
     function.external_attr = EXECUTABLE
     function.create_system = UNIX
-    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        archive.writestr(function, content)
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr(function, content, zipfile.ZIP_DEFLATED, compresslevel=9)
     size = package.stat().st_size
     if size >= MOST_BYTES:
         raise Unfit(f"{package.name} has {size} bytes, and should have less than {MOST_BYTES}")
