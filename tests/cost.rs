@@ -23,14 +23,17 @@ use std::process::Command;
 use support::local::{ACCOUNT, REGION};
 use support::many::{Manners, ManyQueues};
 use support::queues::queue_arn;
+use support::tagging::Tagging;
 
 /// Allocations, as counted when this was last changed. Whoever makes one of them grow by more than a
 /// tenth shall know it, and whoever makes it fall shall write it down here.
-const RECORDED: [(&str, u64); 4] = [
+const RECORDED: [(&str, u64); 6] = [
     ("start", 1443),
     ("first invocation", 1267),
     ("look at an empty DLQ", 366),
     ("look at a DLQ with a task", 738),
+    ("start by tag", 2043),
+    ("list and look at an empty DLQ by tag", 379),
 ];
 
 /// Set in the process that is measured.
@@ -41,14 +44,17 @@ fn cost_is_as_recorded() {
     if env::var_os(MEASURED).is_some() {
         return print_cost();
     }
-    let one = cost(1, 1);
-    let (few, many) = (cost(100, 1), cost(300, 1));
-    let half_full = cost(100, 51);
+    let one = cost(1, 1, By::List);
+    let (few, many) = (cost(100, 1, By::List), cost(300, 1, By::List));
+    let half_full = cost(100, 51, By::List);
+    let (tagged, many_tagged) = (cost(100, 1, By::Tag), cost(300, 1, By::Tag));
     let counted = [
         one.start,
         one.first,
         (many.warm - few.warm) / 200,
         (half_full.warm - few.warm) / 50 + (many.warm - few.warm) / 200,
+        tagged.start,
+        (many_tagged.warm - tagged.warm) / 200,
     ];
     let counted: Vec<(&str, u64)> = RECORDED.iter().map(|(of, _)| *of).zip(counted).collect();
     let is_near = |((_, counted), (_, recorded)): (&(&str, u64), &(&str, u64))| {
@@ -58,6 +64,12 @@ fn cost_is_as_recorded() {
         counted.iter().zip(&RECORDED).all(is_near),
         "counted {counted:#?}, recorded {RECORDED:#?}"
     );
+}
+
+/// How DLQs are enrolled.
+enum By {
+    List,
+    Tag,
 }
 
 /// Allocations of a process.
@@ -71,20 +83,27 @@ struct Cost {
 }
 
 /// What it costs to sweep so many DLQs, the first of them full.
-fn cost(queues: usize, full: usize) -> Cost {
+fn cost(queues: usize, full: usize, enrolled: By) -> Cost {
     let sqs = ManyQueues::start(Manners::default());
     let names = (0..queues).map(|n| format!("dlq-{n:03}-d{}", usize::from(n < full)));
-    let arns: Vec<String> = names.map(|name| queue_arn(&name)).collect();
+    let names: Vec<String> = names.collect();
+    let arns: Vec<String> = names.iter().map(|name| queue_arn(name)).collect();
+    let tagging = Tagging::of(names.into_iter(), ("auto-redrive", "enabled"));
+    let enrolled = match enrolled {
+        By::List => ("REDRIVE_QUEUES", arns.join(",")),
+        By::Tag => ("REDRIVE_ENROLL_TAG", "auto-redrive=enabled".to_owned()),
+    };
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "cost_is_as_recorded", "--nocapture"])
         .env_clear()
         .envs([
             (MEASURED, "1"),
             ("AWS_ENDPOINT_URL", sqs.url()),
+            ("AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API", &tagging.url),
             ("AWS_REGION", REGION),
             ("AWS_ACCESS_KEY_ID", ACCOUNT),
             ("AWS_SECRET_ACCESS_KEY", "none"),
-            ("REDRIVE_QUEUES", &arns.join(",")),
+            (enrolled.0, &enrolled.1),
             ("REDRIVE_QUIET_PERIOD", "0s"),
             ("REDRIVE_MAX_STARTS", "100"),
         ])
