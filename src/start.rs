@@ -29,24 +29,36 @@ pub async fn function()
 -> Result<Function<SqsClients, CloudWatchClients, TaggingClient>, InvalidConfig> {
     let region = variable("AWS_REGION");
     let trusted = trust::context(&variable("AWS_CA_BUNDLE"), &region);
-    let sdk = trusted
-        .map_err(|fault| vec![fault])
-        .and_then(|trusted| sdk_config(trusted, &region));
-    let services = ["SQS", "CLOUDWATCH", "RESOURCE_GROUPS_TAGGING_API"].map(endpoint);
-    let (config, sdk, [sqs_url, cloudwatch_url, tagging_url]) =
-        match (Config::from_vars(variables()), sdk, services) {
-            (Ok(config), Ok(sdk), [Ok(sqs), Ok(cloudwatch), Ok(tagging)]) => {
-                (config, sdk, [sqs, cloudwatch, tagging])
-            }
-            (config, sdk, services) => {
+    let switches = ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"].map(switch);
+    let urls = ["SQS", "CLOUDWATCH", "RESOURCE_GROUPS_TAGGING_API"].map(endpoint);
+    let (config, trusted, [fips, dual_stack], [sqs_url, cloudwatch_url, tagging_url]) =
+        match (Config::from_vars(variables()), trusted, switches, urls) {
+            (
+                Ok(config),
+                Ok(trusted),
+                [Ok(fips), Ok(dual_stack)],
+                [Ok(sqs), Ok(cloudwatch), Ok(tagging)],
+            ) => (
+                config,
+                trusted,
+                [fips, dual_stack],
+                [sqs, cloudwatch, tagging],
+            ),
+            (config, trusted, switches, urls) => {
                 let mut faults = config.err().map_or_else(Vec::new, |invalid| invalid.0);
-                faults.extend(sdk.err().unwrap_or_default());
-                faults.extend(services.into_iter().filter_map(Result::err));
+                faults.extend(trusted.err());
+                faults.extend(switches.into_iter().filter_map(Result::err));
+                faults.extend(urls.into_iter().filter_map(Result::err));
                 // One variable may be at fault for all services.
                 faults.dedup();
                 return Err(InvalidConfig(faults));
             }
         };
+    let sdk = sdk_config(trusted, &region)
+        .into_builder()
+        .use_fips(fips)
+        .use_dual_stack(dual_stack)
+        .build();
     let regions = config.queues.iter().map(|queue| queue.region().to_owned());
     let regions: BTreeSet<String> = regions.chain([region.clone()]).collect();
     let sqs = SqsClients::new(&at(&sdk, sqs_url), regions.clone());
@@ -84,15 +96,8 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 
 /// What all clients are made of. It takes from the environment what Lambda and its operators put there. AWS's
 /// loader would also look for profiles, roles to assume and instance metadata, which Lambda has not: it
-/// makes the binary a seventh larger. `Err` if a switch is set to something else than `true` or `false`.
-fn sdk_config(trusted: TlsContext, region: &str) -> Result<SdkConfig, Vec<Fault>> {
-    let (fips, dual_stack) = match [
-        switch("AWS_USE_FIPS_ENDPOINT"),
-        switch("AWS_USE_DUALSTACK_ENDPOINT"),
-    ] {
-        [Ok(fips), Ok(dual_stack)] => (fips, dual_stack),
-        switches => return Err(switches.into_iter().filter_map(Result::err).collect()),
-    };
+/// makes the binary a seventh larger.
+fn sdk_config(trusted: TlsContext, region: &str) -> SdkConfig {
     let connect = Duration::from_secs(2);
     // How long all attempts may take is for the invocation to say, by Lambda's deadline.
     let timeouts = TimeoutConfig::builder()
@@ -100,11 +105,9 @@ fn sdk_config(trusted: TlsContext, region: &str) -> Result<SdkConfig, Vec<Fault>
         .operation_attempt_timeout(Duration::from_secs(5))
         .build();
     let http_client = http_client(trusted, connect);
-    let config = SdkConfig::builder()
+    SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(region.to_owned()))
-        .use_fips(fips)
-        .use_dual_stack(dual_stack)
         .credentials_provider(credentials(&http_client))
         // One for all clients.
         .identity_cache(IdentityCache::lazy().build())
@@ -113,8 +116,8 @@ fn sdk_config(trusted: TlsContext, region: &str) -> Result<SdkConfig, Vec<Fault>
         .retry_config(RetryConfig::adaptive().with_max_backoff(Duration::from_secs(1)))
         .timeout_config(timeouts)
         // Answers are small, and come whole or not within the time of their attempt.
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-    Ok(config.build())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .build()
 }
 
 /// A variable that turns something on. `Ok(false)` if it is not set.
@@ -151,6 +154,7 @@ fn endpoint(service: &str) -> Result<Option<String>, Fault> {
     }
 }
 
+/// The configuration with the endpoint of one service; `None` is AWS's own.
 fn at(sdk: &SdkConfig, url: Option<String>) -> SdkConfig {
     let mut config = sdk.clone().into_builder();
     config.set_endpoint_url(url);

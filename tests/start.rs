@@ -85,6 +85,7 @@ fn bundle_that_cannot_be_read_fails_every_invocation_and_says_why() {
     let mut function = Function::start(&[
         ("REDRIVE_COOLDOWN", "soon"),
         ("AWS_CA_BUNDLE", "/nowhere/ca.pem"),
+        ("AWS_USE_FIPS_ENDPOINT", "yes"),
     ]);
     for _ in 0..2 {
         let error = function.invoke("{}", TIME).unwrap_err();
@@ -93,6 +94,7 @@ fn bundle_that_cannot_be_read_fails_every_invocation_and_says_why() {
         for part in [
             "`REDRIVE_COOLDOWN` holds `soon`",
             "`AWS_CA_BUNDLE` holds `/nowhere/ca.pem`: it cannot be read: No such file",
+            "`AWS_USE_FIPS_ENDPOINT` holds `yes`",
         ] {
             assert!(message.contains(part), "{part} is not in: {message}");
         }
@@ -137,8 +139,8 @@ fn endpoint_that_is_no_url_fails_every_invocation_and_says_which() {
         error["errorMessage"].as_str().unwrap().to_owned()
     };
     let host = "vpce-1.sqs.us-east-1.vpce.amazonaws.com";
-    let queues = ("REDRIVE_QUEUES", queue_arn("orders-dlq"));
-    let queues = (queues.0, queues.1.as_str());
+    let dlq = queue_arn("orders-dlq");
+    let queues = ("REDRIVE_QUEUES", dlq.as_str());
 
     let of_sqs = error(&[queues, ("AWS_ENDPOINT_URL_SQS", host)]);
     let expected = format!("`AWS_ENDPOINT_URL_SQS` holds `{host}`: a URL, `https://…`");
