@@ -49,9 +49,9 @@ pub struct CloudWatchClients {
 type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 
 /// `DescribeAlarms` takes so many names.
-const ALARMS_A_CALL: usize = 100;
+const ALARMS_PER_CALL: usize = 100;
 /// `GetMetricData` takes so many queries.
-const METRICS_A_CALL: usize = 500;
+const METRICS_PER_CALL: usize = 500;
 /// Datapoints of SQS's metrics come so much late.
 const METRICS_DELAY: Duration = Duration::from_secs(120);
 
@@ -141,7 +141,7 @@ impl CloudWatchClients {
 impl CloudWatch for CloudWatchClients {
     async fn brakes(&self, alarms: &[String]) -> Vec<Brake> {
         let mut brakes = Vec::with_capacity(alarms.len());
-        for names in alarms.chunks(ALARMS_A_CALL) {
+        for names in alarms.chunks(ALARMS_PER_CALL) {
             let states = self.states(names).await;
             brakes.extend(names.iter().map(|name| Brake {
                 alarm: name.clone(),
@@ -169,7 +169,7 @@ impl CloudWatch for CloudWatchClients {
         let mut histories = vec![DepthHistory::NoData; queries.len()];
         for asked in by_region
             .values()
-            .flat_map(|asked| asked.chunks(METRICS_A_CALL))
+            .flat_map(|asked| asked.chunks(METRICS_PER_CALL))
         {
             let queries: Vec<&DepthQuery> = asked.iter().map(|(_, query)| *query).collect();
             let answers = match self.histories(&queries, now).await {

@@ -1,7 +1,7 @@
 //! The environment's variables → [`Config`], all faults at once.
 
-use crate::policy::{Contradiction, Policy, Rate};
-use crate::queue::{InvalidQueueArn, QueueArn};
+use crate::policy::{Policy, PolicyError, Rate};
+use crate::queue::{QueueArn, QueueArnError};
 use crate::text::excerpt;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,12 +34,12 @@ pub struct EnrollTag {
 
 /// Everything that is wrong with the environment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("configuration: {}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
-pub struct InvalidConfig(pub Vec<Fault>);
+#[error("configuration: {}", .0.iter().map(VariableError::to_string).collect::<Vec<_>>().join("; "))]
+pub struct ConfigError(pub Vec<VariableError>);
 
 /// One thing that is wrong with the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct VariableError {
     /// The variable.
     pub variable: String,
     /// What it holds, or the part of it that is at fault; `None` if it is not set.
@@ -48,7 +48,7 @@ pub struct Fault {
     pub expected: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for VariableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variable = excerpt(&self.variable);
         match &self.value {
@@ -146,7 +146,7 @@ impl Config {
     /// mistyped `REDRIVE_PAUSED` must not go unnoticed), and settings that contradict each other.
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, InvalidConfig> {
+    ) -> Result<Self, ConfigError> {
         let mut vars: BTreeMap<String, String> = vars
             .into_iter()
             .filter(|(variable, value)| is_meant_for_us(variable) && !value.trim().is_empty())
@@ -250,11 +250,11 @@ impl EnrollTag {
 }
 
 #[derive(Default)]
-struct Faults(Vec<Fault>);
+struct Faults(Vec<VariableError>);
 
 impl Faults {
     fn add(&mut self, variable: &str, value: Option<String>, expected: String) {
-        self.0.push(Fault {
+        self.0.push(VariableError {
             variable: variable.to_owned(),
             value,
             expected,
@@ -290,13 +290,13 @@ impl Faults {
         for contradiction in policy.contradictions() {
             let expected = contradiction.to_string();
             match contradiction {
-                Contradiction::ParkingIsDestination => {
+                PolicyError::ParkingIsDestination => {
                     let value = policy.parking.as_ref().map(QueueArn::to_string);
                     self.add("REDRIVE_PARKING_ARN", value, expected);
                 }
                 // A default that stands in for a faulty value contradicts nothing.
-                Contradiction::WindowTooShort { .. } if is_backoff_faulty => {}
-                Contradiction::WindowTooShort { window, .. } => {
+                PolicyError::WindowTooShort { .. } if is_backoff_faulty => {}
+                PolicyError::WindowTooShort { window, .. } => {
                     let value = Some(humantime::format_duration(window).to_string());
                     self.add("REDRIVE_ATTEMPT_WINDOW", value, expected);
                 }
@@ -304,11 +304,11 @@ impl Faults {
         }
     }
 
-    fn or(self, config: Config) -> Result<Config, InvalidConfig> {
+    fn or(self, config: Config) -> Result<Config, ConfigError> {
         if self.0.is_empty() {
             Ok(config)
         } else {
-            Err(InvalidConfig(self.0))
+            Err(ConfigError(self.0))
         }
     }
 }
@@ -321,7 +321,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 fn queue_arn(text: &str) -> Result<QueueArn, String> {
     text.parse()
-        .map_err(|invalid: InvalidQueueArn| format!("it {invalid}"))
+        .map_err(|invalid: QueueArnError| format!("it {invalid}"))
 }
 
 /// Alarm names may contain spaces, so only commas separate them. CloudWatch allows 1 to 255 characters.

@@ -6,7 +6,7 @@
 //! A sample of every shape is in `events/`.
 
 use crate::policy::Rate;
-use crate::queue::{InvalidQueueArn, QueueArn, is_account_id, is_queue_name, is_region};
+use crate::queue::{QueueArn, QueueRef, is_account_id, is_queue_name, is_region, queue_arn};
 use crate::text::{excerpt, first_three, one_line};
 use aws_lambda_events::sqs::SqsMessage;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 /// How many coats are taken off before an event counts as unreadable. Pipes over SQS over SNS over
 /// EventBridge, the deepest that AWS makes by itself, is four.
-const MOST_COATS: usize = 4;
+const MAX_ENVELOPES: usize = 4;
 
 /// What one event says: a trigger for each notification in it, one at least.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub struct Event {
     pub triggers: Vec<Trigger>,
     /// The records that could not be read. The invocation must fail for them after it has acted on
     /// the others: to succeed would be to have them deleted unread.
-    pub unreadable: Vec<Unreadable>,
+    pub unreadable: Vec<RecordError>,
     /// The ARNs of the queues whose messages Lambda delivered, and deletes if the invocation succeeds.
-    pub delivered_from: Vec<String>,
+    pub event_source_arns: Vec<String>,
 }
 
 /// One thing that wakes us.
@@ -63,17 +63,6 @@ pub struct Alarm {
     /// The account it is in, as far as the notification says.
     pub account: Option<String>,
     /// The region it is in, as far as the notification says.
-    pub region: Option<String>,
-}
-
-/// A queue as an event names it. What the event leaves open is the function's own account and region.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct QueueRef {
-    /// The queue's name.
-    pub name: String,
-    /// The account that owns it.
-    pub account: Option<String>,
-    /// The region it is in.
     pub region: Option<String>,
 }
 
@@ -125,7 +114,7 @@ pub enum Selection {
 
 /// A record of a batch that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct RecordError {
     /// The record's message id, or its place in the batch; `None` if the event is no batch.
     pub record: Option<String>,
     /// What is wrong with it: an English clause.
@@ -137,9 +126,9 @@ pub struct Unreadable {
 #[error(
     "event rejected: {0}; expected a schedule, a CloudWatch alarm notification (by EventBridge, Lambda action, SNS, SQS or Pipes) or a request such as {{\"action\": \"redrive\", \"queues\": \"all\"}}"
 )]
-pub struct Rejected(String);
+pub struct EventError(String);
 
-impl Rejected {
+impl EventError {
     /// The event holds the messages of this DLQ: the function is mapped onto it by mistake.
     pub fn dead_letters(queue: &str) -> Self {
         Self(format!(
@@ -153,9 +142,9 @@ impl Rejected {
 ///
 /// `Err` if nothing in it could be understood, or if it holds dead letters: a function that is
 /// mapped onto a DLQ would have them deleted by succeeding.
-pub fn parse(payload: &str) -> Result<Event, Rejected> {
+pub fn parse(payload: &str) -> Result<Event, EventError> {
     let value: Value = serde_json::from_str(payload)
-        .map_err(|error| Rejected(format!("it is not JSON that can be read ({error})")))?;
+        .map_err(|error| EventError(format!("it is not JSON that can be read ({error})")))?;
 
     if value.get("action").is_some() {
         // From the text, not from the value: of a field that stands there twice, a value keeps the last.
@@ -163,7 +152,7 @@ pub fn parse(payload: &str) -> Result<Event, Rejected> {
         let request = serde_path_to_error::deserialize(text).map_err(|error| {
             let field = error.path().to_string();
             let fault = one_line(&error.inner().to_string(), 200);
-            Rejected(match field.as_str() {
+            EventError(match field.as_str() {
                 "." => format!("the request is not valid: {fault}"),
                 field => format!("the request is not valid: `{}`: {fault}", excerpt(field)),
             })
@@ -175,24 +164,28 @@ pub fn parse(payload: &str) -> Result<Event, Rejected> {
                 calls_for: CallsFor::Request(request),
             }],
             unreadable: Vec::new(),
-            delivered_from: Vec::new(),
+            event_source_arns: Vec::new(),
         });
     }
 
     let mut event = Event {
         triggers: Vec::new(),
         unreadable: Vec::new(),
-        delivered_from: Vec::new(),
+        event_source_arns: Vec::new(),
     };
     event.read(value, None, 0)?;
     if event.triggers.is_empty() {
-        let whys: Vec<String> = event.unreadable.iter().map(Unreadable::to_string).collect();
-        return Err(Rejected(first_three(&whys, "; ")));
+        let whys: Vec<String> = event
+            .unreadable
+            .iter()
+            .map(RecordError::to_string)
+            .collect();
+        return Err(EventError(first_three(&whys, "; ")));
     }
     Ok(event)
 }
 
-impl std::fmt::Display for Unreadable {
+impl std::fmt::Display for RecordError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.record {
             Some(record) => write!(f, "record `{record}`: {}", self.why),
@@ -204,8 +197,8 @@ impl std::fmt::Display for Unreadable {
 impl Event {
     /// Takes the coats off `value` and notes what is inside, be it a trigger or unreadable. `record`
     /// names the outermost record, the one that would be deleted. `Err` only for dead letters.
-    fn read(&mut self, value: Value, record: Option<&str>, coats: usize) -> Result<(), Rejected> {
-        if coats > MOST_COATS {
+    fn read(&mut self, value: Value, record: Option<&str>, coats: usize) -> Result<(), EventError> {
+        if coats > MAX_ENVELOPES {
             self.note(record, "it is wrapped more than four deep".to_owned());
             return Ok(());
         }
@@ -227,9 +220,9 @@ impl Event {
                 }
                 return Ok(());
             }
-            Ok(Peeled::DeadLetter { queue }) => return Err(Rejected::dead_letters(&queue)),
+            Ok(Peeled::DeadLetter { queue }) => return Err(EventError::dead_letters(&queue)),
             Ok(Peeled::Message { queue, text }) => {
-                self.delivered_from.extend(queue);
+                self.event_source_arns.extend(queue);
                 serde_json::from_str(&text)
                     .map_err(|error| format!("its message is not JSON that can be read ({error})"))
             }
@@ -252,7 +245,7 @@ impl Event {
     }
 
     fn note(&mut self, record: Option<&str>, why: String) {
-        self.unreadable.push(Unreadable {
+        self.unreadable.push(RecordError {
             record: record.map(str::to_owned),
             why,
         });
@@ -290,7 +283,7 @@ struct SnsRecord {
 }
 
 /// So many characters of the ARN of what woke us go into reports and logs.
-const MOST_OF_AN_ARN: usize = 500;
+const MAX_ARN_CHARS: usize = 500;
 
 /// The attribute of a message that SQS itself has moved to a DLQ. A redriven message has lost it.
 const DEAD_LETTER_ATTRIBUTE: &str = "DeadLetterQueueSourceArn";
@@ -504,7 +497,7 @@ fn eventbridge_event(value: Value) -> Result<Trigger, String> {
     let event = EventBridgeEvent::deserialize(value)
         .map_err(|error| misread("an EventBridge event", &error))?;
     let source = event.resources.unwrap_or_default().into_iter().next();
-    let source = source.map(|source| one_line(&source, MOST_OF_AN_ARN));
+    let source = source.map(|source| one_line(&source, MAX_ARN_CHARS));
     match (
         event.source.as_deref().unwrap_or_default(),
         event.detail_type.as_str(),
@@ -600,7 +593,7 @@ impl Notification {
             account,
             region,
         };
-        let source = self.alarm_arn.map(|arn| one_line(&arn, MOST_OF_AN_ARN));
+        let source = self.alarm_arn.map(|arn| one_line(&arn, MAX_ARN_CHARS));
         Trigger {
             source,
             alarm: Some(alarm),
@@ -762,7 +755,7 @@ impl TryFrom<String> for Action {
 }
 
 /// So many queues a request may name.
-const MOST_NAMED: usize = 1000;
+const MAX_NAMED_QUEUES: usize = 1000;
 
 impl TryFrom<Value> for Selection {
     type Error = String;
@@ -770,8 +763,8 @@ impl TryFrom<Value> for Selection {
     fn try_from(value: Value) -> Result<Self, Self::Error> {
         match value {
             Value::String(all) if all == "all" => Ok(Self::All),
-            Value::Array(queues) if queues.len() > MOST_NAMED => Err(format!(
-                "`queues` names {} queues; {MOST_NAMED} are accepted, or `\"all\"`",
+            Value::Array(queues) if queues.len() > MAX_NAMED_QUEUES => Err(format!(
+                "`queues` names {} queues; {MAX_NAMED_QUEUES} are accepted, or `\"all\"`",
                 queues.len()
             )),
             Value::Array(queues) if !queues.is_empty() => queues
@@ -790,37 +783,6 @@ impl TryFrom<Value> for Selection {
             ),
         }
     }
-}
-
-impl std::str::FromStr for QueueRef {
-    type Err = String;
-
-    /// Reads a queue's ARN or its name.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if is_queue_name(text) {
-            return Ok(Self {
-                name: text.to_owned(),
-                account: None,
-                region: None,
-            });
-        }
-        Ok(Self::from(&queue_arn(text)?))
-    }
-}
-
-impl From<&QueueArn> for QueueRef {
-    fn from(arn: &QueueArn) -> Self {
-        Self {
-            name: arn.name().to_owned(),
-            account: Some(arn.account().to_owned()),
-            region: Some(arn.region().to_owned()),
-        }
-    }
-}
-
-fn queue_arn(text: &str) -> Result<QueueArn, String> {
-    text.parse()
-        .map_err(|invalid: InvalidQueueArn| format!("`{}` {invalid}", excerpt(text)))
 }
 
 fn rate<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Rate>, D::Error> {

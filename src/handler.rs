@@ -1,20 +1,20 @@
 //! The shell around the policy: parse, enrol, observe, decide, act, report. No policy in it.
 
 use crate::cloudwatch::{CloudWatch, DepthQuery};
-use crate::config::{Config, InvalidConfig};
-use crate::enrolment::{self, Home, Target};
-use crate::event::{self, Event, QueueRef, Rejected, Request, Selection, Unreadable};
+use crate::config::{Config, ConfigError};
+use crate::enrollment::{self, Target};
+use crate::event::{self, Event, EventError, RecordError, Request, Selection};
 use crate::plan::{Cause, Plan, Task, plan};
 use crate::policy::{
     Brake, BrakeState, Decision, DepthHistory, Observation, Question, Rate, Skip, Start, decide,
     streak,
 };
-use crate::queue::{MoveTask, QueueArn};
+use crate::queue::{Location, MoveTask, QueueArn, QueueRef, TaggedQueue};
 use crate::report::{
-    self, MOST_LISTED, Outcome, QueueReport, Reason, Report, Unlisted, describe_start,
+    self, MAX_LISTED, Outcome, QueueReport, Reason, Report, Unlisted, describe_start,
 };
-use crate::sqs::{CancelFault, Fault, Sqs, StartFault};
-use crate::tagging::{TaggedQueue, Tagging, TaggingFault};
+use crate::sqs::{CancelError, Sqs, SqsError, StartError};
+use crate::tagging::{Tagging, TaggingError};
 use crate::text::{excerpt, first_three};
 use futures_util::{StreamExt, stream};
 use lambda_runtime::{Diagnostic, LambdaEvent};
@@ -45,7 +45,7 @@ pub struct Function<S, C, T> {
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// Where the function runs.
-    pub home: Home,
+    pub location: Location,
     /// The time; the only reading of the clock that decisions see.
     pub now: SystemTime,
     /// How long Lambda lets the invocation run, from now.
@@ -58,38 +58,38 @@ pub struct Answer {
     /// What came of each DLQ.
     pub report: Report,
     /// The records of the event that could not be read.
-    pub unreadable: Vec<Unreadable>,
+    pub unreadable: Vec<RecordError>,
     /// Why enrolment by tag could not be read; what is listed was served all the same.
-    pub untold: Option<TaggingFault>,
+    pub tags_error: Option<TaggingError>,
 }
 
 /// Why an invocation fails, so that Lambda counts an error, retries, and tells the on-failure destination.
 #[derive(thiserror::Error)]
-pub enum Failure {
+pub enum InvocationError {
     /// Nothing was done: the environment is wrong.
     #[error(transparent)]
-    InvalidConfig(#[from] InvalidConfig),
+    Config(#[from] ConfigError),
     /// Nothing was done: the event is none of ours.
     #[error(transparent)]
-    Rejected(#[from] Rejected),
+    Event(#[from] EventError),
     /// Everything that could be done was done; this could not.
     #[error("{0}")]
     Incomplete(String),
 }
 
-impl fmt::Debug for Failure {
+impl fmt::Debug for InvocationError {
     /// As for people: the Lambda runtime logs this form of whatever an invocation fails with.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
+impl From<InvocationError> for Diagnostic {
+    fn from(failure: InvocationError) -> Self {
         let error_type = match failure {
-            Failure::InvalidConfig(_) => "InvalidConfiguration",
-            Failure::Rejected(_) => "EventRejected",
-            Failure::Incomplete(_) => "RedriveIncomplete",
+            InvocationError::Config(_) => "InvalidConfiguration",
+            InvocationError::Event(_) => "EventRejected",
+            InvocationError::Incomplete(_) => "RedriveIncomplete",
         };
         Self {
             error_type: error_type.to_owned(),
@@ -100,9 +100,9 @@ impl From<Failure> for Diagnostic {
 
 impl Answer {
     /// What Lambda is told. `Err` if a DLQ failed or a record could not be read.
-    pub fn result(self) -> Result<Report, Failure> {
+    pub fn result(self) -> Result<Report, InvocationError> {
         let failed = self.report.failed();
-        let unreadable: Vec<String> = self.unreadable.iter().map(Unreadable::to_string).collect();
+        let unreadable: Vec<String> = self.unreadable.iter().map(RecordError::to_string).collect();
         let mut faults = Vec::new();
         if !failed.is_empty() {
             let (n, first) = (failed.len(), first_three(&failed, ", "));
@@ -112,13 +112,13 @@ impl Answer {
             let (n, first) = (unreadable.len(), first_three(&unreadable, "; "));
             faults.push(format!("records that could not be read: {n}: {first}"));
         }
-        if let Some(fault) = self.untold {
+        if let Some(fault) = self.tags_error {
             faults.push(format!("enrolment by tag could not be read: {fault}"));
         }
         if faults.is_empty() {
             Ok(self.report)
         } else {
-            Err(Failure::Incomplete(faults.join("; ")))
+            Err(InvocationError::Incomplete(faults.join("; ")))
         }
     }
 }
@@ -142,13 +142,16 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     }
 
     /// Answers an invocation of the Lambda runtime, and writes its log and metrics.
-    pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Report, Failure> {
+    pub async fn handle(
+        &self,
+        event: LambdaEvent<Box<RawValue>>,
+    ) -> Result<Report, InvocationError> {
         let now = SystemTime::now();
         let begun = Instant::now();
         let LambdaEvent { payload, context } = event;
         let deadline = UNIX_EPOCH + Duration::from_millis(context.deadline);
         let invocation = Invocation {
-            home: Home::new(&context.invoked_function_arn, &self.region),
+            location: Location::new(&context.invoked_function_arn, &self.region),
             now,
             time_left: match deadline.duration_since(now) {
                 Ok(left) => left,
@@ -168,43 +171,53 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     }
 
     /// Does what an event calls for. `Err` if it calls for nothing we know; then nothing was touched.
-    pub async fn invoke(&self, payload: &str, invocation: &Invocation) -> Result<Answer, Failure> {
+    pub async fn invoke(
+        &self,
+        payload: &str,
+        invocation: &Invocation,
+    ) -> Result<Answer, InvocationError> {
         let Event {
             triggers,
             unreadable,
-            delivered_from,
+            event_source_arns,
         } = event::parse(payload)?;
         let Invocation {
-            home,
+            location,
             now,
             time_left,
         } = invocation;
-        let pace = Pace::new(*time_left);
+        let deadlines = Deadlines::new(*time_left);
         let Plan {
             trigger,
             task,
             selection,
             request,
-        } = plan(triggers, &self.config.policy, home);
+        } = plan(triggers, &self.config.policy, location);
 
-        let (tagged, untold) = match self
-            .tagged(&selection, request.as_ref(), &delivered_from, home, &pace)
+        let (tagged, tags_error) = match self
+            .tagged(
+                &selection,
+                request.as_ref(),
+                &event_source_arns,
+                location,
+                &deadlines,
+            )
             .await
         {
             Ok(tagged) => (tagged, None),
             Err(fault) => (Vec::new(), Some(fault)),
         };
         let is_dlq = |arn: &&String| {
-            let tagged = tagged.iter().map(|tagged| &tagged.queue);
+            let tagged = tagged.iter().map(|tagged| &tagged.dlq);
             let mut enrolled = self.config.queues.iter().chain(tagged);
             enrolled.any(|dlq| dlq.as_str() == arn.as_str())
         };
-        if let Some(dlq) = delivered_from.iter().find(is_dlq) {
-            return Err(Rejected::dead_letters(dlq).into());
+        if let Some(dlq) = event_source_arns.iter().find(is_dlq) {
+            return Err(EventError::dead_letters(dlq).into());
         }
 
         let mut targets =
-            enrolment::targets(&selection, request.as_ref(), &self.config, tagged, home);
+            enrollment::targets(&selection, request.as_ref(), &self.config, tagged, location);
         let mut queues = Vec::new();
         for (target, why) in targets.invalid {
             match task {
@@ -216,33 +229,39 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             }
         }
         let mut unlisted = Unlisted::default();
-        if untold.is_none() {
-            let listed = targets.not_enrolled.len().min(MOST_LISTED);
+        if tags_error.is_none() {
+            let listed = targets.not_enrolled.len().min(MAX_LISTED);
             unlisted.not_enrolled = targets.not_enrolled.split_off(listed).len() as u64;
         }
-        queues.extend(targets.not_enrolled.into_iter().map(|arn| match &untold {
-            None => {
-                let detail = "the queue is not enrolled, and to be named enrols nothing".to_owned();
-                QueueReport::new(arn, Outcome::Skipped, Reason::NotEnrolled, detail)
-            }
-            Some(fault) => {
-                let detail = format!(
-                    "whether the queue is enrolled could not be read from its tags: {fault}"
-                );
-                QueueReport::new(arn, Outcome::Failed, fault_reason(fault), detail)
-            }
-        }));
+        queues.extend(
+            targets
+                .not_enrolled
+                .into_iter()
+                .map(|arn| match &tags_error {
+                    None => {
+                        let detail =
+                            "the queue is not enrolled, and to be named enrols nothing".to_owned();
+                        QueueReport::new(arn, Outcome::Skipped, Reason::NotEnrolled, detail)
+                    }
+                    Some(fault) => {
+                        let detail = format!(
+                            "whether the queue is enrolled could not be read from its tags: {fault}"
+                        );
+                        QueueReport::new(arn, Outcome::Failed, fault_reason(fault), detail)
+                    }
+                }),
+        );
         let is_sweep = selection == Selection::All;
         if is_sweep {
             self.begin_elsewhere(&mut targets.enrolled, *now);
         }
         let (reports, looked_at) = match task {
             Task::Redrive => {
-                self.redrive(targets.enrolled, *now, &pace, &mut unlisted)
+                self.redrive(targets.enrolled, *now, &deadlines, &mut unlisted)
                     .await
             }
             Task::Cancel(cause) => {
-                self.cancel_all(&targets.enrolled, &cause, &pace, &mut unlisted)
+                self.cancel_all(&targets.enrolled, &cause, &deadlines, &mut unlisted)
                     .await
             }
         };
@@ -254,7 +273,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         Ok(Answer {
             report: Report::new(trigger, dry_run, queues, unlisted),
             unreadable,
-            untold,
+            tags_error,
         })
     }
 
@@ -264,10 +283,10 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         &self,
         selection: &Selection,
         request: Option<&Request>,
-        delivered_from: &[String],
-        home: &Home,
-        pace: &Pace,
-    ) -> Result<Vec<TaggedQueue>, TaggingFault> {
+        event_source_arns: &[String],
+        location: &Location,
+        deadlines: &Deadlines,
+    ) -> Result<Vec<TaggedQueue>, TaggingError> {
         let Some(tag) = &self.config.enroll_tag else {
             return Ok(Vec::new());
         };
@@ -276,7 +295,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 Selection::All => return self.tagging.tagged(tag).await,
                 Selection::Named(queues) => queues,
             };
-            if queues.is_empty() && delivered_from.is_empty() {
+            if queues.is_empty() && event_source_arns.is_empty() {
                 return Ok(Vec::new());
             }
             // The queues themselves, and those that messages may go to: these must not be enrolled.
@@ -284,13 +303,13 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             let requested = request.and_then(|request| request.destination.as_ref());
             let destinations = [&policy.destination, &policy.parking].into_iter().flatten();
             let destinations = destinations.chain(requested).map(QueueRef::from);
-            let delivered_from = delivered_from.iter().filter_map(|arn| arn.parse().ok());
-            let others: Vec<QueueRef> = destinations.chain(delivered_from).collect();
-            let concerned = home.own(queues.iter().chain(&others));
+            let event_source_arns = event_source_arns.iter().filter_map(|arn| arn.parse().ok());
+            let others: Vec<QueueRef> = destinations.chain(event_source_arns).collect();
+            let concerned = location.taggable_here(queues.iter().chain(&others));
             let mut tagged = self.tagging.tagged_among(&concerned, tag).await?;
             let further: Vec<QueueRef> =
                 tagged.iter().flat_map(TaggedQueue::destinations).collect();
-            let further = home.own(&further);
+            let further = location.taggable_here(&further);
             let further: Vec<QueueArn> = further
                 .into_iter()
                 .filter(|arn| !concerned.contains(arn))
@@ -302,12 +321,12 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         };
         // A tagging API that hangs must not take the time to look at what is listed.
         let until = match self.config.queues.is_empty() {
-            true => pace.look_until,
-            false => half_way_to(pace.look_until),
+            true => deadlines.look_until,
+            false => half_of_time_left(deadlines.look_until),
         };
         timeout_at(until, asked)
             .await
-            .unwrap_or_else(|_| Err(TaggingFault::Service("no answer came in time".to_owned())))
+            .unwrap_or_else(|_| Err(TaggingError::Service("no answer came in time".to_owned())))
     }
 
     /// Has a sweep begin where the last one of this process had no more time to look, and the first one
@@ -332,12 +351,12 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         &self,
         targets: Vec<Target>,
         now: SystemTime,
-        pace: &Pace,
+        deadlines: &Deadlines,
         unlisted: &mut Unlisted,
     ) -> (Vec<QueueReport>, usize) {
-        let many = targets.len() > MOST_LISTED;
+        let many = targets.len() > MAX_LISTED;
         let mut reports = Vec::new();
-        let seen = self.observe_all(&targets, pace.look_until).await;
+        let seen = self.observe_all(&targets, deadlines.look_until).await;
         let looked_at = seen.iter().flatten().count();
         let mut all_seen = Vec::new();
         for (target, seen) in targets.iter().zip(seen) {
@@ -348,7 +367,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                     reports.push(report(target, Outcome::Deferred, Reason::OutOfTime, detail));
                 }
                 // The tagging API goes on naming queues for a while after they are gone.
-                Some(Err(Fault::QueueNotFound(_))) if !target.listed => {
+                Some(Err(SqsError::QueueNotFound(_))) if !target.listed => {
                     let detail =
                         "the queue bears the enrol tag and does not exist: it was deleted lately";
                     reports.push(report(
@@ -366,7 +385,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
 
         let mut ready = Vec::new();
-        for (seen, decision) in self.decide_all(all_seen, now, pace).await {
+        for (seen, decision) in self.decide_all(all_seen, now, deadlines).await {
             let arn = seen.target.dlq.to_string();
             let outcome = match decision {
                 Decision::Start(start) => {
@@ -388,13 +407,13 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             reports.push(seen.add_to(outcome, now));
         }
 
-        ready.sort_by_key(|(seen, _)| Reverse(seen.seen.visible));
+        ready.sort_by_key(|(seen, _)| Reverse(seen.seen.depth.visible));
         let mut starts_left = self.config.max_starts;
         while starts_left > 0 && !ready.is_empty() {
             let shallower = ready.split_off(ready.len().min(starts_left));
             let mut starts = stream::iter(&ready)
                 .map(async |(seen, start): &(Seen, Start)| {
-                    let outcome = self.start(seen, start, pace.act_until).await;
+                    let outcome = self.start(seen, start, deadlines.act_until).await;
                     seen.add_to(outcome, now)
                 })
                 .buffer_unordered(self.config.concurrency);
@@ -424,11 +443,11 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         &self,
         targets: &[Target],
         until: Instant,
-    ) -> Vec<Option<Result<Observation, Fault>>> {
+    ) -> Vec<Option<Result<Observation, SqsError>>> {
         let mut seen = vec![None; targets.len()];
         let looks = targets.iter().zip(&mut seen).map(|(target, seen)| async {
             let look = async || self.observe(&target.dlq).await;
-            *seen = Some(once_not_throttled(look, is_throttled).await);
+            *seen = Some(retry_while_throttled(look, is_throttled).await);
         });
         let looks = stream::iter(looks).buffer_unordered(self.config.concurrency);
         // Out of time is no error: what was not seen stays `None`.
@@ -437,16 +456,15 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
     }
 
     /// One call where the DLQ is empty, two where it is not.
-    async fn observe(&self, dlq: &QueueArn) -> Result<Observation, Fault> {
-        let counts = self.sqs.counts(dlq).await?;
-        let tasks = if counts.is_empty() {
+    async fn observe(&self, dlq: &QueueArn) -> Result<Observation, SqsError> {
+        let depth = self.sqs.depth(dlq).await?;
+        let tasks = if depth.is_empty() {
             Vec::new()
         } else {
             self.sqs.list_tasks(dlq).await?
         };
         Ok(Observation {
-            visible: counts.visible,
-            in_flight: counts.in_flight,
+            depth,
             tasks,
             ..Observation::default()
         })
@@ -459,7 +477,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         &self,
         looked_at: Vec<Seen<'a>>,
         now: SystemTime,
-        pace: &Pace,
+        deadlines: &Deadlines,
     ) -> Vec<(Seen<'a>, Decision)> {
         let decided = |seen: Seen<'a>| {
             let decision = decide(&seen.target.policy, &seen.seen, now);
@@ -475,7 +493,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             };
             let queries: Vec<DepthQuery> = asking.iter().map(query).collect();
             let histories = self.cloudwatch.depth_histories(&queries, now);
-            let histories = timeout_at(half_way_to(pace.ask_until), histories)
+            let histories = timeout_at(half_of_time_left(deadlines.ask_until), histories)
                 .await
                 .unwrap_or_else(|_| {
                     vec![DepthHistory::Unreadable(NO_ANSWER.to_owned()); queries.len()]
@@ -493,9 +511,9 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 .flat_map(|(seen, _)| &seen.target.policy.brake_alarms)
                 .collect();
             let alarms: Vec<String> = alarms.into_iter().cloned().collect();
-            let brakes = timeout_at(pace.ask_until, self.cloudwatch.brakes(&alarms))
+            let brakes = timeout_at(deadlines.ask_until, self.cloudwatch.brakes(&alarms))
                 .await
-                .unwrap_or_else(|_| alarms.into_iter().map(unanswered).collect());
+                .unwrap_or_else(|_| alarms.into_iter().map(unknown_brake).collect());
             for (seen, decision) in &mut asking {
                 let named = &seen.target.policy.brake_alarms;
                 let of_this = brakes.iter().filter(|brake| named.contains(&brake.alarm));
@@ -508,7 +526,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
 
     async fn start(&self, seen: &Seen<'_>, start: &Start, until: Instant) -> QueueReport {
         let Seen { target, seen } = seen;
-        let plan = describe_start(seen.visible, start);
+        let plan = describe_start(seen.depth.visible, start);
         let reason = if start.parking {
             Reason::Parking
         } else {
@@ -524,8 +542,8 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
         let ask = async || self.sqs.start(&target.dlq, start).await;
         let is_start_throttled =
-            |fault: &StartFault| matches!(fault, StartFault::Fault(fault) if is_throttled(fault));
-        match timeout_at(until, once_not_throttled(ask, is_start_throttled)).await {
+            |fault: &StartError| matches!(fault, StartError::Sqs(fault) if is_throttled(fault));
+        match timeout_at(until, retry_while_throttled(ask, is_start_throttled)).await {
             Ok(Ok(handle)) => {
                 report(target, Outcome::Started, reason, plan).with_task(report::Task {
                     handle,
@@ -534,12 +552,10 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 })
             }
             // Another invocation was faster, or a start whose answer was lost did take effect.
-            Ok(Err(StartFault::TaskActive)) => {
+            Ok(Err(StartError::TaskActive)) => {
                 QueueReport::skipped(target.dlq.to_string(), &Skip::TaskActive)
             }
-            Ok(Err(StartFault::Fault(fault))) => {
-                QueueReport::failed(target.dlq.to_string(), &fault)
-            }
+            Ok(Err(StartError::Sqs(fault))) => QueueReport::failed(target.dlq.to_string(), &fault),
             Err(_) => {
                 let detail = "a start was asked for and not answered in time; the next look will tell whether it took effect";
                 report(target, Outcome::Deferred, Reason::OutOfTime, detail)
@@ -552,12 +568,12 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         &self,
         targets: &[Target],
         cause: &Cause,
-        pace: &Pace,
+        deadlines: &Deadlines,
         unlisted: &mut Unlisted,
     ) -> (Vec<QueueReport>, usize) {
         let mut reports: Vec<QueueReport> = stream::iter(targets)
             .map(async |target| {
-                match timeout_at(pace.act_until, self.cancel(target, cause)).await {
+                match timeout_at(deadlines.act_until, self.cancel(target, cause)).await {
                     Ok(outcome) => outcome,
                     // Not deferred: nothing would cancel it next time. To fail has Lambda try again.
                     Err(_) => {
@@ -575,7 +591,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             .filter(|report| report.reason == Reason::OutOfTime)
             .count();
         let looked_at = reports.len() - out_of_time;
-        if reports.len() > MOST_LISTED {
+        if reports.len() > MAX_LISTED {
             let all = reports.len();
             reports.retain(|report| report.reason != Reason::NothingToCancel);
             unlisted.nothing_to_cancel = (all - reports.len()) as u64;
@@ -592,10 +608,10 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                 format!("the brake alarm `{}` is in ALARM: ", excerpt(alarm)),
             ),
         };
-        let failed = |fault: &Fault| QueueReport::failed(target.dlq.to_string(), fault);
+        let failed = |fault: &SqsError| QueueReport::failed(target.dlq.to_string(), fault);
         let nothing = |why: &str| report(target, Outcome::Skipped, Reason::NothingToCancel, why);
         let list = async || self.sqs.list_tasks(&target.dlq).await;
-        let tasks = match once_not_throttled(list, is_throttled).await {
+        let tasks = match retry_while_throttled(list, is_throttled).await {
             Ok(tasks) => tasks,
             Err(fault) => return failed(&fault),
         };
@@ -617,17 +633,17 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
         let cancel = async || self.sqs.cancel(&target.dlq, handle).await;
         let is_cancel_throttled =
-            |fault: &CancelFault| matches!(fault, CancelFault::Fault(fault) if is_throttled(fault));
-        match once_not_throttled(cancel, is_cancel_throttled).await {
+            |fault: &CancelError| matches!(fault, CancelError::Sqs(fault) if is_throttled(fault));
+        match retry_while_throttled(cancel, is_cancel_throttled).await {
             Ok(()) => {
                 let detail = format!(
                     "{because}the running move task is cancelled; what it has moved stays moved"
                 );
                 of_this_task(report(target, Outcome::Cancelled, reason, detail))
             }
-            Err(CancelFault::Fault(fault)) => failed(&fault).with_tasks(&tasks),
+            Err(CancelError::Sqs(fault)) => failed(&fault).with_tasks(&tasks),
             // What SQS meant by that, only another look can tell.
-            Err(CancelFault::NothingToCancel(why)) => {
+            Err(CancelError::NothingToCancel(why)) => {
                 match self.sqs.list_tasks(&target.dlq).await {
                     Ok(tasks) if running(&tasks).is_some() => {
                         let detail = format!(
@@ -669,13 +685,13 @@ impl Seen<'_> {
 }
 
 /// Until when an invocation does what, so that it answers before Lambda ends it.
-struct Pace {
+struct Deadlines {
     look_until: Instant,
     ask_until: Instant,
     act_until: Instant,
 }
 
-impl Pace {
+impl Deadlines {
     /// A fifth of the time, but no more than five seconds, is kept to ask CloudWatch: a DLQ that hangs
     /// must not take it. As much is kept for what comes then, half of it to start redrives.
     fn new(time_left: Duration) -> Self {
@@ -690,14 +706,14 @@ impl Pace {
 }
 
 /// Half of the time until then: one question that hangs must not take that of the next.
-fn half_way_to(until: Instant) -> Instant {
+fn half_of_time_left(until: Instant) -> Instant {
     let now = Instant::now();
     now + until.saturating_duration_since(now) / 2
 }
 
 /// Asks again while AWS throttles, for as long as the caller waits. The SDK has slowed down and
 /// retried before it tells us; an account that is throttled makes a sweep slow, it does not fail it.
-async fn once_not_throttled<A, E>(
+async fn retry_while_throttled<A, E>(
     ask: impl AsyncFn() -> Result<A, E>,
     is_throttled: impl Fn(&E) -> bool,
 ) -> Result<A, E> {
@@ -709,15 +725,15 @@ async fn once_not_throttled<A, E>(
     }
 }
 
-fn is_throttled(fault: &Fault) -> bool {
-    matches!(fault, Fault::Throttled(_))
+fn is_throttled(fault: &SqsError) -> bool {
+    matches!(fault, SqsError::Throttled(_))
 }
 
 const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
 
 const NO_ANSWER: &str = "CloudWatch did not answer in time";
 
-fn unanswered(alarm: String) -> Brake {
+fn unknown_brake(alarm: String) -> Brake {
     let state = BrakeState::Unknown(NO_ANSWER.to_owned());
     Brake { alarm, state }
 }
@@ -736,9 +752,9 @@ fn report(target: &Target, outcome: Outcome, reason: Reason, detail: impl ToStri
     QueueReport::new(target.dlq.to_string(), outcome, reason, detail.to_string())
 }
 
-fn fault_reason(fault: &TaggingFault) -> Reason {
+fn fault_reason(fault: &TaggingError) -> Reason {
     match fault {
-        TaggingFault::AccessDenied(_) => Reason::AccessDenied,
-        TaggingFault::Service(_) => Reason::ServiceError,
+        TaggingError::AccessDenied(_) => Reason::AccessDenied,
+        TaggingError::Service(_) => Reason::ServiceError,
     }
 }

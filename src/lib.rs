@@ -9,31 +9,32 @@
 //! | [`config`] | the environment's variables → a configuration, all faults at once |
 //! | [`event`] | JSON → triggers; the only file that knows the shapes of AWS's events |
 //! | [`plan`] | what the triggers of one event come to |
-//! | [`enrolment`] | which DLQs a trigger concerns, and their policies |
+//! | [`enrollment`] | which DLQs a trigger concerns, and their policies |
 //! | [`sqs`] | the port to SQS; AWS's error codes are told apart here and nowhere else |
 //! | [`tagging`] | the port to the tagging API: which queues bear the enrol tag |
 //! | [`cloudwatch`] | the port to CloudWatch: brake alarms, depth history |
 //! | [`policy`] | whether to redrive: pure, to be read aloud to an operator |
 //! | [`report`] | outcomes → JSON, log lines, metrics; the reason codes |
 //! | [`handler`] | the shell that calls the others in turn; no policy in it |
-//! | [`start`] | from the environment to a function that is ready to be called |
-//! | [`trust`] | whose certificates the function trusts |
+//! | [`setup`] | from the environment to a function that is ready to be called |
+//! | [`tls`] | whose certificates the function trusts |
 //! | [`queue`] | the nouns: queues and their message move tasks |
 //!
 //! What decides never touches the world: `policy` and `queue` import no I/O, no clock, no JSON and
 //! no AWS crate. What touches the world never decides. `tests/layout.rs` holds both.
 
 pub mod cloudwatch;
+mod codes;
 pub mod config;
-pub mod enrolment;
+pub mod enrollment;
 pub mod event;
 pub mod handler;
 pub mod plan;
 pub mod policy;
 pub mod queue;
 pub mod report;
+pub mod setup;
 pub mod sqs;
-pub mod start;
 pub mod tagging;
 mod text;
-pub mod trust;
+pub mod tls;

@@ -5,14 +5,14 @@
 
 use lambda_runtime::{LambdaEvent, run, service_fn};
 use serde_json::value::RawValue;
-use sqs_auto_redrive::handler::Failure;
-use sqs_auto_redrive::start;
+use sqs_auto_redrive::handler::InvocationError;
+use sqs_auto_redrive::setup;
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     init_log();
-    match start::function().await {
+    match setup::function().await {
         Ok(function) => {
             let function = &function;
             run(service_fn(async move |event| function.handle(event).await)).await
@@ -21,7 +21,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         Err(invalid) => {
             let invalid = &invalid;
             run(service_fn(
-                async move |_: LambdaEvent<Box<RawValue>>| -> Result<(), Failure> {
+                async move |_: LambdaEvent<Box<RawValue>>| -> Result<(), InvocationError> {
                     Err(invalid.clone().into())
                 },
             ))

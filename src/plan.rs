@@ -1,9 +1,9 @@
 //! What the triggers of one event come to: one task, and with which DLQs.
 
-use crate::enrolment::Home;
-use crate::event::{Action, Alarm, CallsFor, QueueRef, Request, Selection, Trigger};
+use crate::event::{Action, Alarm, CallsFor, Request, Selection, Trigger};
 use crate::policy::Policy;
-use crate::report::{MOST_LISTED, TriggerReport};
+use crate::queue::{Location, QueueRef};
+use crate::report::{MAX_LISTED, TriggerReport};
 use std::collections::BTreeSet;
 
 /// What to do about an event.
@@ -36,7 +36,7 @@ pub enum Cause {
 
 /// What the triggers of one event come to. A brake goes before all, then a request, which is always
 /// alone; a sweep covers every alarm; what calls for nothing counts only where it is all there is.
-pub fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
+pub fn plan(triggers: Vec<Trigger>, environment: &Policy, location: &Location) -> Plan {
     let mut weightiest = 0;
     let mut plan = Plan {
         trigger: TriggerReport::default(),
@@ -54,7 +54,7 @@ pub fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
     {
         let brake = alarm
             .as_ref()
-            .filter(|alarm| is_brake(alarm, environment, home));
+            .filter(|alarm| is_brake(alarm, environment, location));
         let mut why = None;
         let state = brake.map(|alarm| (alarm.state.as_str(), &alarm.name));
         let (weight, kind) = match (state, calls_for) {
@@ -106,20 +106,20 @@ pub fn plan(triggers: Vec<Trigger>, environment: &Policy, home: &Home) -> Plan {
         return plan;
     }
     let names: BTreeSet<&String> = named.iter().map(|queue| &queue.name).collect();
-    plan.trigger.queues = names.into_iter().take(MOST_LISTED).cloned().collect();
+    plan.trigger.queues = names.into_iter().take(MAX_LISTED).cloned().collect();
     plan.selection = Selection::Named(named);
     plan
 }
 
 /// Whether this is one of the brake alarms, which are of the function's own account and region.
-fn is_brake(alarm: &Alarm, policy: &Policy, home: &Home) -> bool {
-    let own_account = match (&alarm.account, &home.account) {
+fn is_brake(alarm: &Alarm, policy: &Policy, location: &Location) -> bool {
+    let own_account = match (&alarm.account, &location.account) {
         (Some(account), Some(own)) => account == own,
         _ => true,
     };
     let own_region = alarm
         .region
         .as_ref()
-        .is_none_or(|region| *region == home.region);
+        .is_none_or(|region| *region == location.region);
     own_account && own_region && policy.brake_alarms.contains(&alarm.name)
 }

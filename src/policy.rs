@@ -4,7 +4,7 @@
 //! the redrive starts. It touches nothing: what was seen of the queue and the time are arguments.
 //! Wherever a gate is in doubt, the answer is not to start.
 
-use crate::queue::{MoveTask, QueueArn, TaskStatus};
+use crate::queue::{Depth, MoveTask, QueueArn, TaskStatus};
 use std::time::{Duration, SystemTime};
 
 /// One DLQ's rules. Each field names the variable that sets it and its default.
@@ -29,7 +29,7 @@ pub struct Policy {
     /// `REDRIVE_PARKING_ARN`, none: where a DLQ whose attempts are exhausted is moved.
     pub parking: Option<QueueArn>,
     /// Whether exhausted attempts lead to the parking queue, as they do unless a request names another destination.
-    pub parks: bool,
+    pub may_park: bool,
     /// `REDRIVE_BRAKE_ALARMS`, none: while one of these alarms is in ALARM nothing starts.
     pub brake_alarms: Vec<String>,
     /// `REDRIVE_PAUSED`, false: the kill switch; look and report, start nothing.
@@ -52,7 +52,7 @@ impl Default for Policy {
             attempt_window: Duration::from_secs(24 * HOUR),
             destination: None,
             parking: None,
-            parks: true,
+            may_park: true,
             brake_alarms: Vec::new(),
             paused: false,
             dry_run: false,
@@ -62,7 +62,7 @@ impl Default for Policy {
 
 impl Policy {
     /// `Err` if this policy cannot be followed for this DLQ, because of where it would move messages.
-    pub fn check(&self, dlq: &QueueArn) -> Result<(), InvalidDestination> {
+    pub fn check(&self, dlq: &QueueArn) -> Result<(), DestinationError> {
         [&self.destination, &self.parking]
             .into_iter()
             .flatten()
@@ -70,13 +70,13 @@ impl Policy {
     }
 
     /// The settings that are each right and cannot be together.
-    pub fn contradictions(&self) -> Vec<Contradiction> {
+    pub fn contradictions(&self) -> Vec<PolicyError> {
         let mut found = Vec::new();
         if self.parking.is_some() && self.parking == self.destination {
-            found.push(Contradiction::ParkingIsDestination);
+            found.push(PolicyError::ParkingIsDestination);
         }
         if self.cooldown > self.longest_wait() {
-            found.push(Contradiction::WindowTooShort {
+            found.push(PolicyError::WindowTooShort {
                 attempts: self.max_attempts,
                 cooldown: self.cooldown,
                 window: self.attempt_window,
@@ -108,7 +108,7 @@ impl Policy {
 /// Why messages of a DLQ cannot be moved to a queue. Each is checked here, before any call, since
 /// what SQS answers to them is not documented.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidDestination {
+pub enum DestinationError {
     /// The messages would stay where they are.
     #[error("the destination `{0}` is the DLQ itself")]
     Itself(QueueArn),
@@ -134,7 +134,7 @@ pub enum InvalidDestination {
 
 /// Settings of a policy that are each right and cannot be together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Contradiction {
+pub enum PolicyError {
     /// Every redrive would count as parked, and no streak would ever begin.
     #[error(
         "the parking queue is the destination too, so that every redrive would count as parked"
@@ -158,14 +158,14 @@ pub enum Contradiction {
 }
 
 /// `Err` if SQS would not, or might not, move messages of `dlq` to `destination`.
-pub fn check_destination(dlq: &QueueArn, destination: &QueueArn) -> Result<(), InvalidDestination> {
+pub fn check_destination(dlq: &QueueArn, destination: &QueueArn) -> Result<(), DestinationError> {
     let (dlq, destination) = (dlq.clone(), destination.clone());
     if dlq == destination {
-        Err(InvalidDestination::Itself(destination))
+        Err(DestinationError::Itself(destination))
     } else if (dlq.account(), dlq.region()) != (destination.account(), destination.region()) {
-        Err(InvalidDestination::Elsewhere { dlq, destination })
+        Err(DestinationError::Elsewhere { dlq, destination })
     } else if dlq.is_fifo() != destination.is_fifo() {
-        Err(InvalidDestination::OtherType { dlq, destination })
+        Err(DestinationError::OtherType { dlq, destination })
     } else {
         Ok(())
     }
@@ -193,10 +193,8 @@ impl Rate {
 /// What was seen of one DLQ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// Messages that could be moved now.
-    pub visible: u64,
-    /// Messages someone has received and not yet deleted.
-    pub in_flight: u64,
+    /// How many messages it holds.
+    pub depth: Depth,
     /// The DLQ's message move tasks, newest first, ten at most. Not asked for, and so empty, where the DLQ is empty.
     pub tasks: Vec<MoveTask>,
     /// How deep the DLQ was; `None` until [`Question::DepthHistory`] was asked.
@@ -363,7 +361,7 @@ pub fn decide(policy: &Policy, observation: &Observation, now: SystemTime) -> De
     let parking = policy
         .parking
         .as_ref()
-        .filter(|_| exhausted && policy.parks);
+        .filter(|_| exhausted && policy.may_park);
     let gates: &[Gate] = match parking {
         Some(_) => &GATES_TO_PARKING,
         None => &GATES,
@@ -382,18 +380,18 @@ pub fn decide(policy: &Policy, observation: &Observation, now: SystemTime) -> De
 
 /// Gate 1: there is nothing to move.
 fn empty(_: &Policy, seen: &Observation, _: SystemTime) -> Option<Decision> {
-    (seen.visible == 0 && seen.in_flight == 0).then_some(Decision::Skip(Skip::Empty))
+    seen.depth.is_empty().then_some(Decision::Skip(Skip::Empty))
 }
 
 /// Gate 2: all there is, someone else is holding.
 fn in_flight_only(_: &Policy, seen: &Observation, _: SystemTime) -> Option<Decision> {
-    (seen.visible == 0).then_some(Decision::Skip(Skip::InFlightOnly))
+    (seen.depth.visible == 0).then_some(Decision::Skip(Skip::InFlightOnly))
 }
 
 /// Gate 3: too little to bother.
 fn below_minimum(policy: &Policy, seen: &Observation, _: SystemTime) -> Option<Decision> {
     let minimum = policy.min_messages;
-    (seen.visible < minimum).then_some(Decision::Skip(Skip::BelowMinimum { minimum }))
+    (seen.depth.visible < minimum).then_some(Decision::Skip(Skip::BelowMinimum { minimum }))
 }
 
 /// Gate 4: SQS is at it already, or may be.
@@ -444,7 +442,7 @@ fn still_filling(policy: &Policy, seen: &Observation, now: SystemTime) -> Option
     }
     match seen.depth_history {
         None => Some(Decision::Ask(Question::DepthHistory)),
-        Some(DepthHistory::Fewest(fewest)) if seen.visible > fewest => {
+        Some(DepthHistory::Fewest(fewest)) if seen.depth.visible > fewest => {
             Some(if newest > STILL_FILLING_WANTS_A_HUMAN {
                 Decision::Hold(Hold::StillFilling { fewest })
             } else {
@@ -498,7 +496,7 @@ fn wait_since_newest_task(wait: Duration, seen: &Observation, now: SystemTime) -
 /// and is passed over; a task to the parking queue ends the row.
 pub fn streak(policy: &Policy, seen: &Observation, now: SystemTime) -> u32 {
     let parking = policy.parking.as_ref().map(QueueArn::as_str);
-    let mut came_back = seen.visible.saturating_add(seen.in_flight);
+    let mut came_back = seen.depth.visible.saturating_add(seen.depth.in_flight);
     let mut streak = 0;
     for task in &seen.tasks {
         if parking.is_some() && task.destination_arn.as_deref() == parking {

@@ -1,6 +1,7 @@
 //! Queues and their message move tasks: the nouns everything else speaks of.
 
 use crate::text::excerpt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ pub struct QueueArn(Box<str>);
 
 /// Why a text is not the ARN of an SQS queue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidQueueArn {
+pub enum QueueArnError {
     /// It has not the six parts of an ARN.
     #[error("is not a queue ARN (`arn:aws:sqs:<region>:<account>:<name>`)")]
     NotAnArn,
@@ -69,33 +70,33 @@ impl QueueArn {
 }
 
 impl FromStr for QueueArn {
-    type Err = InvalidQueueArn;
+    type Err = QueueArnError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split(':').collect();
         let ["arn", partition, service, region, account, name] = parts[..] else {
             // Other services' resources may have colons of their own: name the service all the same.
             return Err(match parts[..] {
-                ["arn", _, service, ..] if service != "sqs" && is_word(service) => {
-                    InvalidQueueArn::OtherService(service.to_owned())
+                ["arn", _, service, ..] if service != "sqs" && is_arn_component(service) => {
+                    QueueArnError::OtherService(service.to_owned())
                 }
-                _ => InvalidQueueArn::NotAnArn,
+                _ => QueueArnError::NotAnArn,
             });
         };
-        if !is_word(partition) {
-            return Err(InvalidQueueArn::NotAnArn);
+        if !is_arn_component(partition) {
+            return Err(QueueArnError::NotAnArn);
         }
         if service != "sqs" {
-            return Err(InvalidQueueArn::OtherService(service.to_owned()));
+            return Err(QueueArnError::OtherService(service.to_owned()));
         }
         if !is_region(region) {
-            return Err(InvalidQueueArn::Region(region.to_owned()));
+            return Err(QueueArnError::Region(region.to_owned()));
         }
         if !is_account_id(account) {
-            return Err(InvalidQueueArn::Account(account.to_owned()));
+            return Err(QueueArnError::Account(account.to_owned()));
         }
         if !is_queue_name(name) {
-            return Err(InvalidQueueArn::Name(name.to_owned()));
+            return Err(QueueArnError::Name(name.to_owned()));
         }
         Ok(Self(text.into()))
     }
@@ -125,26 +126,157 @@ pub fn is_queue_name(name: &str) -> bool {
 
 /// Whether `text` could be a region: lower-case letters, digits and hyphens.
 pub fn is_region(text: &str) -> bool {
-    is_word(text)
+    is_arn_component(text)
 }
 
-fn is_word(text: &str) -> bool {
+fn is_arn_component(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+/// A queue as an event names it. What the event leaves open is the function's own account and region.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueueRef {
+    /// The queue's name.
+    pub name: String,
+    /// The account that owns it.
+    pub account: Option<String>,
+    /// The region it is in.
+    pub region: Option<String>,
+}
+
+impl FromStr for QueueRef {
+    type Err = String;
+
+    /// Reads a queue's ARN or its name.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if is_queue_name(text) {
+            return Ok(Self {
+                name: text.to_owned(),
+                account: None,
+                region: None,
+            });
+        }
+        Ok(Self::from(&queue_arn(text)?))
+    }
+}
+
+impl From<&QueueArn> for QueueRef {
+    fn from(arn: &QueueArn) -> Self {
+        Self {
+            name: arn.name().to_owned(),
+            account: Some(arn.account().to_owned()),
+            region: Some(arn.region().to_owned()),
+        }
+    }
+}
+
+/// Reads an ARN that someone wrote. `Err` quotes it and says what is wrong with it.
+pub fn queue_arn(text: &str) -> Result<QueueArn, String> {
+    text.parse()
+        .map_err(|invalid: QueueArnError| format!("`{}` {invalid}", excerpt(text)))
+}
+
+/// Where the function runs. What a trigger leaves open about a queue is this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// `aws`, `aws-cn`, `aws-us-gov`, ….
+    pub partition: String,
+    /// The region.
+    pub region: String,
+    /// The account; `None` under an emulator that does not say, and then any account will do.
+    pub account: Option<String>,
+}
+
+/// DLQs by name and region. Accounts may have queues of the same name.
+pub type QueuesByName<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a QueueArn>>;
+
+impl Location {
+    /// Reads the ARN of the function, `arn:<partition>:lambda:<region>:<account>:function:…`. Where it
+    /// is none, as under some emulators, `region` is all that is known.
+    pub fn new(function_arn: &str, region: &str) -> Self {
+        match function_arn.split(':').collect::<Vec<_>>()[..] {
+            ["arn", partition, "lambda", region, account, "function", ..] => Self {
+                partition: partition.to_owned(),
+                region: region.to_owned(),
+                account: Some(account.to_owned()),
+            },
+            _ => Self {
+                partition: "aws".to_owned(),
+                region: region.to_owned(),
+                account: None,
+            },
+        }
+    }
+
+    /// The ARN of a queue that an event names.
+    pub fn queue_arn(&self, queue: &QueueRef) -> String {
+        let region = queue.region.as_ref().unwrap_or(&self.region);
+        let account = queue.account.as_ref().or(self.account.as_ref());
+        let account = account.map_or("", String::as_str);
+        format!(
+            "arn:{}:sqs:{region}:{account}:{}",
+            self.partition, queue.name
+        )
+    }
+
+    /// Which of these DLQs, found by name and region, an event means that names `queue`.
+    pub fn resolve<'a>(&self, queue: &QueueRef, dlqs: &QueuesByName<'a>) -> Option<&'a QueueArn> {
+        let region = queue.region.as_ref().unwrap_or(&self.region);
+        let account = queue.account.as_ref().or(self.account.as_ref());
+        let namesakes = dlqs.get(&(queue.name.as_str(), region.as_str()))?;
+        let is_own = |dlq: &&&QueueArn| account.is_none_or(|account| dlq.account() == account);
+        namesakes.iter().find(is_own).copied()
+    }
+
+    /// Those of the named queues whose tags can be read: the tagging API knows its own account and region.
+    pub fn taggable_here<'a>(
+        &self,
+        queues: impl IntoIterator<Item = &'a QueueRef>,
+    ) -> Vec<QueueArn> {
+        let arns = queues
+            .into_iter()
+            .filter_map(|queue| self.queue_arn(queue).parse().ok());
+        let own = arns.filter(|arn: &QueueArn| {
+            arn.region() == self.region
+                && self.account.as_ref().is_none_or(|own| arn.account() == own)
+        });
+        own.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+/// A queue that bears the enrol tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaggedQueue {
+    /// The queue.
+    pub dlq: QueueArn,
+    /// What its tags say of its policy: the name of a setting and its text, from tags named key + `:` + setting.
+    pub settings: Vec<(String, String)>,
+}
+
+impl TaggedQueue {
+    /// The queues that its tags would have messages moved to.
+    pub fn destinations(&self) -> impl Iterator<Item = QueueRef> {
+        let is_destination = |name: &str| matches!(name, "destination-arn" | "parking-arn");
+        let settings = self.settings.iter();
+        settings
+            .filter(move |(name, _)| is_destination(name))
+            .filter_map(|(_, value)| value.trim().parse().ok())
+    }
+}
+
 /// How many messages a queue holds, by SQS's approximate counts, which may take a minute to settle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct Depth {
     /// `ApproximateNumberOfMessages`: waiting to be received, or moved.
     pub visible: u64,
     /// `ApproximateNumberOfMessagesNotVisible`: received by someone and not yet deleted.
     pub in_flight: u64,
 }
 
-impl Counts {
+impl Depth {
     /// Nothing visible and nothing in flight.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -270,55 +402,55 @@ mod tests {
     #[test]
     fn every_fault_of_an_arn_names_the_culprit() {
         let faults = [
-            ("", InvalidQueueArn::NotAnArn),
-            ("orders-dlq", InvalidQueueArn::NotAnArn),
+            ("", QueueArnError::NotAnArn),
+            ("orders-dlq", QueueArnError::NotAnArn),
             (
                 "arn:aws:sqs:us-east-1:123456789012",
-                InvalidQueueArn::NotAnArn,
+                QueueArnError::NotAnArn,
             ),
             (
                 "arn:aws:sqs:us-east-1:123456789012:a:b",
-                InvalidQueueArn::NotAnArn,
+                QueueArnError::NotAnArn,
             ),
             (
                 "arn::sqs:us-east-1:123456789012:orders",
-                InvalidQueueArn::NotAnArn,
+                QueueArnError::NotAnArn,
             ),
             (
                 "arn:aws:sns:us-east-1:123456789012:orders",
-                InvalidQueueArn::OtherService("sns".into()),
+                QueueArnError::OtherService("sns".into()),
             ),
             (
                 "arn:aws:lambda:us-east-1:123456789012:function:orders",
-                InvalidQueueArn::OtherService("lambda".into()),
+                QueueArnError::OtherService("lambda".into()),
             ),
             (
                 "arn:aws:sqs::123456789012:orders",
-                InvalidQueueArn::Region("".into()),
+                QueueArnError::Region("".into()),
             ),
             (
                 "arn:aws:sqs:us east:123456789012:orders",
-                InvalidQueueArn::Region("us east".into()),
+                QueueArnError::Region("us east".into()),
             ),
             (
                 "arn:aws:sqs:us-east-1:1234:orders",
-                InvalidQueueArn::Account("1234".into()),
+                QueueArnError::Account("1234".into()),
             ),
             (
                 "arn:aws:sqs:us-east-1:12345678901a:orders",
-                InvalidQueueArn::Account("12345678901a".into()),
+                QueueArnError::Account("12345678901a".into()),
             ),
             (
                 "arn:aws:sqs:us-east-1:123456789012:",
-                InvalidQueueArn::Name("".into()),
+                QueueArnError::Name("".into()),
             ),
             (
                 "arn:aws:sqs:us-east-1:123456789012:.fifo",
-                InvalidQueueArn::Name(".fifo".into()),
+                QueueArnError::Name(".fifo".into()),
             ),
             (
                 "arn:aws:sqs:us-east-1:123456789012:or ders",
-                InvalidQueueArn::Name("or ders".into()),
+                QueueArnError::Name("or ders".into()),
             ),
         ];
         for (text, fault) in faults {

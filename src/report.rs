@@ -1,40 +1,15 @@
 //! Outcomes → JSON, log lines and metrics; the reason codes.
 
+use crate::codes::codes;
 use crate::policy::{DepthHistory, Hold, Observation, Skip, Start};
 use crate::queue::{MoveTask, TaskStatus};
-use crate::sqs::Fault;
+use crate::sqs::SqsError;
 use crate::text::{excerpt, one_line, sentence};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::Level;
-
-/// Declares an enum whose variants have codes of their own: dashboards and alarms are built on them,
-/// so renaming a variant must not change one.
-macro_rules! codes {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $($(#[$doc])* $variant,)+ }
-
-        impl $name {
-            /// Every one there is.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// Its code, as reports, logs and metrics have it.
-            pub const fn code(self) -> &'static str {
-                match self { $(Self::$variant => $code),+ }
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.code())
-            }
-        }
-    };
-}
 
 codes! {
     /// What came of one DLQ.
@@ -238,7 +213,7 @@ pub struct LastTask {
 
 /// A report lists the empty and the unseen DLQs too if it is about no more DLQs than this, and lists no
 /// more names and queues that are not enrolled than this.
-pub const MOST_LISTED: usize = 100;
+pub const MAX_LISTED: usize = 100;
 
 /// Queues that a report counts and does not list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -420,14 +395,14 @@ impl QueueReport {
     }
 
     /// The report of a DLQ whose call to SQS failed.
-    pub fn failed(queue_arn: String, fault: &Fault) -> Self {
+    pub fn failed(queue_arn: String, fault: &SqsError) -> Self {
         let reason = match fault {
-            Fault::AccessDenied(_) => Reason::AccessDenied,
-            Fault::NotADeadLetterQueue(_) => Reason::NotADeadLetterQueue,
-            Fault::QueueNotFound(_) => Reason::QueueNotFound,
-            Fault::DestinationNotFound(_) => Reason::DestinationNotFound,
-            Fault::Throttled(_) => Reason::Throttled,
-            Fault::Service(_) => Reason::ServiceError,
+            SqsError::AccessDenied(_) => Reason::AccessDenied,
+            SqsError::NotADeadLetterQueue(_) => Reason::NotADeadLetterQueue,
+            SqsError::QueueNotFound(_) => Reason::QueueNotFound,
+            SqsError::DestinationNotFound(_) => Reason::DestinationNotFound,
+            SqsError::Throttled(_) => Reason::Throttled,
+            SqsError::Service(_) => Reason::ServiceError,
         };
         Self::new(queue_arn, Outcome::Failed, reason, fault.to_string())
     }
@@ -488,7 +463,7 @@ impl QueueReport {
                 format!(
                     "the state of the brake alarm `{}` is unknown: {}",
                     excerpt(alarm),
-                    one_line(why, MOST_OF_A_CAUSE)
+                    one_line(why, MAX_MESSAGE_CHARS)
                 ),
             ),
         };
@@ -511,13 +486,13 @@ impl QueueReport {
             self.detail = format!(
                 "{}; its depth history could not be read: {}",
                 self.detail,
-                one_line(why, MOST_OF_A_CAUSE)
+                one_line(why, MAX_MESSAGE_CHARS)
             );
             self.depth_unreadable = true;
         }
         Self {
-            visible: Some(seen.visible),
-            in_flight: Some(seen.in_flight),
+            visible: Some(seen.depth.visible),
+            in_flight: Some(seen.depth.in_flight),
             streak: (!seen.tasks.is_empty()).then_some(streak),
             ..self.with_tasks(&seen.tasks)
         }
@@ -578,7 +553,7 @@ impl QueueReport {
 }
 
 /// So many characters of what AWS said: a denial names the action towards its end.
-const MOST_OF_A_CAUSE: usize = 500;
+const MAX_MESSAGE_CHARS: usize = 500;
 
 fn still_filling(fewest: u64) -> String {
     format!(

@@ -1,7 +1,7 @@
 //! The port to SQS, in our own types. AWS's error codes are told apart here and nowhere else.
 
 use crate::policy::Start;
-use crate::queue::{Counts, MoveTask, QueueArn, TaskStatus};
+use crate::queue::{Depth, MoveTask, QueueArn, TaskStatus};
 use crate::text::{causes, excerpt, one_line};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
@@ -15,26 +15,26 @@ use tokio::time::timeout;
 /// The calls to SQS that redriving takes.
 pub trait Sqs {
     /// How many messages the queue holds.
-    fn counts(&self, queue: &QueueArn) -> impl Future<Output = Result<Counts, Fault>>;
+    fn depth(&self, queue: &QueueArn) -> impl Future<Output = Result<Depth, SqsError>>;
 
     /// The queue's message move tasks, newest first, ten at most: SQS lists no more.
-    fn list_tasks(&self, dlq: &QueueArn) -> impl Future<Output = Result<Vec<MoveTask>, Fault>>;
+    fn list_tasks(&self, dlq: &QueueArn) -> impl Future<Output = Result<Vec<MoveTask>, SqsError>>;
 
     /// Starts a redrive. `Ok` is the handle of its task.
     fn start(
         &self,
         dlq: &QueueArn,
         start: &Start,
-    ) -> impl Future<Output = Result<String, StartFault>>;
+    ) -> impl Future<Output = Result<String, StartError>>;
 
     /// Cancels the task of this handle. What it has moved stays moved.
     fn cancel(&self, dlq: &QueueArn, handle: &str)
-    -> impl Future<Output = Result<(), CancelFault>>;
+    -> impl Future<Output = Result<(), CancelError>>;
 }
 
 /// Why a call to SQS did not do what it was to do. The text is SQS's own where it gave one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum SqsError {
     /// A permission is missing; SQS names the action, which may be one it takes on our behalf.
     #[error("access denied: {0}")]
     AccessDenied(String),
@@ -57,25 +57,25 @@ pub enum Fault {
 
 /// Why a redrive did not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartFault {
+pub enum StartError {
     /// A task is active on this queue: another invocation was faster, or a start whose answer was
     /// lost did take effect.
     #[error("a message move task is already active")]
     TaskActive,
     /// The start failed.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Sqs(#[from] SqsError),
 }
 
 /// Why a task was not cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CancelFault {
+pub enum CancelError {
     /// There is nothing to cancel: the task has come to its end, or was never there.
     #[error("nothing to cancel: {0}")]
     NothingToCancel(String),
     /// The cancelling failed.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Sqs(#[from] SqsError),
 }
 
 /// SQS itself, with a client for each region that an enrolled queue may be in.
@@ -117,18 +117,18 @@ impl SqsClients {
             .mutate_request(|request| {
                 request.headers_mut().remove("x-amz-target");
             });
-        let _ = timeout(MOMENT, nothing.send()).await;
+        let _ = timeout(CONNECT_AHEAD_TIMEOUT, nothing.send()).await;
     }
 
-    fn client(&self, queue: &QueueArn) -> Result<&Client, Fault> {
+    fn client(&self, queue: &QueueArn) -> Result<&Client, SqsError> {
         self.by_region.get(queue.region()).ok_or_else(|| {
-            Fault::Service(format!("there is no client for the region of `{queue}`"))
+            SqsError::Service(format!("there is no client for the region of `{queue}`"))
         })
     }
 }
 
 impl Sqs for SqsClients {
-    async fn counts(&self, queue: &QueueArn) -> Result<Counts, Fault> {
+    async fn depth(&self, queue: &QueueArn) -> Result<Depth, SqsError> {
         let visible = QueueAttributeName::ApproximateNumberOfMessages;
         let in_flight = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
         let answer = self
@@ -144,15 +144,15 @@ impl Sqs for SqsClients {
             answer
                 .attributes()
                 .and_then(|attributes| attributes.get(&name)?.parse().ok())
-                .ok_or_else(|| Fault::Service(format!("SQS gave no `{name}` for `{queue}`")))
+                .ok_or_else(|| SqsError::Service(format!("SQS gave no `{name}` for `{queue}`")))
         };
-        Ok(Counts {
+        Ok(Depth {
             visible: count(visible)?,
             in_flight: count(in_flight)?,
         })
     }
 
-    async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, Fault> {
+    async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, SqsError> {
         let answer = self
             .client(dlq)?
             .list_message_move_tasks()
@@ -164,7 +164,7 @@ impl Sqs for SqsClients {
         Ok(answer.results().iter().map(move_task).collect())
     }
 
-    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartFault> {
+    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartError> {
         let rate = start
             .max_messages_per_second
             .map(|rate| i32::from(rate.get()));
@@ -182,7 +182,7 @@ impl Sqs for SqsClients {
         }
     }
 
-    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelFault> {
+    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelError> {
         self.client(dlq)?
             .cancel_message_move_task()
             .task_handle(handle)
@@ -195,24 +195,24 @@ impl Sqs for SqsClients {
 
 /// What SQS answers when a task is no longer RUNNING is not documented, so that every answer that is
 /// not about permissions, throttling or the service itself counts as "nothing to cancel".
-fn cancel_fault<E>(error: SdkError<E>) -> CancelFault
+fn cancel_fault<E>(error: SdkError<E>) -> CancelError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let status = error.raw_response().map(|answer| answer.status().as_u16());
     let is_refused = matches!(status, Some(400 | 404 | 409));
     match fault(error) {
-        fault @ (Fault::AccessDenied(_) | Fault::Throttled(_)) => fault.into(),
-        fault if is_refused => CancelFault::NothingToCancel(fault.to_string()),
+        fault @ (SqsError::AccessDenied(_) | SqsError::Throttled(_)) => fault.into(),
+        fault if is_refused => CancelError::NothingToCancel(fault.to_string()),
         fault => fault.into(),
     }
 }
 
 /// Far longer than a connection within a region takes; where there is none, the start waits no longer.
-const MOMENT: Duration = Duration::from_millis(200);
+const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// So many characters of what AWS says go into reports and logs.
-pub(crate) const MOST_OF_A_MESSAGE: usize = 500;
+pub(crate) const MAX_MESSAGE_CHARS: usize = 500;
 
 /// The queue's URL in path style. SQS takes the queue from its path.
 fn url(queue: &QueueArn) -> String {
@@ -245,21 +245,21 @@ fn move_task(entry: &ListMessageMoveTasksResultEntry) -> MoveTask {
         destination_arn: entry.destination_arn().map(str::to_owned),
         failure_reason: entry
             .failure_reason()
-            .map(|reason| one_line(reason, MOST_OF_A_MESSAGE)),
+            .map(|reason| one_line(reason, MAX_MESSAGE_CHARS)),
     }
 }
 
 /// SQS's refusal of a second task has the same code as other refusals; only the message tells.
 /// AWS says "There is already a task running. Only one active task is allowed …", emulators much the same.
-fn start_fault<E>(error: SdkError<E>) -> StartFault
+fn start_fault<E>(error: SdkError<E>) -> StartError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let message = error.message().unwrap_or_default().to_lowercase();
     let is_task_active = message.contains("already") && message.contains("running");
     match fault(error) {
-        fault @ (Fault::AccessDenied(_) | Fault::Throttled(_)) => fault.into(),
-        _ if is_task_active => StartFault::TaskActive,
+        fault @ (SqsError::AccessDenied(_) | SqsError::Throttled(_)) => fault.into(),
+        _ if is_task_active => StartError::TaskActive,
         fault => fault.into(),
     }
 }
@@ -268,22 +268,22 @@ where
 ///
 /// Codes come as `X`, `XException` and `AWS.SimpleQueueService.X`; most of those that matter here
 /// are not modelled in the SDK.
-fn fault<E>(error: SdkError<E>) -> Fault
+fn fault<E>(error: SdkError<E>) -> SqsError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let Some(code) = error.code() else {
-        return Fault::Service(without_code("SQS", &error));
+        return SqsError::Service(without_code("SQS", &error));
     };
     let kind = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
     let kind = kind.strip_suffix("Exception").unwrap_or(kind);
-    let code = &one_line(code, MOST_OF_A_MESSAGE);
+    let code = &one_line(code, MAX_MESSAGE_CHARS);
     let message = error.message().unwrap_or("SQS gave no reason");
-    let message = one_line(message, MOST_OF_A_MESSAGE);
+    let message = one_line(message, MAX_MESSAGE_CHARS);
     match kind {
-        "AccessDenied" | "KMS.AccessDenied" | "KmsAccessDenied" => Fault::AccessDenied(message),
+        "AccessDenied" | "KMS.AccessDenied" | "KmsAccessDenied" => SqsError::AccessDenied(message),
         "RequestThrottled" | "Throttling" | "KMS.Throttling" | "KmsThrottled"
-        | "TooManyRequests" => Fault::Throttled(message),
+        | "TooManyRequests" => SqsError::Throttled(message),
         // Credentials that are missing, expired or wrong.
         "ExpiredToken"
         | "InvalidClientTokenId"
@@ -291,20 +291,20 @@ where
         | "InvalidSignature"
         | "MissingAuthenticationToken"
         | "SignatureDoesNotMatch"
-        | "UnrecognizedClient" => Fault::AccessDenied(format!("{code}: {message}")),
+        | "UnrecognizedClient" => SqsError::AccessDenied(format!("{code}: {message}")),
         "ResourceNotFound" if message.contains("DestinationArn") => {
-            Fault::DestinationNotFound(message)
+            SqsError::DestinationNotFound(message)
         }
         "NonExistentQueue" | "QueueDoesNotExist" | "ResourceNotFound" => {
-            Fault::QueueNotFound(message)
+            SqsError::QueueNotFound(message)
         }
         _ if message
             .to_lowercase()
             .contains("configured as a dead letter queue") =>
         {
-            Fault::NotADeadLetterQueue(message)
+            SqsError::NotADeadLetterQueue(message)
         }
-        _ => Fault::Service(format!("{code}: {message}")),
+        _ => SqsError::Service(format!("{code}: {message}")),
     }
 }
 
@@ -319,7 +319,7 @@ where
         (SdkError::ServiceError(_) | SdkError::ResponseError(_), Some(status)) => {
             format!("{service} answered with HTTP status {status} and no error code")
         }
-        _ => one_line(&causes(error), MOST_OF_A_MESSAGE),
+        _ => one_line(&causes(error), MAX_MESSAGE_CHARS),
     }
 }
 

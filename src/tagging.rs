@@ -1,9 +1,8 @@
 //! The port to the Resource Groups Tagging API, in our own types.
 
 use crate::config::EnrollTag;
-use crate::event::QueueRef;
-use crate::queue::QueueArn;
-use crate::sqs::{MOST_OF_A_MESSAGE, without_code};
+use crate::queue::{QueueArn, TaggedQueue};
+use crate::sqs::{MAX_MESSAGE_CHARS, without_code};
 use crate::text::one_line;
 use aws_sdk_resourcegroupstagging::Client;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
@@ -18,39 +17,19 @@ pub trait Tagging {
     fn tagged(
         &self,
         tag: &EnrollTag,
-    ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingFault>>;
+    ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingError>>;
 
     /// Those of these queues that bear the tag. One call for every 100.
     fn tagged_among(
         &self,
         queues: &[QueueArn],
         tag: &EnrollTag,
-    ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingFault>>;
-}
-
-/// A queue that bears the enrol tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaggedQueue {
-    /// The queue.
-    pub queue: QueueArn,
-    /// What its tags say of its policy: the name of a setting and its text, from tags named key + `:` + setting.
-    pub settings: Vec<(String, String)>,
-}
-
-impl TaggedQueue {
-    /// The queues that its tags would have messages moved to.
-    pub fn destinations(&self) -> impl Iterator<Item = QueueRef> {
-        let is_destination = |name: &str| matches!(name, "destination-arn" | "parking-arn");
-        let settings = self.settings.iter();
-        settings
-            .filter(move |(name, _)| is_destination(name))
-            .filter_map(|(_, value)| value.trim().parse().ok())
-    }
+    ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingError>>;
 }
 
 /// Why the tags could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TaggingFault {
+pub enum TaggingError {
     /// The function may not ask.
     #[error("access denied; grant `tag:GetResources`: {0}")]
     AccessDenied(String),
@@ -66,7 +45,7 @@ pub struct TaggingClient {
 }
 
 /// `GetResources` takes, and gives, so many resources.
-const RESOURCES_A_CALL: usize = 100;
+const RESOURCES_PER_CALL: usize = 100;
 
 impl TaggingClient {
     /// Makes a client for the function's own region.
@@ -84,7 +63,7 @@ impl TaggingClient {
 }
 
 impl Tagging for TaggingClient {
-    async fn tagged(&self, tag: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingFault> {
+    async fn tagged(&self, tag: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingError> {
         let filter = TagFilter::builder()
             .key(&tag.key)
             .set_values(tag.value.clone().map(|value| vec![value]))
@@ -115,9 +94,9 @@ impl Tagging for TaggingClient {
         &self,
         queues: &[QueueArn],
         tag: &EnrollTag,
-    ) -> Result<Vec<TaggedQueue>, TaggingFault> {
+    ) -> Result<Vec<TaggedQueue>, TaggingError> {
         let mut tagged = Vec::new();
-        for queues in queues.chunks(RESOURCES_A_CALL) {
+        for queues in queues.chunks(RESOURCES_PER_CALL) {
             let arns = queues.iter().map(QueueArn::to_string).collect();
             let answer = self
                 .client
@@ -139,7 +118,7 @@ impl Tagging for TaggingClient {
 
 /// `None` for what is no queue or does not bear the tag.
 fn tagged_queue(resource: &ResourceTagMapping, tag: &EnrollTag) -> Option<TaggedQueue> {
-    let queue = resource.resource_arn()?.parse().ok()?;
+    let dlq = resource.resource_arn()?.parse().ok()?;
     let is_tag = |key: &str, value: &str| {
         key == tag.key && tag.value.as_ref().is_none_or(|wanted| value == wanted)
     };
@@ -151,26 +130,26 @@ fn tagged_queue(resource: &ResourceTagMapping, tag: &EnrollTag) -> Option<Tagged
         Some((name.to_owned(), found.value().to_owned()))
     });
     Some(TaggedQueue {
-        queue,
+        dlq,
         settings: settings.collect(),
     })
 }
 
-fn fault<E>(error: SdkError<E>) -> TaggingFault
+fn fault<E>(error: SdkError<E>) -> TaggingError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let Some(code) = error.code() else {
-        return TaggingFault::Service(without_code("the tagging API", &error));
+        return TaggingError::Service(without_code("the tagging API", &error));
     };
     let message = error.message().unwrap_or("the tagging API gave no reason");
-    let code = &one_line(code, MOST_OF_A_MESSAGE);
-    let message = one_line(message, MOST_OF_A_MESSAGE);
+    let code = &one_line(code, MAX_MESSAGE_CHARS);
+    let message = one_line(message, MAX_MESSAGE_CHARS);
     match code.as_str() {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            TaggingFault::AccessDenied(message)
+            TaggingError::AccessDenied(message)
         }
-        _ => TaggingFault::Service(format!("{code}: {message}")),
+        _ => TaggingError::Service(format!("{code}: {message}")),
     }
 }
 

@@ -17,7 +17,7 @@ mod support;
 use allocation_counter::measure;
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::RawValue;
-use sqs_auto_redrive::start;
+use sqs_auto_redrive::setup;
 use std::env;
 use std::process::Command;
 use support::local::{ACCOUNT, REGION};
@@ -131,7 +131,7 @@ fn print_cost() {
         .build()
         .unwrap();
     let mut function = None;
-    let start = measure(|| function = runtime.block_on(start::function()).ok());
+    let start = measure(|| function = runtime.block_on(setup::function()).ok());
     let function = function.unwrap();
     let sweep = || {
         let request = r#"{"action": "redrive", "queues": "all"}"#.to_owned();

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use sqs_auto_redrive::event::{self, CallsFor, QueueRef, Selection};
+use sqs_auto_redrive::event::{self, CallsFor, Selection};
+use sqs_auto_redrive::queue::QueueRef;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

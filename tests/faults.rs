@@ -15,7 +15,7 @@
 
 mod support;
 
-use Fault::{
+use Disturbance::{
     BlackHole, Expired, InternalError, Late, Malformed, Refused, ResetAtOnce, ResetMidAnswer,
     Throttled, Truncated, Unavailable,
 };
@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 use support::cloudwatch::{Alarm, saw};
 use support::function::sample;
 use support::local::servers;
-use support::proxy::{Call, FAULTS, Fault, Proxy};
+use support::proxy::{Call, DISTURBANCES, Disturbance, Proxy};
 use support::queues::{Queue, Queues};
 use support::runtime::Function;
 use support::tagging::{Tagging, tag};
@@ -43,7 +43,7 @@ const TIME: Duration = Duration::from_secs(30);
 
 /// A fault, what comes of a DLQ when it meets the first attempt at a call, and when it meets all
 /// attempts. A connection that is refused once is much the same as one that is reset at once.
-type Row = (Fault, &'static str, &'static str);
+type Row = (Disturbance, &'static str, &'static str);
 
 /// Of the calls that look at a DLQ.
 #[rustfmt::skip]
@@ -169,7 +169,7 @@ const TAGS: [Row; 11] = [
 #[derive(Clone)]
 struct Case {
     operation: &'static str,
-    fault: Fault,
+    fault: Disturbance,
     /// Whether it meets all attempts, or the first.
     always: bool,
     /// What comes of the DLQ.
@@ -225,8 +225,8 @@ impl Case {
 
 /// Every fault of a table, on this call, all at the same time; each has queues and a process of its own.
 fn all(operation: &'static str, table: &[Row], run: fn(&Case)) {
-    let faults: Vec<Fault> = table.iter().map(|(fault, ..)| *fault).collect();
-    assert_eq!(faults, FAULTS, "every fault is in the table");
+    let faults: Vec<Disturbance> = table.iter().map(|(fault, ..)| *fault).collect();
+    assert_eq!(faults, DISTURBANCES, "every fault is in the table");
     let cases = table.iter().flat_map(|(fault, once, always)| {
         let case = |always, expected| Case {
             operation,
@@ -585,9 +585,9 @@ impl Dice {
     }
 
     /// What happens to a call: to three in four, nothing.
-    fn fault(&mut self) -> Option<Fault> {
+    fn fault(&mut self) -> Option<Disturbance> {
         // Those that take long are rare.
-        let (common, rare): (Vec<Fault>, Vec<Fault>) = FAULTS
+        let (common, rare): (Vec<Disturbance>, Vec<Disturbance>) = DISTURBANCES
             .into_iter()
             .filter(|fault| *fault != Refused)
             .partition(|fault| !matches!(fault, BlackHole | Late));
@@ -644,10 +644,10 @@ fn anything_happens(seed: u64, round: usize) {
     let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
     for _ in 0..2 {
         let (result, log) = function.invoke_and_log(&schedule, TIME);
-        let untold = matches!(&result, Err(error)
+        let tags_error = matches!(&result, Err(error)
             if error["errorMessage"].as_str().unwrap().contains("enrolment by tag could not be read"));
         for stage in stages {
-            if untold && stage.dlq().arn == tagged.dlq().arn {
+            if tags_error && stage.dlq().arn == tagged.dlq().arn {
                 continue;
             }
             let outcome = outcome(&result, &log, stage.dlq());

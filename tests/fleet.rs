@@ -215,7 +215,7 @@ async fn tag_that_names_the_destination_of_another_account_fails_its_own_queue_a
         &[("auto-redrive:destination-arn", elsewhere)],
     )
     .await;
-    let good = tagged("tagged-home", "abroad", &[]).await;
+    let good = tagged("tagged-location", "abroad", &[]).await;
     let mut function = enrolling("abroad", &Tagging::of_ministack(), &[]);
 
     let message = incomplete(function.invoke(&schedule()));

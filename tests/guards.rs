@@ -20,7 +20,8 @@ use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use serde_json::{Value, json};
 use sqs_auto_redrive::cloudwatch::CloudWatchClients;
 use sqs_auto_redrive::config::Config;
-use sqs_auto_redrive::enrolment::Home;
+use sqs_auto_redrive::queue::Location;
+
 use sqs_auto_redrive::handler::{self, Invocation};
 use sqs_auto_redrive::report::Report;
 use sqs_auto_redrive::sqs::SqsClients;
@@ -65,7 +66,7 @@ impl Timeless {
     async fn report(&self, wait: Duration, time_left: Duration, event: &str) -> Report {
         let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:sqs-auto-redrive");
         let invocation = Invocation {
-            home: Home::new(&arn, REGION),
+            location: Location::new(&arn, REGION),
             now: SystemTime::now() + wait,
             time_left,
         };

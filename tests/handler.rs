@@ -16,12 +16,12 @@ mod fake;
 use fake::{Fake, MINUTE, dlq};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, EnrollTag};
-use sqs_auto_redrive::handler::{Failure, Invocation};
+use sqs_auto_redrive::handler::{Invocation, InvocationError};
 use sqs_auto_redrive::policy::{BrakeState, Policy};
 use sqs_auto_redrive::queue::{MoveTask, QueueArn, TaskStatus};
 use sqs_auto_redrive::report::QueueReport;
-use sqs_auto_redrive::sqs::Fault;
-use sqs_auto_redrive::tagging::TaggingFault;
+use sqs_auto_redrive::sqs::SqsError;
+use sqs_auto_redrive::tagging::TaggingError;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -52,14 +52,14 @@ async fn invoke_with(
     config: Config,
     event: &str,
     invocation: &Invocation,
-) -> Result<Value, Failure> {
+) -> Result<Value, InvocationError> {
     let function = fake.function(config);
     let report = function.invoke(event, invocation).await?.result()?;
     Ok(serde_json::to_value(report).unwrap())
 }
 
 /// The report of an invocation, or what it fails with.
-async fn invoke(fake: &Fake, config: Config, event: &str) -> Result<Value, Failure> {
+async fn invoke(fake: &Fake, config: Config, event: &str) -> Result<Value, InvocationError> {
     invoke_with(fake, config, event, &fake.invocation()).await
 }
 
@@ -145,7 +145,7 @@ async fn event_that_calls_for_nothing_takes_no_call() {
     assert_eq!(outcomes(&report), [""; 0]);
 
     let rejected = invoke(&fake, config(&[&queue]), "{}").await.unwrap_err();
-    assert!(matches!(rejected, Failure::Rejected(_)), "{rejected}");
+    assert!(matches!(rejected, InvocationError::Event(_)), "{rejected}");
     assert_eq!(fake.calls(), [""; 0]);
 }
 
@@ -354,7 +354,7 @@ async fn failure_of_one_dlq_stops_no_other_and_fails_the_invocation() {
         .with_fault(
             &denied,
             "StartMessageMoveTask",
-            Fault::AccessDenied(no.to_owned()),
+            SqsError::AccessDenied(no.to_owned()),
         )
         .with(&fine, 5);
     let failure = invoke(&fake, config(&[&missing, &denied, &fine]), SWEEP)
@@ -1330,11 +1330,11 @@ async fn tagged_queue_that_was_just_deleted_is_reported_and_no_failure() {
 #[tokio::test]
 async fn listed_queues_are_served_though_the_tags_cannot_be_read() {
     let (listed, named) = (dlq("listed"), dlq("orders-dlq"));
-    let refused = TaggingFault::AccessDenied(
+    let refused = TaggingError::AccessDenied(
         "User: … is not authorized to perform: tag:GetResources".to_owned(),
     );
     let expired =
-        TaggingFault::Service("PaginationTokenExpiredException: The token has expired.".to_owned());
+        TaggingError::Service("PaginationTokenExpiredException: The token has expired.".to_owned());
     for (fault, said, reason) in [
         (refused, "grant `tag:GetResources`", "access-denied"),
         (expired, "PaginationTokenExpired", "service-error"),
@@ -1519,7 +1519,7 @@ async fn brake_goes_before_all_else_in_a_batch() {
 #[tokio::test]
 async fn start_that_fails_leaves_its_place_to_the_next() {
     let (deepest, deep, shallow) = (dlq("a-deepest"), dlq("b-deep"), dlq("c-shallow"));
-    let no_dlq = Fault::NotADeadLetterQueue(
+    let no_dlq = SqsError::NotADeadLetterQueue(
         "Source queue must be configured as a Dead Letter Queue.".to_owned(),
     );
     let fake = Fake::default()
@@ -1682,9 +1682,9 @@ async fn dlq_whose_messages_are_all_in_flight_is_left_alone() {
 
 #[tokio::test]
 async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
-    let denied = || Fault::AccessDenied("not authorized".to_owned());
-    let gone = || Fault::DestinationNotFound("no such queue".to_owned());
-    let broken = || Fault::Service("InternalFailure: sorry".to_owned());
+    let denied = || SqsError::AccessDenied("not authorized".to_owned());
+    let gone = || SqsError::DestinationNotFound("no such queue".to_owned());
+    let broken = || SqsError::Service("InternalFailure: sorry".to_owned());
     for (event, operation, fault, code) in [
         (SWEEP, "GetQueueAttributes", denied(), "access-denied"),
         (SWEEP, "ListMessageMoveTasks", broken(), "service-error"),
@@ -1740,15 +1740,18 @@ async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
 fn every_fault_of_sqs_has_a_code_of_its_own() {
     let text = || "because".to_owned();
     for (fault, code) in [
-        (Fault::AccessDenied(text()), "access-denied"),
+        (SqsError::AccessDenied(text()), "access-denied"),
         (
-            Fault::NotADeadLetterQueue(text()),
+            SqsError::NotADeadLetterQueue(text()),
             "not-a-dead-letter-queue",
         ),
-        (Fault::QueueNotFound(text()), "queue-not-found"),
-        (Fault::DestinationNotFound(text()), "destination-not-found"),
-        (Fault::Throttled(text()), "throttled"),
-        (Fault::Service(text()), "service-error"),
+        (SqsError::QueueNotFound(text()), "queue-not-found"),
+        (
+            SqsError::DestinationNotFound(text()),
+            "destination-not-found",
+        ),
+        (SqsError::Throttled(text()), "throttled"),
+        (SqsError::Service(text()), "service-error"),
     ] {
         let report = QueueReport::failed(dlq("orders-dlq").to_string(), &fault);
         assert_eq!(report.reason.code(), code);

@@ -61,7 +61,7 @@ const RULES: &[Rule] = &[
     Rule {
         holds_in: is_pure,
         forbidden: &[
-            "crate :: cloudwatch", "crate :: config", "crate :: enrolment", "crate :: event",
+            "crate :: cloudwatch", "crate :: config", "crate :: enrollment", "crate :: event",
             "crate :: handler", "crate :: report", "crate :: sqs", "crate :: {",
         ],
         why: "policy and queue know none of the modules that touch the world",

@@ -28,7 +28,7 @@ use sqs_auto_redrive::handler::Invocation;
 use sqs_auto_redrive::policy::{
     Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Rate, decide, streak,
 };
-use sqs_auto_redrive::queue::{MoveTask, QueueArn, TaskStatus};
+use sqs_auto_redrive::queue::{Depth, MoveTask, QueueArn, TaskStatus};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -70,7 +70,7 @@ prop_compose! {
         destination in option::of(Just(queue("elsewhere"))),
         parking in option::of(Just(queue("parking"))),
         brakes in 0..3_usize,
-        parks in prop::bool::weighted(0.9),
+        may_park in prop::bool::weighted(0.9),
         paused in prop::bool::weighted(0.1),
         dry_run in any::<bool>(),
         forced in prop::bool::weighted(0.2),
@@ -85,7 +85,7 @@ prop_compose! {
             attempt_window,
             destination,
             parking,
-            parks,
+            may_park,
             brake_alarms: (0..brakes).map(|n| format!("brake {n}")).collect(),
             paused,
             dry_run,
@@ -157,8 +157,7 @@ prop_compose! {
     ) -> Observation {
         let brake = |(n, state)| Brake { alarm: format!("brake {n}"), state };
         Observation {
-            visible,
-            in_flight,
+            depth: Depth { visible, in_flight },
             tasks,
             depth_history,
             brakes: brakes.map(|states| states.into_iter().enumerate().map(brake).collect()),
@@ -200,7 +199,7 @@ proptest! {
             !seen.brakes.iter().flatten().any(|brake| brake.alarm == *alarm && brake.state == BrakeState::Off)
         });
         let active = seen.tasks.iter().any(|task| task.status.is_active());
-        if seen.visible == 0 || active || policy.paused || braked {
+        if seen.depth.visible == 0 || active || policy.paused || braked {
             prop_assert!(!starts(&policy, &seen));
         }
     }
@@ -455,12 +454,12 @@ fn take(payload: &str, world: &World) -> Starts {
         let settings: Vec<(&str, &str)> = settings
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        fake.with_tags(&tagged.queue, &settings)
+        fake.with_tags(&tagged.dlq, &settings)
     });
     let brakes = world.config.policy.brake_alarms.iter();
     let fake = brakes.fold(fake, |fake, alarm| fake.with_alarm(alarm, BrakeState::Off));
     let invocation = Invocation {
-        home: world.home.clone(),
+        location: world.location.clone(),
         ..fake.invocation()
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -487,7 +486,7 @@ fn take(payload: &str, world: &World) -> Starts {
         }
     }
 
-    let tagged = world.tagged.iter().map(|tagged| &tagged.queue);
+    let tagged = world.tagged.iter().map(|tagged| &tagged.dlq);
     let enrolled: BTreeSet<&QueueArn> = world.config.queues.iter().chain(tagged).collect();
     let names: BTreeSet<&str> = enrolled.iter().map(|dlq| dlq.name()).collect();
     for call in fake.calls() {
@@ -510,7 +509,7 @@ fn take(payload: &str, world: &World) -> Starts {
 
 /// Where the environment and the tags, and nobody else, would have messages of a DLQ moved.
 fn configured(world: &World, dlq: &QueueArn) -> Vec<Option<String>> {
-    let tagged = world.tagged.iter().filter(|tagged| tagged.queue == *dlq);
+    let tagged = world.tagged.iter().filter(|tagged| tagged.dlq == *dlq);
     let settings = tagged.flat_map(|tagged| &tagged.settings);
     let of_tags = settings
         .filter(|(name, _)| name == "destination-arn")

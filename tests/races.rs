@@ -190,7 +190,7 @@ fn kill_and_carry_on(thread: usize, seed: u64, reached: &Mutex<Reached>) {
     };
     // By force, or the cooldown would have all but the first be about nothing.
     let event = json!({"action": "redrive", "queues": "all", "force": true}).to_string();
-    // All messages went home; their consumer fails again.
+    // All messages went location; their consumer fails again.
     let come_back = || {
         runtime.block_on(async {
             queues.source.wait_until_holds(MESSAGES).await;

@@ -5,11 +5,10 @@
 
 use super::text::assert_reads_well;
 use sqs_auto_redrive::config::{self, Config, EnrollTag};
-use sqs_auto_redrive::enrolment::{Home, targets};
+use sqs_auto_redrive::enrollment::targets;
 use sqs_auto_redrive::event::Selection;
 use sqs_auto_redrive::policy::{Policy, check_destination};
-use sqs_auto_redrive::queue::QueueArn;
-use sqs_auto_redrive::tagging::TaggedQueue;
+use sqs_auto_redrive::queue::{Location, QueueArn, TaggedQueue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -184,7 +183,7 @@ fn assert_in_range(policy: &Policy) {
             .all(|name| (1..=255).contains(&name.chars().count()))
     );
     assert!(brakes.iter().all(|name| name.trim() == name));
-    assert!(policy.parks);
+    assert!(policy.may_park);
     // Else the first attempt would be forgotten before the last, and poison redriven for ever.
     assert!(policy.cooldown * (policy.max_attempts + 1) <= policy.attempt_window);
     assert!(policy.parking.is_none() || policy.parking != policy.destination);
@@ -205,14 +204,14 @@ fn check_tags(mut config: Config, tags: &[(String, String)]) {
         value: None,
     });
     let tagged = TaggedQueue {
-        queue: arn("tagged-dlq"),
+        dlq: arn("tagged-dlq"),
         settings: tags.to_vec(),
     };
     let destinations = tagged.destinations().count();
     assert!(destinations <= tags.len());
-    let dlq = tagged.queue.clone();
-    let home = Home::new("", "us-east-1");
-    let found = targets(&Selection::All, None, &config, vec![tagged], &home);
+    let dlq = tagged.dlq.clone();
+    let location = Location::new("", "us-east-1");
+    let found = targets(&Selection::All, None, &config, vec![tagged], &location);
     let enrolled: BTreeSet<&QueueArn> = config.queues.iter().chain([&dlq]).collect();
     assert_eq!(found.enrolled.len() + found.invalid.len(), enrolled.len());
     assert_eq!(found.not_enrolled, [""; 0]);

@@ -3,16 +3,17 @@
 use super::text::{assert_reads_well, assert_report_reads_well};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, EnrollTag};
-use sqs_auto_redrive::enrolment::{Home, Target, Targets, targets};
-use sqs_auto_redrive::event::{self, Action, CallsFor, Event, QueueRef, Request, Selection};
-use sqs_auto_redrive::handler::{Answer, Failure};
+use sqs_auto_redrive::enrollment::{Target, Targets, targets};
+use sqs_auto_redrive::event::{self, Action, CallsFor, Event, Request, Selection};
+use sqs_auto_redrive::handler::{Answer, InvocationError};
 use sqs_auto_redrive::plan::{Cause, Task, plan};
 use sqs_auto_redrive::policy::{
     Brake, BrakeState, Decision, Observation, Policy, check_destination, decide,
 };
-use sqs_auto_redrive::queue::{QueueArn, is_account_id, is_queue_name, is_region};
+use sqs_auto_redrive::queue::{
+    Depth, Location, QueueArn, QueueRef, TaggedQueue, is_account_id, is_queue_name, is_region,
+};
 use sqs_auto_redrive::report::{Outcome, QueueReport, Reason, Report, Unlisted};
-use sqs_auto_redrive::tagging::TaggedQueue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::time::UNIX_EPOCH;
@@ -24,7 +25,7 @@ const MOST_OF_A_TEXT: usize = 3000;
 pub struct World {
     pub config: Config,
     pub tagged: Vec<TaggedQueue>,
-    pub home: Home,
+    pub location: Location,
     /// What becomes of each DLQ where no request says otherwise; `Err` is why its policy cannot be followed.
     policies: BTreeMap<QueueArn, Result<Policy, Policy>>,
 }
@@ -33,7 +34,7 @@ pub struct World {
 pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
     let listed = ["orders-dlq", "payments-dlq", "invoices-dlq.fifo"].map(arn);
     let tagged = |name: &str, settings: &[(&str, &str)]| TaggedQueue {
-        queue: arn(name),
+        dlq: arn(name),
         settings: settings
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -80,7 +81,7 @@ pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
                 ),
                 tagged("orders-dlq", &[("dry-run", "true"), ("paused", "false")]),
             ],
-            Home::new(function, "us-east-1"),
+            Location::new(function, "us-east-1"),
         ),
         World::new(
             config(&listed[..1], tag("k"), careful),
@@ -88,12 +89,12 @@ pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
                 "tagged-dlq",
                 &[("paused", "false"), ("dry-run", "false")],
             )],
-            Home::new("", "us-east-1"),
+            Location::new("", "us-east-1"),
         ),
         World::new(
             config(&[], tag("k"), plain),
             vec![tagged("orders-dlq", &[])],
-            Home::new(
+            Location::new(
                 "arn:aws:lambda:eu-west-1:999999999999:function:redrive:live",
                 "",
             ),
@@ -108,8 +109,8 @@ fn arn(name: &str) -> QueueArn {
 }
 
 impl World {
-    fn new(config: Config, tagged: Vec<TaggedQueue>, home: Home) -> Self {
-        let all = targets(&Selection::All, None, &config, tagged.clone(), &home);
+    fn new(config: Config, tagged: Vec<TaggedQueue>, location: Location) -> Self {
+        let all = targets(&Selection::All, None, &config, tagged.clone(), &location);
         let good = all.enrolled.into_iter();
         let good = good.map(|target| (target.dlq, Ok((*target.policy).clone())));
         let bad = all.invalid.into_iter();
@@ -118,14 +119,14 @@ impl World {
         Self {
             config,
             tagged,
-            home,
+            location,
             policies,
         }
     }
 
     /// The DLQs that somebody enrolled, by list or by tag.
     fn enrolled(&self) -> BTreeSet<&QueueArn> {
-        let tagged = self.tagged.iter().map(|tagged| &tagged.queue);
+        let tagged = self.tagged.iter().map(|tagged| &tagged.dlq);
         self.config.queues.iter().chain(tagged).collect()
     }
 }
@@ -150,7 +151,7 @@ pub fn check(payload: &[u8]) {
     let faults = Answer {
         report: Report::new(Default::default(), false, Vec::new(), Unlisted::default()),
         unreadable: event.unreadable,
-        untold: None,
+        tags_error: None,
     };
     if let Err(failure) = faults.result() {
         assert_fails_well(failure);
@@ -158,7 +159,7 @@ pub fn check(payload: &[u8]) {
 }
 
 /// What an invocation fails with reads well in the answer and in the log.
-fn assert_fails_well(failure: Failure) {
+fn assert_fails_well(failure: InvocationError) {
     assert_reads_well(&failure.to_string(), MOST_OF_A_TEXT);
     assert_reads_well(&format!("{failure:?}"), MOST_OF_A_TEXT);
 }
@@ -179,7 +180,7 @@ fn check_event(payload: &str, event: &Event) {
             CallsFor::Request(request) => {
                 assert_eq!(event.triggers.len(), 1, "a request is alone");
                 assert_eq!(event.unreadable, []);
-                assert_eq!(event.delivered_from, [""; 0]);
+                assert_eq!(event.event_source_arns, [""; 0]);
                 check_request(payload, request);
             }
         }
@@ -248,7 +249,7 @@ fn check_coats(payload: &str, bare: Option<&Event>) {
         match bare {
             Some(bare) if !is_cut => {
                 assert_eq!(coated.triggers, bare.triggers);
-                assert_eq!(coated.delivered_from, bare.delivered_from);
+                assert_eq!(coated.event_source_arns, bare.event_source_arns);
                 assert_eq!(coated.unreadable.len(), bare.unreadable.len());
             }
             Some(_) => {}
@@ -275,10 +276,10 @@ fn check_world(event: &Event, world: &World) {
     let World {
         config,
         tagged,
-        home,
+        location,
         policies,
     } = world;
-    let plan = plan(event.triggers.clone(), &config.policy, home);
+    let plan = plan(event.triggers.clone(), &config.policy, location);
     let request = plan.request.as_ref();
     let asked = event
         .triggers
@@ -303,7 +304,7 @@ fn check_world(event: &Event, world: &World) {
     }
 
     let enrolled = world.enrolled();
-    let found = targets(&plan.selection, request, config, tagged.clone(), home);
+    let found = targets(&plan.selection, request, config, tagged.clone(), location);
     check_selection(&plan.selection, &found, &enrolled);
     for (target, why) in &found.invalid {
         assert_reads_well(why, MOST_OF_A_TEXT);
@@ -384,7 +385,7 @@ fn check_policy(
                     .max_messages_per_second
                     .or(policy.max_messages_per_second),
                 dry_run: deployed.dry_run || request.dry_run,
-                parks: request.destination.is_none(),
+                may_park: request.destination.is_none(),
                 ..policy
             }
         }
@@ -409,8 +410,10 @@ fn check_decision(
             state: state.clone(),
         };
         let seen = Observation {
-            visible: 5,
-            in_flight: 0,
+            depth: Depth {
+                visible: 5,
+                in_flight: 0,
+            },
             tasks: Vec::new(),
             depth_history: None,
             brakes: Some(policy.brake_alarms.iter().map(brake).collect()),

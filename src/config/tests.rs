@@ -12,22 +12,22 @@ const ANOTHERS: &str = "arn:aws:sqs:eu-west-1:999999999999:orders";
 type Vars<'a> = &'a [(&'a str, &'a str)];
 
 /// Reads exactly these variables.
-fn read(vars: Vars) -> Result<Config, InvalidConfig> {
+fn read(vars: Vars) -> Result<Config, ConfigError> {
     let owned = |&(variable, value): &(&str, &str)| (variable.to_owned(), value.to_owned());
     Config::from_vars(vars.iter().map(owned))
 }
 
 /// Reads these variables beside a list of one DLQ, so that nothing else is wrong.
-fn with(vars: Vars) -> Result<Config, InvalidConfig> {
+fn with(vars: Vars) -> Result<Config, ConfigError> {
     read(&[&[("REDRIVE_QUEUES", DLQ)], vars].concat())
 }
 
-fn faults(result: Result<Config, InvalidConfig>) -> Vec<Fault> {
+fn faults(result: Result<Config, ConfigError>) -> Vec<VariableError> {
     result.map_or_else(|invalid| invalid.0, |_| Vec::new())
 }
 
 /// The one fault there is, as people read it.
-fn only_fault(case: &str, result: Result<Config, InvalidConfig>) -> String {
+fn only_fault(case: &str, result: Result<Config, ConfigError>) -> String {
     match &faults(result)[..] {
         [fault] => fault.to_string(),
         other => panic!("{case}: one fault expected, got {other:?}"),
@@ -161,7 +161,7 @@ fn every_fault_is_reported_at_once_with_variable_value_and_what_is_accepted() {
     let whole = invalid.to_string();
     assert!(whole.starts_with("configuration: "), "{whole}");
     for (variable, value, accepted) in table {
-        let of_it: Vec<&Fault> = invalid
+        let of_it: Vec<&VariableError> = invalid
             .0
             .iter()
             .filter(|fault| fault.variable == variable)

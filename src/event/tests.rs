@@ -168,7 +168,7 @@ fn pipe(value: &Value) -> Value {
 
 // What comes of them.
 
-fn read(event: &Value) -> Result<Event, Rejected> {
+fn read(event: &Value) -> Result<Event, EventError> {
     parse(&event.to_string())
 }
 
@@ -1013,7 +1013,7 @@ fn queue_that_a_batch_was_delivered_from_is_told() {
         ("sns", sns(&eventbridge()), vec![]),
         ("bare", eventbridge(), vec![]),
     ] {
-        assert_eq!(read(&event).unwrap().delivered_from, expected, "{case}");
+        assert_eq!(read(&event).unwrap().event_source_arns, expected, "{case}");
     }
 }
 
@@ -1514,7 +1514,7 @@ fn damaged_event() -> impl Strategy<Value = Value> {
 }
 
 /// What holds of every event that was read, and of every error.
-fn check_anything(result: Result<Event, Rejected>) -> Result<(), TestCaseError> {
+fn check_anything(result: Result<Event, EventError>) -> Result<(), TestCaseError> {
     match result {
         Ok(event) => {
             prop_assert!(!event.triggers.is_empty(), "read, and nothing in it");

@@ -46,7 +46,10 @@ fn parking() -> QueueArn {
 /// A DLQ with so many visible messages and these tasks, newest first.
 fn seen(visible: u64, tasks: impl IntoIterator<Item = MoveTask>) -> Observation {
     Observation {
-        visible,
+        depth: Depth {
+            visible,
+            in_flight: 0,
+        },
         tasks: tasks.into_iter().collect(),
         depth_history: Some(DepthHistory::NoData),
         ..Observation::default()
@@ -141,7 +144,10 @@ fn gate_1_empty_means_no_start() {
 #[test]
 fn gate_2_messages_in_flight_only_means_no_start() {
     let in_flight = Observation {
-        in_flight: 3,
+        depth: Depth {
+            visible: 0,
+            in_flight: 3,
+        },
         ..seen(0, [])
     };
     assert_eq!(
@@ -153,7 +159,10 @@ fn gate_2_messages_in_flight_only_means_no_start() {
 #[test]
 fn messages_in_flight_beside_visible_ones_do_not_matter() {
     starts(decide_by_default(&Observation {
-        in_flight: 3,
+        depth: Depth {
+            visible: 5,
+            in_flight: 3,
+        },
         ..seen(5, [])
     }));
 }
@@ -525,7 +534,10 @@ fn force_passes_minimum_cooldown_exhaustion_and_growth() {
 #[test]
 fn force_passes_no_other_gate() {
     let in_flight = Observation {
-        in_flight: 3,
+        depth: Depth {
+            visible: 0,
+            in_flight: 3,
+        },
         ..seen(0, [])
     };
     let running = seen(5, [with_status("RUNNING", task(1, HOUR))]);
@@ -591,7 +603,10 @@ fn the_streak_is_the_row_of_redrives_that_came_back() {
             "what is in flight came back too",
             1,
             Observation {
-                in_flight: 50,
+                depth: Depth {
+                    visible: 1,
+                    in_flight: 50,
+                },
                 ..seen(1, [t(100, 1)])
             },
         ),
@@ -680,7 +695,10 @@ fn the_streak_is_the_row_of_redrives_that_came_back() {
             "counts beyond 2⁵³ do not overflow",
             2,
             Observation {
-                in_flight: u64::MAX,
+                depth: Depth {
+                    visible: u64::MAX,
+                    in_flight: u64::MAX,
+                },
                 ..seen(u64::MAX, [t(u64::MAX, 1), t(u64::MAX, 2)])
             },
         ),
@@ -734,11 +752,11 @@ fn destination_must_be_another_queue_of_the_same_type_account_and_region() {
     );
     assert!(matches!(
         check(dlq.as_str()),
-        Err(InvalidDestination::Itself(_))
+        Err(DestinationError::Itself(_))
     ));
     assert!(matches!(
         check("arn:aws:sqs:eu-west-1:123456789012:orders.fifo"),
-        Err(InvalidDestination::OtherType { .. })
+        Err(DestinationError::OtherType { .. })
     ));
     for elsewhere in [
         "arn:aws:sqs:eu-west-2:123456789012:orders",
@@ -746,7 +764,7 @@ fn destination_must_be_another_queue_of_the_same_type_account_and_region() {
     ] {
         assert!(matches!(
             check(elsewhere),
-            Err(InvalidDestination::Elsewhere { .. })
+            Err(DestinationError::Elsewhere { .. })
         ));
     }
 }

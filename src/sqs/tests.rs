@@ -155,22 +155,22 @@ fn a_start(destination: Option<QueueArn>, max_messages_per_second: Option<Rate>)
     }
 }
 
-async fn start_answered(bytes: Vec<u8>) -> Result<String, StartFault> {
+async fn start_answered(bytes: Vec<u8>) -> Result<String, StartError> {
     let server = Server::answering(vec![bytes]);
     server.clients().start(&dlq(), &a_start(None, None)).await
 }
 
-async fn counts_answered(bytes: Vec<u8>) -> Result<Counts, Fault> {
+async fn counts_answered(bytes: Vec<u8>) -> Result<Depth, SqsError> {
     let server = Server::answering(vec![bytes]);
-    server.clients().counts(&dlq()).await
+    server.clients().depth(&dlq()).await
 }
 
-async fn list_answered(bytes: Vec<u8>) -> Result<Vec<MoveTask>, Fault> {
+async fn list_answered(bytes: Vec<u8>) -> Result<Vec<MoveTask>, SqsError> {
     let server = Server::answering(vec![bytes]);
     server.clients().list_tasks(&dlq()).await
 }
 
-async fn cancel_answered(bytes: Vec<u8>) -> Result<(), CancelFault> {
+async fn cancel_answered(bytes: Vec<u8>) -> Result<(), CancelError> {
     let server = Server::answering(vec![bytes]);
     server.clients().cancel(&dlq(), "handle").await
 }
@@ -228,12 +228,12 @@ fn error_without_header(status: &str, r#type: &str, message: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn every_refusal_of_a_start_is_told_apart() {
-    use Fault::*;
-    type Expected = fn(String) -> StartFault;
+    use SqsError::*;
+    type Expected = fn(String) -> StartError;
     let unsupported = "UnsupportedOperation";
     #[rustfmt::skip]
     let table: [(&str, &str, Codes, &str, Expected); 19] = [
-        ("a task is running", S400, INVALID, ALREADY_RUNNING, |_| StartFault::TaskActive),
+        ("a task is running", S400, INVALID, ALREADY_RUNNING, |_| StartError::TaskActive),
         ("not a DLQ", S400, INVALID, NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
         ("no such source", S404, NOT_FOUND, NO_SOURCE, |it| QueueNotFound(it).into()),
         ("no such destination", S404, NOT_FOUND, NO_DESTINATION, |it| DestinationNotFound(it).into()),
@@ -242,11 +242,11 @@ async fn every_refusal_of_a_start_is_told_apart() {
         ("throttled, status 400", S400, THROTTLED, "Rate exceeded", |it| Throttled(it).into()),
         ("throttled, another code", S400, THROTTLING, "Rate exceeded", |it| Throttled(it).into()),
         // Emulators.
-        ("a task is running", S400, UNSUPPORTED, ALREADY_RUNNING, |_| StartFault::TaskActive),
+        ("a task is running", S400, UNSUPPORTED, ALREADY_RUNNING, |_| StartError::TaskActive),
         ("not a DLQ", S400, UNSUPPORTED, NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
-        ("a task is running", S400, (unsupported, unsupported), ALREADY_RUNNING, |_| StartFault::TaskActive),
+        ("a task is running", S400, (unsupported, unsupported), ALREADY_RUNNING, |_| StartError::TaskActive),
         ("not a DLQ", S400, (unsupported, unsupported), NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
-        ("a task is running", S400, ("UnsupportedOperationException", "UnsupportedOperationException"), ALREADY_RUNNING, |_| StartFault::TaskActive),
+        ("a task is running", S400, ("UnsupportedOperationException", "UnsupportedOperationException"), ALREADY_RUNNING, |_| StartError::TaskActive),
         ("not a DLQ", S400, ("InvalidParameterValueException", "InvalidParameterValueException"), NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
         ("no such source", S400, NO_SUCH_QUEUE, NO_QUEUE, |it| QueueNotFound(it).into()),
         ("no such source", S400, ("QueueDoesNotExist", "com.amazonaws.sqs#QueueDoesNotExistException"), NO_QUEUE, |it| QueueNotFound(it).into()),
@@ -267,15 +267,15 @@ async fn every_refusal_of_a_start_is_told_apart() {
 async fn one_code_of_aws_is_two_verdicts_by_its_message() {
     let running = start_answered(error(S400, INVALID, ALREADY_RUNNING)).await;
     let no_dlq = start_answered(error(S400, INVALID, NOT_A_DLQ)).await;
-    assert_eq!(running, Err(StartFault::TaskActive));
-    let no_dlq_expected = Fault::NotADeadLetterQueue(NOT_A_DLQ.to_owned());
-    assert_eq!(no_dlq, Err(StartFault::Fault(no_dlq_expected)));
+    assert_eq!(running, Err(StartError::TaskActive));
+    let no_dlq_expected = SqsError::NotADeadLetterQueue(NOT_A_DLQ.to_owned());
+    assert_eq!(no_dlq, Err(StartError::Sqs(no_dlq_expected)));
 }
 
 #[tokio::test]
 async fn every_refusal_of_a_look_is_told_apart() {
-    use Fault::*;
-    type Expected = fn(String) -> Fault;
+    use SqsError::*;
+    type Expected = fn(String) -> SqsError;
     #[rustfmt::skip]
     let table: [(&str, &str, Codes, &str, Expected); 7] = [
         ("missing queue", S400, NO_SUCH_QUEUE, NO_QUEUE, QueueNotFound),
@@ -318,14 +318,14 @@ async fn only_a_task_that_is_already_running_is_told_as_an_active_one() {
         "A queue of this name exists already.",
     ] {
         let got = start_answered(error(S400, INVALID, message)).await;
-        let expected = Fault::Service(format!("InvalidParameterValue: {message}"));
+        let expected = SqsError::Service(format!("InvalidParameterValue: {message}"));
         assert_eq!(got, Err(expected.into()));
     }
     let denied = start_answered(error(S403, ACCESS, ALREADY_RUNNING)).await;
-    let expected = Fault::AccessDenied(ALREADY_RUNNING.to_owned());
+    let expected = SqsError::AccessDenied(ALREADY_RUNNING.to_owned());
     assert_eq!(denied, Err(expected.into()));
     let throttled = start_answered(error(S400, THROTTLED, ALREADY_RUNNING)).await;
-    let expected = Fault::Throttled(ALREADY_RUNNING.to_owned());
+    let expected = SqsError::Throttled(ALREADY_RUNNING.to_owned());
     assert_eq!(throttled, Err(expected.into()));
 }
 
@@ -341,7 +341,7 @@ async fn refused_credentials_are_denied_access_and_keep_their_code() {
         "UnrecognizedClientException",
     ] {
         let message = "The security token is wrong.";
-        let expected = Fault::AccessDenied(format!("{code}: {message}"));
+        let expected = SqsError::AccessDenied(format!("{code}: {message}"));
         for status in [S400, S403] {
             let got = counts_answered(error(status, (code, code), message)).await;
             assert_eq!(got, Err(expected.clone()), "{code}, {status}");
@@ -363,12 +363,12 @@ async fn refusals_of_kms_are_told_apart() {
                 "com.amazonaws.sqs#KmsAccessDenied",
             ),
             denied,
-            Fault::AccessDenied(denied.to_owned()),
+            SqsError::AccessDenied(denied.to_owned()),
         ),
         (
             ("KMS.ThrottlingException", "com.amazonaws.sqs#KmsThrottled"),
             throttled,
-            Fault::Throttled(throttled.to_owned()),
+            SqsError::Throttled(throttled.to_owned()),
         ),
     ] {
         let got = start_answered(error_without_header(S400, codes.1, message)).await;
@@ -387,12 +387,12 @@ async fn refusals_of_kms_are_told_apart() {
 async fn unknown_error_keeps_its_code_and_message() {
     let code = ("OverLimit", "com.amazonaws.sqs#OverLimit");
     let text = "OverLimit: Too many active tasks.";
-    let expected = Fault::Service(text.to_owned());
+    let expected = SqsError::Service(text.to_owned());
     let bytes = error(S403, code, "Too many active tasks.");
     assert_eq!(start_answered(bytes).await, Err(expected.into()));
 
     let bytes = json_answer(S400, "", &json!({"__type": "com.amazonaws.sqs#OverLimit"}));
-    let expected = Fault::Service("OverLimit: SQS gave no reason".to_owned());
+    let expected = SqsError::Service("OverLimit: SQS gave no reason".to_owned());
     assert_eq!(counts_answered(bytes).await, Err(expected), "no message");
 
     let bytes = json_answer(
@@ -400,7 +400,7 @@ async fn unknown_error_keeps_its_code_and_message() {
         "",
         &json!({"__type": "OverLimit", "Message": "capital"}),
     );
-    let expected = Fault::Service("OverLimit: capital".to_owned());
+    let expected = SqsError::Service("OverLimit: capital".to_owned());
     assert_eq!(
         counts_answered(bytes).await,
         Err(expected),
@@ -434,7 +434,7 @@ async fn cancelling_what_no_longer_runs_is_not_a_failure() {
         ] {
             let got = cancel_answered(bytes).await;
             assert!(
-                matches!(&got, Err(CancelFault::NothingToCancel(why)) if why.contains(message)),
+                matches!(&got, Err(CancelError::NothingToCancel(why)) if why.contains(message)),
                 "{situation}: {got:?}"
             );
         }
@@ -443,10 +443,10 @@ async fn cancelling_what_no_longer_runs_is_not_a_failure() {
 
 #[tokio::test]
 async fn cancelling_that_could_not_be_tried_is_a_failure() {
-    let kind = |fault: &CancelFault| match fault {
-        CancelFault::Fault(Fault::AccessDenied(_)) => "denied",
-        CancelFault::Fault(Fault::Throttled(_)) => "throttled",
-        CancelFault::Fault(Fault::Service(_)) => "service",
+    let kind = |fault: &CancelError| match fault {
+        CancelError::Sqs(SqsError::AccessDenied(_)) => "denied",
+        CancelError::Sqs(SqsError::Throttled(_)) => "throttled",
+        CancelError::Sqs(SqsError::Service(_)) => "service",
         _ => "other",
     };
     for (situation, bytes, expected) in [
@@ -487,13 +487,13 @@ async fn cancelling_with_refused_credentials_is_a_failure() {
         "InvalidSecurity",
     ] {
         let got = cancel_answered(error(S403, (code, code), "The security token is wrong.")).await;
-        assert!(matches!(got, Err(CancelFault::Fault(_))), "{code}: {got:?}");
+        assert!(matches!(got, Err(CancelError::Sqs(_))), "{code}: {got:?}");
     }
 }
 
 /// Whether what is wrong below SQS is told in words for the operator, and not for a Rust programmer.
-fn check_readable(case: &str, fault: &Fault) -> Result<(), String> {
-    let Fault::Service(text) = fault else {
+fn check_readable(case: &str, fault: &SqsError) -> Result<(), String> {
+    let SqsError::Service(text) = fault else {
         return Err(format!(
             "{case}: a fault of the service expected, got {fault:?}"
         ));
@@ -519,7 +519,7 @@ fn check_readable(case: &str, fault: &Fault) -> Result<(), String> {
 }
 
 #[track_caller]
-fn assert_readable(case: &str, fault: &Fault) {
+fn assert_readable(case: &str, fault: &SqsError) {
     check_readable(case, fault).unwrap();
 }
 
@@ -560,7 +560,7 @@ async fn answer_that_makes_no_sense_is_a_fault_of_the_service() {
         let counts = counts_answered(bytes.clone()).await.unwrap_err();
         let list = list_answered(bytes.clone()).await.unwrap_err();
         let start = match start_answered(bytes).await {
-            Err(StartFault::Fault(fault)) => fault,
+            Err(StartError::Sqs(fault)) => fault,
             other => panic!("{case}: {other:?}"),
         };
         for fault in [counts, list, start] {
@@ -575,7 +575,7 @@ async fn refused_connection_is_a_fault_of_the_service() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let fault = clients(&endpoint).counts(&dlq()).await.unwrap_err();
+    let fault = clients(&endpoint).depth(&dlq()).await.unwrap_err();
     assert_readable("refused", &fault);
     assert!(
         fault.to_string().to_lowercase().contains("refused"),
@@ -589,7 +589,7 @@ async fn queue_of_a_region_without_a_client_is_a_fault_that_names_it() {
         .parse()
         .unwrap();
     let clients = clients("http://127.0.0.1:9");
-    let fault = clients.counts(&elsewhere).await.unwrap_err();
+    let fault = clients.depth(&elsewhere).await.unwrap_err();
     assert_readable("no client", &fault);
     assert!(fault.to_string().contains(elsewhere.as_str()), "{fault}");
 }
@@ -603,10 +603,10 @@ async fn counts_ask_for_exactly_two_attributes_by_a_path_style_url() {
         "ApproximateNumberOfMessagesNotVisible": "3",
     });
     let server = Server::answering(vec![ok(&json!({"Attributes": attributes}))]);
-    let counts = server.clients().counts(&dlq()).await;
+    let counts = server.clients().depth(&dlq()).await;
     assert_eq!(
         counts,
-        Ok(Counts {
+        Ok(Depth {
             visible: 50,
             in_flight: 3
         })
@@ -737,7 +737,7 @@ async fn largest_counts_are_read() {
     let got = counts_answered(ok(&json!({"Attributes": attributes}))).await;
     assert_eq!(
         got,
-        Ok(Counts {
+        Ok(Depth {
             visible: u64::MAX,
             in_flight: 0
         })
@@ -832,8 +832,8 @@ async fn queue_of_another_region_is_asked_for_in_its_region() {
     for region in [REGION, "ap-south-1"] {
         let server = Server::answering(vec![ok(&attributes)]);
         let queue = format!("arn:aws:sqs:{region}:123456789012:orders-dlq");
-        let counts = server.clients().counts(&queue.parse().unwrap()).await;
-        assert_eq!(counts, Ok(Counts::default()));
+        let counts = server.clients().depth(&queue.parse().unwrap()).await;
+        assert_eq!(counts, Ok(Depth::default()));
         let request = server.only_request();
         let scope = format!("/{region}/sqs/aws4_request");
         assert!(

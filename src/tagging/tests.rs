@@ -129,7 +129,7 @@ fn tag(value: Option<&str>) -> EnrollTag {
 
 fn tagged_queue_of(name: &str, settings: &[(&str, &str)]) -> TaggedQueue {
     TaggedQueue {
-        queue: arn(name).parse().unwrap(),
+        dlq: arn(name).parse().unwrap(),
         settings: settings
             .iter()
             .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
@@ -282,7 +282,7 @@ async fn a_queue_that_does_not_bear_the_tag_as_it_must_be_is_left_out() {
         json!({"ResourceARN": arn("tags-left-out")}),
     ];
     let names = |tagged: Vec<TaggedQueue>| -> Vec<String> {
-        let name = |it: TaggedQueue| it.queue.name().to_owned();
+        let name = |it: TaggedQueue| it.dlq.name().to_owned();
         tagged.into_iter().map(name).collect()
     };
     let tagged = both(resources.clone(), &tag(Some("yes"))).await;
@@ -323,7 +323,7 @@ async fn settings_are_the_tags_below_the_key() {
 // Errors.
 
 /// The fault of both calls, which must be the same, when they are answered so.
-async fn fault_of(bytes: Vec<u8>) -> TaggingFault {
+async fn fault_of(bytes: Vec<u8>) -> TaggingError {
     let server = Server::answering(move |_| bytes.clone());
     let client = server.client();
     let tagged = client.tagged(&tag(None)).await;
@@ -342,14 +342,14 @@ async fn refused_permission_is_told_apart_and_names_what_to_grant() {
         "UnauthorizedOperation",
     ] {
         let fault = fault_of(error(code, DENIED)).await;
-        assert_eq!(fault, TaggingFault::AccessDenied(DENIED.to_owned()));
+        assert_eq!(fault, TaggingError::AccessDenied(DENIED.to_owned()));
         let text = format!("access denied; grant `tag:GetResources`: {DENIED}");
         assert_eq!(fault.to_string(), text);
     }
     let body = json!({"__type": "AccessDeniedException"});
     let fault = fault_of(answer("400 Bad Request", &body)).await;
     let why = "the tagging API gave no reason".to_owned();
-    assert_eq!(fault, TaggingFault::AccessDenied(why));
+    assert_eq!(fault, TaggingError::AccessDenied(why));
 }
 
 #[tokio::test]
@@ -357,7 +357,7 @@ async fn other_errors_keep_their_code_and_message() {
     for code in ["ThrottledException", "InternalServiceException"] {
         let fault = fault_of(error(code, "Try later.")).await;
         let text = format!("{code}: Try later.");
-        assert_eq!(fault, TaggingFault::Service(text));
+        assert_eq!(fault, TaggingError::Service(text));
     }
 }
 
@@ -370,7 +370,7 @@ async fn a_later_page_that_fails_fails_the_whole() {
     });
     let tagged = server.client().tagged(&tag(None)).await;
     let text = "PaginationTokenExpiredException: The token is too old.".to_owned();
-    assert_eq!(tagged, Err(TaggingFault::Service(text)));
+    assert_eq!(tagged, Err(TaggingError::Service(text)));
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -385,7 +385,7 @@ async fn a_later_call_that_fails_fails_the_whole() {
         );
     let asked = arns((0..101).map(|n| format!("dlq-{n}")));
     let tagged = server.client().tagged_among(&asked, &tag(None)).await;
-    assert_eq!(tagged, Err(TaggingFault::AccessDenied(DENIED.to_owned())));
+    assert_eq!(tagged, Err(TaggingError::AccessDenied(DENIED.to_owned())));
 }
 
 #[tokio::test]
@@ -399,8 +399,8 @@ async fn a_message_comes_on_one_line() {
 }
 
 #[track_caller]
-fn assert_words(case: &str, fault: &TaggingFault) {
-    let TaggingFault::Service(text) = fault else {
+fn assert_words(case: &str, fault: &TaggingError) {
+    let TaggingError::Service(text) = fault else {
         panic!("{case}: {fault:?}");
     };
     let rust = [

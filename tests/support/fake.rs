@@ -3,12 +3,11 @@
 
 use sqs_auto_redrive::cloudwatch::{CloudWatch, DepthQuery};
 use sqs_auto_redrive::config::{Config, EnrollTag};
-use sqs_auto_redrive::enrolment::Home;
 use sqs_auto_redrive::handler::{Function, Invocation};
 use sqs_auto_redrive::policy::{Brake, BrakeState, DepthHistory, Start};
-use sqs_auto_redrive::queue::{Counts, MoveTask, QueueArn, TaskStatus};
-use sqs_auto_redrive::sqs::{CancelFault, Fault, Sqs, StartFault};
-use sqs_auto_redrive::tagging::{TaggedQueue, Tagging, TaggingFault};
+use sqs_auto_redrive::queue::{Depth, Location, MoveTask, QueueArn, TaggedQueue, TaskStatus};
+use sqs_auto_redrive::sqs::{CancelError, Sqs, SqsError, StartError};
+use sqs_auto_redrive::tagging::{Tagging, TaggingError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -37,22 +36,22 @@ struct State {
     queues: BTreeMap<QueueArn, Queue>,
     calls: Vec<String>,
     /// By queue and operation.
-    faults: BTreeMap<(QueueArn, &'static str), Fault>,
+    faults: BTreeMap<(QueueArn, &'static str), SqsError>,
     latency: BTreeMap<QueueArn, Duration>,
     /// How many more calls about a queue are throttled.
     throttled: BTreeMap<QueueArn, usize>,
     alarms: BTreeMap<String, BrakeState>,
     has_metrics: bool,
     tags: BTreeMap<QueueArn, Vec<(String, String)>>,
-    tagging_fault: Option<TaggingFault>,
+    tagging_fault: Option<TaggingError>,
     tagging_hangs: bool,
 }
 
 #[derive(Default)]
 struct Queue {
-    counts: Counts,
+    counts: Depth,
     /// What SQS says of them, which settles late; `None` where it does so at once.
-    shown: Option<Counts>,
+    shown: Option<Depth>,
     refuses_to_cancel: bool,
     /// How long a start takes to be answered, beside all else.
     start_latency: Duration,
@@ -141,7 +140,7 @@ impl Fake {
     }
 
     /// SQS answers this operation on this queue with a fault.
-    pub fn with_fault(self, queue: &QueueArn, operation: &'static str, fault: Fault) -> Self {
+    pub fn with_fault(self, queue: &QueueArn, operation: &'static str, fault: SqsError) -> Self {
         self.state
             .borrow_mut()
             .faults
@@ -171,7 +170,7 @@ impl Fake {
     }
 
     /// The tagging API answers with a fault.
-    pub fn with_tagging_fault(self, fault: TaggingFault) -> Self {
+    pub fn with_tagging_fault(self, fault: TaggingError) -> Self {
         self.state.borrow_mut().tagging_fault = Some(fault);
         self
     }
@@ -210,7 +209,7 @@ impl Fake {
     }
 
     pub fn counts_are(&self, queue: &QueueArn, visible: u64, in_flight: u64) {
-        self.queue(queue, |queue| queue.counts = Counts { visible, in_flight });
+        self.queue(queue, |queue| queue.counts = Depth { visible, in_flight });
     }
 
     pub fn now(&self) -> SystemTime {
@@ -220,7 +219,7 @@ impl Fake {
     /// An invocation now, in the account and region of [`dlq`], with a minute to live.
     pub fn invocation(&self) -> Invocation {
         Invocation {
-            home: Home::new("arn:aws:lambda:us-east-1:123456789012:function:redrive", ""),
+            location: Location::new("arn:aws:lambda:us-east-1:123456789012:function:redrive", ""),
             now: self.now(),
             time_left: MINUTE,
         }
@@ -288,8 +287,8 @@ impl Fake {
             .or_default())
     }
 
-    /// Counts a call, takes its time, lets others go first, and gives the fault that is to come of it.
-    async fn call(&self, operation: &'static str, queue: &QueueArn) -> Result<(), Fault> {
+    /// Depth a call, takes its time, lets others go first, and gives the fault that is to come of it.
+    async fn call(&self, operation: &'static str, queue: &QueueArn) -> Result<(), SqsError> {
         let call = format!("{operation} {}", queue.name());
         self.state.borrow_mut().calls.push(call);
         let latency = self.state.borrow().latency.get(queue).copied();
@@ -301,14 +300,14 @@ impl Fake {
             && *calls > 0
         {
             *calls -= 1;
-            return Err(Fault::Throttled("Rate exceeded".to_owned()));
+            return Err(SqsError::Throttled("Rate exceeded".to_owned()));
         }
         let state = self.state.borrow();
         if let Some(fault) = state.faults.get(&(queue.clone(), operation)) {
             return Err(fault.clone());
         }
         if !state.queues.contains_key(queue) {
-            return Err(Fault::QueueNotFound(
+            return Err(SqsError::QueueNotFound(
                 "The specified queue does not exist.".to_owned(),
             ));
         }
@@ -317,12 +316,12 @@ impl Fake {
 }
 
 impl Sqs for &Fake {
-    async fn counts(&self, queue: &QueueArn) -> Result<Counts, Fault> {
+    async fn depth(&self, queue: &QueueArn) -> Result<Depth, SqsError> {
         self.call("GetQueueAttributes", queue).await?;
         Ok(self.queue(queue, |queue| queue.shown.unwrap_or(queue.counts)))
     }
 
-    async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, Fault> {
+    async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, SqsError> {
         self.call("ListMessageMoveTasks", dlq).await?;
         let now = self.now();
         Ok(self.queue(dlq, |queue| {
@@ -339,7 +338,7 @@ impl Sqs for &Fake {
         }))
     }
 
-    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartFault> {
+    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartError> {
         self.call("StartMessageMoveTask", dlq).await?;
         let latency = self.queue(dlq, |queue| queue.start_latency);
         if !latency.is_zero() {
@@ -348,7 +347,7 @@ impl Sqs for &Fake {
         let now = self.now();
         self.queue(dlq, |queue| {
             if queue.tasks.iter().any(Task::is_active) {
-                return Err(StartFault::TaskActive);
+                return Err(StartError::TaskActive);
             }
             let handle = format!("task-{}", queue.tasks.len());
             queue.tasks.push(Task {
@@ -369,11 +368,11 @@ impl Sqs for &Fake {
         })
     }
 
-    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelFault> {
+    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelError> {
         self.call("CancelMessageMoveTask", dlq).await?;
         self.queue(dlq, |queue| {
             if queue.refuses_to_cancel {
-                return Err(CancelFault::NothingToCancel("RequestExpired".to_owned()));
+                return Err(CancelError::NothingToCancel("RequestExpired".to_owned()));
             }
             let is_it = |task: &&mut Task| task.listed.cancellable() == Some(handle);
             match queue.tasks.iter_mut().find(is_it) {
@@ -381,7 +380,7 @@ impl Sqs for &Fake {
                     task.listed.status = TaskStatus::Cancelling;
                     Ok(())
                 }
-                None => Err(CancelFault::NothingToCancel(
+                None => Err(CancelError::NothingToCancel(
                     "Task does not exist.".to_owned(),
                 )),
             }
@@ -390,14 +389,14 @@ impl Sqs for &Fake {
 }
 
 impl Tagging for &Fake {
-    async fn tagged(&self, _: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingFault> {
+    async fn tagged(&self, _: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingError> {
         if self.state.borrow().tagging_hangs {
             std::future::pending::<()>().await;
         }
         let mut state = self.state.borrow_mut();
         state.calls.push("GetResources".to_owned());
         let queue = |(queue, settings): (&QueueArn, &Vec<(String, String)>)| TaggedQueue {
-            queue: queue.clone(),
+            dlq: queue.clone(),
             settings: settings.clone(),
         };
         match &state.tagging_fault {
@@ -410,9 +409,9 @@ impl Tagging for &Fake {
         &self,
         queues: &[QueueArn],
         tag: &EnrollTag,
-    ) -> Result<Vec<TaggedQueue>, TaggingFault> {
+    ) -> Result<Vec<TaggedQueue>, TaggingError> {
         let mut tagged = self.tagged(tag).await?;
-        tagged.retain(|tagged| queues.contains(&tagged.queue));
+        tagged.retain(|tagged| queues.contains(&tagged.dlq));
         let names: Vec<&str> = queues.iter().map(QueueArn::name).collect();
         let mut state = self.state.borrow_mut();
         state.calls.pop();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum Disturbance {
     /// Nobody listens. This happens between calls: see [`Proxy::refuse`].
     Refused,
     /// The connection is reset before anything is answered; the call did not take effect.
@@ -38,18 +38,18 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 11] = [
-    Fault::Refused,
-    Fault::ResetAtOnce,
-    Fault::ResetMidAnswer,
-    Fault::BlackHole,
-    Fault::InternalError,
-    Fault::Unavailable,
-    Fault::Throttled,
-    Fault::Truncated,
-    Fault::Malformed,
-    Fault::Late,
-    Fault::Expired,
+pub const DISTURBANCES: [Disturbance; 11] = [
+    Disturbance::Refused,
+    Disturbance::ResetAtOnce,
+    Disturbance::ResetMidAnswer,
+    Disturbance::BlackHole,
+    Disturbance::InternalError,
+    Disturbance::Unavailable,
+    Disturbance::Throttled,
+    Disturbance::Truncated,
+    Disturbance::Malformed,
+    Disturbance::Late,
+    Disturbance::Expired,
 ];
 
 /// Longer than an attempt of the function's takes at most.
@@ -65,7 +65,7 @@ pub struct Call<'a> {
     pub nth: usize,
 }
 
-type Plan = dyn Fn(&Call) -> Option<Fault> + Send + Sync;
+type Plan = dyn Fn(&Call) -> Option<Disturbance> + Send + Sync;
 
 /// The way to a server.
 pub struct Proxy {
@@ -95,7 +95,7 @@ struct Shared {
 #[derive(Clone, Default)]
 pub struct Seen {
     /// The operation of each call, and what happened to it.
-    pub calls: Vec<(String, Option<Fault>)>,
+    pub calls: Vec<(String, Option<Disturbance>)>,
     /// The DLQs of which the server agreed to start a redrive, in order.
     pub started: Vec<String>,
     /// Handles of tasks that the server agreed to cancel.
@@ -146,7 +146,7 @@ impl Proxy {
     }
 
     /// From now on the plan says what happens to which call.
-    pub fn plan(&self, plan: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {
+    pub fn plan(&self, plan: impl Fn(&Call) -> Option<Disturbance> + Send + Sync + 'static) {
         let so_far = self.seen().calls.len();
         *self.shared.plan.write().unwrap() = (Box::new(plan), so_far);
     }
@@ -244,15 +244,15 @@ impl Shared {
         let is_cbor = request.path.contains("/operation/");
         let error = |status, code, message| Answer::error(is_cbor, status, code, message);
         let answer = match fault {
-            Some(Fault::Refused) => panic!("too late to refuse the connection"),
-            Some(Fault::ResetAtOnce) => return None,
-            Some(Fault::BlackHole) => {
+            Some(Disturbance::Refused) => panic!("too late to refuse the connection"),
+            Some(Disturbance::ResetAtOnce) => return None,
+            Some(Disturbance::BlackHole) => {
                 let _ = client.read_to_end(&mut Vec::new());
                 return None;
             }
-            Some(Fault::Unavailable) => error(503, "ServiceUnavailable", "Come back later."),
-            Some(Fault::Throttled) => error(400, "ThrottlingException", "Rate exceeded"),
-            Some(Fault::Expired) => {
+            Some(Disturbance::Unavailable) => error(503, "ServiceUnavailable", "Come back later."),
+            Some(Disturbance::Throttled) => error(400, "ThrottlingException", "Rate exceeded"),
+            Some(Disturbance::Expired) => {
                 let message = "The security token included in the request is expired";
                 error(403, "ExpiredTokenException", message)
             }
@@ -264,27 +264,27 @@ impl Shared {
             body: b"<html><body>Something went wrong.</body></html>".to_vec(),
         };
         let answer = match fault {
-            Some(Fault::InternalError) => html(500),
-            Some(Fault::Malformed) => html(200),
+            Some(Disturbance::InternalError) => html(500),
+            Some(Disturbance::Malformed) => html(200),
             _ => answer,
         };
         let text = answer.text();
         match fault {
-            Some(Fault::ResetMidAnswer) => {
+            Some(Disturbance::ResetMidAnswer) => {
                 client
                     .write_all(&text[..text.len() - answer.body.len() / 2])
                     .ok()?;
                 // The last byte of the request is still there: this resets.
                 return None;
             }
-            Some(Fault::Truncated) => {
+            Some(Disturbance::Truncated) => {
                 take_last(&mut client)?;
                 client
                     .write_all(&text[..text.len() - answer.body.len() / 2])
                     .ok()?;
                 return client.shutdown(Shutdown::Both).ok();
             }
-            Some(Fault::Late) => sleep(LATE),
+            Some(Disturbance::Late) => sleep(LATE),
             _ => {}
         }
         take_last(&mut client)?;

@@ -1,11 +1,11 @@
 //! From the environment to a function that is ready to be called.
 
 use crate::cloudwatch::CloudWatchClients;
-use crate::config::{Config, Fault, InvalidConfig, boolean};
+use crate::config::{Config, ConfigError, VariableError, boolean};
 use crate::handler::Function;
 use crate::sqs::SqsClients;
 use crate::tagging::TaggingClient;
-use crate::trust;
+use crate::tls;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::identity::IdentityCache;
@@ -26,9 +26,9 @@ use std::time::Duration;
 
 /// Makes the function, with all its clients. `Err` lists everything that is wrong with the environment.
 pub async fn function()
--> Result<Function<SqsClients, CloudWatchClients, TaggingClient>, InvalidConfig> {
+-> Result<Function<SqsClients, CloudWatchClients, TaggingClient>, ConfigError> {
     let region = variable("AWS_REGION");
-    let trusted = trust::context(&variable("AWS_CA_BUNDLE"), &region);
+    let trusted = tls::context(&variable("AWS_CA_BUNDLE"), &region);
     let switches = ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"].map(switch);
     let urls = ["SQS", "CLOUDWATCH", "RESOURCE_GROUPS_TAGGING_API"].map(endpoint);
     let (config, trusted, [fips, dual_stack], [sqs_url, cloudwatch_url, tagging_url]) =
@@ -51,7 +51,7 @@ pub async fn function()
                 faults.extend(urls.into_iter().filter_map(Result::err));
                 // One variable may be at fault for all services.
                 faults.dedup();
-                return Err(InvalidConfig(faults));
+                return Err(ConfigError(faults));
             }
         };
     let sdk = sdk_config(trusted, &region)
@@ -121,11 +121,11 @@ fn sdk_config(trusted: TlsContext, region: &str) -> SdkConfig {
 }
 
 /// A variable that turns something on. `Ok(false)` if it is not set.
-fn switch(name: &str) -> Result<bool, Fault> {
+fn switch(name: &str) -> Result<bool, VariableError> {
     let value = variable(name);
     match value.trim() {
         "" => Ok(false),
-        text => boolean(text).map_err(|expected| Fault {
+        text => boolean(text).map_err(|expected| VariableError {
             variable: name.to_owned(),
             value: Some(text.to_owned()),
             expected,
@@ -135,7 +135,7 @@ fn switch(name: &str) -> Result<bool, Fault> {
 
 /// The URL that the environment names for one of AWS's services, by the service's own variable or that of all
 /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>). `Ok(None)` means AWS's own.
-fn endpoint(service: &str) -> Result<Option<String>, Fault> {
+fn endpoint(service: &str) -> Result<Option<String>, VariableError> {
     let names = [
         format!("AWS_ENDPOINT_URL_{service}"),
         "AWS_ENDPOINT_URL".to_owned(),
@@ -146,7 +146,7 @@ fn endpoint(service: &str) -> Result<Option<String>, Fault> {
         Some((url, _)) if url.starts_with("https://") || url.starts_with("http://") => {
             Ok(Some(url))
         }
-        Some((url, variable)) => Err(Fault {
+        Some((url, variable)) => Err(VariableError {
             variable,
             value: Some(url),
             expected: "a URL, `https://…`".to_owned(),

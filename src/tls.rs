@@ -1,6 +1,6 @@
 //! Whose certificates the function trusts: Amazon's own roots, or those of `AWS_CA_BUNDLE`.
 
-use crate::config::Fault;
+use crate::config::VariableError;
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 /// the certificates of its endpoints go back to. To decode all roots of a system takes longer than
 /// the rest of the start. A test fails a year before the first of them expires; their successors are
 /// at <https://www.amazontrust.com/repository>.
-const AMAZON: &str = include_str!("trust/amazon.pem");
+const AMAZON: &str = include_str!("tls/amazon.pem");
 
 /// The variable that names a file of roots in PEM form, as AWS's CLI has it.
 const BUNDLE: &str = "AWS_CA_BUNDLE";
@@ -19,7 +19,7 @@ const BUNDLE: &str = "AWS_CA_BUNDLE";
 ///
 /// A bundle is all that is trusted, so that a proxy or a private CA can take Amazon's place. `Err` if
 /// it cannot be read or holds anything but certificates: the client would panic on it.
-pub fn context(bundle: &str, region: &str) -> Result<TlsContext, Fault> {
+pub fn context(bundle: &str, region: &str) -> Result<TlsContext, VariableError> {
     let trusted = match bundle.trim() {
         "" if !has_amazons_roots(region) => Ok(TrustStore::default()),
         "" => Ok(TrustStore::empty().with_pem_certificate(AMAZON)),
@@ -28,7 +28,7 @@ pub fn context(bundle: &str, region: &str) -> Result<TlsContext, Fault> {
     let context = |trusted| TlsContext::builder().with_trust_store(trusted).build();
     trusted
         .and_then(|trusted| context(trusted).map_err(|error| error.to_string()))
-        .map_err(|expected| Fault {
+        .map_err(|expected| VariableError {
             variable: BUNDLE.to_owned(),
             value: Some(bundle.trim().to_owned()),
             expected,

@@ -1,10 +1,11 @@
 use super::*;
 use crate::config::EnrollTag;
+use crate::queue::QueueRef;
 
 const OWN: &str = "arn:aws:sqs:us-east-1:123456789012:orders-dlq";
 
-fn home() -> Home {
-    Home::new(
+fn location() -> Location {
+    Location::new(
         "arn:aws:lambda:us-east-1:123456789012:function:redrive",
         "us-east-1",
     )
@@ -20,7 +21,7 @@ fn queue(account: Option<&str>, region: Option<&str>) -> QueueRef {
 
 #[test]
 fn only_queues_of_the_own_account_and_region_are_asked_for_their_tags() {
-    let own = |account, region| home().own(&[queue(account, region)]);
+    let own = |account, region| location().taggable_here(&[queue(account, region)]);
     let asked: QueueArn = OWN.parse().unwrap();
     assert_eq!(own(None, None), std::slice::from_ref(&asked));
     assert_eq!(own(Some("123456789012"), Some("us-east-1")), [asked]);
@@ -46,11 +47,11 @@ fn with_tag(policy: Policy) -> Config {
 fn fault(policy: Policy, settings: &[(&str, &str)]) -> String {
     let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let tagged = TaggedQueue {
-        queue: OWN.parse().unwrap(),
+        dlq: OWN.parse().unwrap(),
         settings: settings.iter().map(setting).collect(),
     };
     let config = with_tag(policy);
-    let mut found = targets(&Selection::All, None, &config, vec![tagged], &home());
+    let mut found = targets(&Selection::All, None, &config, vec![tagged], &location());
     assert_eq!(found.enrolled, []);
     found.invalid.remove(0).1
 }

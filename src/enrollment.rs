@@ -2,78 +2,12 @@
 //! say, then what a request says.
 
 use crate::config::{self, Config};
-use crate::event::{QueueRef, Request, Selection};
-use crate::policy::{Contradiction, Policy};
-use crate::queue::QueueArn;
-use crate::tagging::TaggedQueue;
+use crate::event::{Request, Selection};
+use crate::policy::{Policy, PolicyError};
+use crate::queue::{Location, QueueArn, QueuesByName, TaggedQueue};
 use crate::text::excerpt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// DLQs by name and region. Accounts may have queues of the same name.
-type ByName<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a QueueArn>>;
-
-/// Where the function runs. What a trigger leaves open about a queue is this.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home {
-    /// `aws`, `aws-cn`, `aws-us-gov`, ….
-    pub partition: String,
-    /// The region.
-    pub region: String,
-    /// The account; `None` under an emulator that does not say, and then any account will do.
-    pub account: Option<String>,
-}
-
-impl Home {
-    /// Reads the ARN of the function, `arn:<partition>:lambda:<region>:<account>:function:…`. Where it
-    /// is none, as under some emulators, `region` is all that is known.
-    pub fn new(function_arn: &str, region: &str) -> Self {
-        match function_arn.split(':').collect::<Vec<_>>()[..] {
-            ["arn", partition, "lambda", region, account, "function", ..] => Self {
-                partition: partition.to_owned(),
-                region: region.to_owned(),
-                account: Some(account.to_owned()),
-            },
-            _ => Self {
-                partition: "aws".to_owned(),
-                region: region.to_owned(),
-                account: None,
-            },
-        }
-    }
-
-    /// The ARN of a queue that an event names.
-    fn arn(&self, queue: &QueueRef) -> String {
-        let region = queue.region.as_ref().unwrap_or(&self.region);
-        let account = queue.account.as_ref().or(self.account.as_ref());
-        let account = account.map_or("", String::as_str);
-        format!(
-            "arn:{}:sqs:{region}:{account}:{}",
-            self.partition, queue.name
-        )
-    }
-
-    /// Which of these DLQs, found by name and region, an event means that names `queue`.
-    fn meant<'a>(&self, queue: &QueueRef, dlqs: &ByName<'a>) -> Option<&'a QueueArn> {
-        let region = queue.region.as_ref().unwrap_or(&self.region);
-        let account = queue.account.as_ref().or(self.account.as_ref());
-        let namesakes = dlqs.get(&(queue.name.as_str(), region.as_str()))?;
-        let is_own = |dlq: &&&QueueArn| account.is_none_or(|account| dlq.account() == account);
-        namesakes.iter().find(is_own).copied()
-    }
-
-    /// Those of the named queues whose tags can be read: the tagging API knows its own account and region.
-    pub fn own<'a>(&self, queues: impl IntoIterator<Item = &'a QueueRef>) -> Vec<QueueArn> {
-        let arns = queues
-            .into_iter()
-            .filter_map(|queue| self.arn(queue).parse().ok());
-        let own = arns.filter(|arn: &QueueArn| {
-            arn.region() == self.region
-                && self.account.as_ref().is_none_or(|own| arn.account() == own)
-        });
-        own.collect::<BTreeSet<_>>().into_iter().collect()
-    }
-}
 
 /// A DLQ that may be touched, and the rules for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,12 +38,12 @@ pub fn targets(
     request: Option<&Request>,
     config: &Config,
     tagged: Vec<TaggedQueue>,
-    home: &Home,
+    location: &Location,
 ) -> Targets {
     let listed: BTreeSet<&QueueArn> = config.queues.iter().collect();
     let tagged: BTreeMap<QueueArn, Vec<(String, String)>> = tagged
         .into_iter()
-        .map(|tagged| (tagged.queue, tagged.settings))
+        .map(|tagged| (tagged.dlq, tagged.settings))
         .collect();
     let enrolled: BTreeSet<&QueueArn> = listed.iter().copied().chain(tagged.keys()).collect();
     let mut targets = Targets::default();
@@ -117,7 +51,7 @@ pub fn targets(
     let wanted: BTreeSet<&QueueArn> = match selection {
         Selection::All => enrolled.clone(),
         Selection::Named(queues) => {
-            let mut by_name = ByName::new();
+            let mut by_name = QueuesByName::new();
             for dlq in &enrolled {
                 by_name
                     .entry((dlq.name(), dlq.region()))
@@ -126,9 +60,9 @@ pub fn targets(
             }
             let mut wanted = BTreeSet::new();
             for queue in queues {
-                match home.meant(queue, &by_name) {
+                match location.resolve(queue, &by_name) {
                     Some(dlq) => drop(wanted.insert(dlq)),
-                    None => targets.not_enrolled.push(home.arn(queue)),
+                    None => targets.not_enrolled.push(location.queue_arn(queue)),
                 }
             }
             targets.not_enrolled.sort();
@@ -181,10 +115,10 @@ fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<Str
     if faults.is_empty() {
         faults.extend(policy.contradictions().iter().map(|contradiction| {
             let blame = match contradiction {
-                Contradiction::ParkingIsDestination => {
+                PolicyError::ParkingIsDestination => {
                     blame(config, settings, &["destination-arn", "parking-arn"])
                 }
-                Contradiction::WindowTooShort { .. } => blame(
+                PolicyError::WindowTooShort { .. } => blame(
                     config,
                     settings,
                     &["cooldown", "attempt-window", "max-attempts"],
@@ -223,7 +157,7 @@ fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
     };
     Policy {
         // Who names a destination does not mean the parking queue.
-        parks: request.destination.is_none(),
+        may_park: request.destination.is_none(),
         // A deployed dry run stays one.
         dry_run: policy.dry_run || request.dry_run,
         max_messages_per_second: request
