@@ -4,14 +4,14 @@ use crate::cloudwatch::{CloudWatch, DepthQuery};
 use crate::config::{Config, ConfigError};
 use crate::enrollment::{self, Target};
 use crate::event::{self, Event, EventError, RecordError, Request, Selection};
-use crate::plan::{Cause, Plan, Task, plan};
+use crate::plan::{Action, Cause, Plan, plan};
 use crate::policy::{
     Brake, BrakeState, Decision, DepthHistory, Observation, Question, Rate, Skip, Start, decide,
     streak,
 };
 use crate::queue::{Location, MoveTask, QueueArn, QueueRef, TaggedQueue};
 use crate::report::{
-    self, MAX_LISTED, Outcome, QueueReport, Reason, Report, Unlisted, describe_start,
+    self, MAX_LISTED, Outcome, QueueReport, Reason, Report, TriggerReport, Unlisted, describe_start,
 };
 use crate::sqs::{CancelError, Sqs, SqsError, StartError};
 use crate::tagging::{Tagging, TaggingError};
@@ -187,12 +187,14 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             time_left,
         } = invocation;
         let deadlines = Deadlines::new(*time_left);
+        let plan = plan(triggers, &self.config.policy.brake_alarms, location);
+        let trigger = TriggerReport::from(&plan);
         let Plan {
-            trigger,
-            task,
+            action,
             selection,
             request,
-        } = plan(triggers, &self.config.policy, location);
+            ..
+        } = plan;
 
         let (tagged, tags_error) = match self
             .tagged(
@@ -220,12 +222,12 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             enrollment::targets(&selection, request.as_ref(), &self.config, tagged, location);
         let mut queues = Vec::new();
         for (target, why) in targets.invalid {
-            match task {
-                Task::Redrive => {
+            match action {
+                Action::Redrive => {
                     queues.push(report(&target, Outcome::Failed, Reason::InvalidPolicy, why));
                 }
                 // To stop a task takes no policy but the dry run: a bad tag must not keep a brake from it.
-                Task::Cancel(_) => targets.enrolled.push(target),
+                Action::Cancel(_) => targets.enrolled.push(target),
             }
         }
         let mut unlisted = Unlisted::default();
@@ -255,12 +257,12 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         if is_sweep {
             self.begin_elsewhere(&mut targets.enrolled, *now);
         }
-        let (reports, looked_at) = match task {
-            Task::Redrive => {
+        let (reports, looked_at) = match action {
+            Action::Redrive => {
                 self.redrive(targets.enrolled, *now, &deadlines, &mut unlisted)
                     .await
             }
-            Task::Cancel(cause) => {
+            Action::Cancel(cause) => {
                 self.cancel_all(&targets.enrolled, &cause, &deadlines, &mut unlisted)
                     .await
             }
@@ -659,6 +661,22 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                     Err(fault) => failed(&fault).with_tasks(&tasks),
                 }
             }
+        }
+    }
+}
+
+impl From<&Plan> for TriggerReport {
+    fn from(plan: &Plan) -> Self {
+        let named = match &plan.selection {
+            Selection::All => &[],
+            Selection::Named(queues) => &queues[..],
+        };
+        let names: BTreeSet<&String> = named.iter().map(|queue| &queue.name).collect();
+        Self {
+            kind: plan.kind.code(),
+            source: plan.source.clone(),
+            queues: names.into_iter().take(MAX_LISTED).cloned().collect(),
+            why: plan.why.clone(),
         }
     }
 }
