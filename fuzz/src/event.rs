@@ -4,16 +4,16 @@ use super::text::{assert_reads_well, assert_report_reads_well};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, EnrollTag};
 use sqs_auto_redrive::enrollment::{Target, Targets, targets};
-use sqs_auto_redrive::event::{self, Action, CallsFor, Event, Request, Selection};
+use sqs_auto_redrive::event::{self, Event, Request, Selection, Trigger, request};
 use sqs_auto_redrive::handler::{Answer, InvocationError};
-use sqs_auto_redrive::plan::{Cause, Task, plan};
+use sqs_auto_redrive::plan::{Action, Cause, Kind, plan};
 use sqs_auto_redrive::policy::{
     Brake, BrakeState, Decision, Observation, Policy, check_destination, decide,
 };
 use sqs_auto_redrive::queue::{
     Depth, Location, QueueArn, QueueRef, TaggedQueue, is_account_id, is_queue_name, is_region,
 };
-use sqs_auto_redrive::report::{Outcome, QueueReport, Reason, Report, Unlisted};
+use sqs_auto_redrive::report::{Outcome, QueueReport, Reason, Report, TriggerReport, Unlisted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::time::UNIX_EPOCH;
@@ -138,7 +138,7 @@ pub fn check(payload: &[u8]) {
         return;
     };
     let event = event::parse(payload);
-    check_coats(payload, event.as_ref().ok());
+    check_envelopes(payload, event.as_ref().ok());
     let event = match event {
         Ok(event) => event,
         Err(rejected) => return assert_fails_well(rejected.into()),
@@ -167,22 +167,27 @@ fn assert_fails_well(failure: InvocationError) {
 /// What was read is what the types promise.
 fn check_event(payload: &str, event: &Event) {
     for trigger in &event.triggers {
-        if let Some(source) = &trigger.source {
-            assert_reads_well(source, 501);
-        }
-        match &trigger.calls_for {
-            CallsFor::Sweep => {}
-            CallsFor::Queues(queues) => {
-                assert!(!queues.is_empty());
-                queues.iter().for_each(assert_may_exist);
+        let source = match trigger {
+            Trigger::Schedule { source } | Trigger::ConfigurationChange { source } => source,
+            Trigger::Alarm(alarm) => {
+                assert!(alarm.account.as_deref().is_none_or(is_account_id));
+                assert!(alarm.region.as_deref().is_none_or(is_region));
+                match &alarm.queues {
+                    Ok(queues) => queues.iter().for_each(assert_may_exist),
+                    Err(error) => assert_reads_well(&error.to_string(), 300),
+                }
+                &alarm.source
             }
-            CallsFor::Nothing(why) => assert_reads_well(why, 300),
-            CallsFor::Request(request) => {
+            Trigger::Request(request) => {
                 assert_eq!(event.triggers.len(), 1, "a request is alone");
                 assert_eq!(event.unreadable, []);
                 assert_eq!(event.event_source_arns, [""; 0]);
                 check_request(payload, request);
+                &None
             }
+        };
+        if let Some(source) = source {
+            assert_reads_well(source, 501);
         }
     }
     for unreadable in &event.unreadable {
@@ -190,12 +195,12 @@ fn check_event(payload: &str, event: &Event) {
     }
 }
 
-/// A request is what the payload itself says, without a coat.
+/// A request is what the bare payload says.
 fn check_request(payload: &str, request: &Request) {
     let value: Value = serde_json::from_str(payload).unwrap();
     let action = match request.action {
-        Action::Redrive => "redrive",
-        Action::Cancel => "cancel",
+        request::Action::Redrive => "redrive",
+        request::Action::Cancel => "cancel",
     };
     assert_eq!(value["action"], action);
     let destination = request.destination.as_ref().map(QueueArn::as_str);
@@ -224,44 +229,44 @@ fn assert_may_exist(queue: &QueueRef) {
     assert!(queue.region.as_deref().is_none_or(is_region), "{queue:?}");
 }
 
-/// In a coat an event means what it means bare, but for requests, which then mean nothing.
-fn check_coats(payload: &str, bare: Option<&Event>) {
+/// In an envelope an event means what it means bare, except a request, which is then rejected.
+fn check_envelopes(payload: &str, bare: Option<&Event>) {
     let sqs = json!({"Records": [{"messageId": "m", "body": payload, "eventSource": "aws:sqs"}]});
     let sns = json!({"Records": [{"Sns": {"Type": "Notification", "Message": payload}}]});
     let sns_sqs = json!({"Type": "Notification", "Message": payload}).to_string();
     let sns_sqs = json!([{"messageId": "m", "body": sns_sqs}]);
-    for coated in [sqs, sns, sns_sqs] {
-        let coated = event::parse(&coated.to_string());
-        let Ok(coated) = coated else {
-            let is_request = |event: &Event| matches!(event.triggers[..], [ref one] if matches!(one.calls_for, CallsFor::Request(_)));
-            // What was just readable bare may now be too deep. The error tells of three records only.
-            let error = coated.unwrap_err().to_string();
-            let is_cut = error.contains(" more; expected");
-            assert!(
-                bare.is_none_or(is_request) || error.contains("more than four deep") || is_cut,
-                "{error}"
-            );
-            continue;
+    for wrapped in [sqs, sns, sns_sqs] {
+        let wrapped = match event::parse(&wrapped.to_string()) {
+            Ok(wrapped) => wrapped,
+            Err(error) => {
+                let is_request =
+                    |event: &Event| matches!(event.triggers[..], [Trigger::Request(_)]);
+                // What was just readable bare may now be too deep. The error lists three records only.
+                let error = error.to_string();
+                let is_cut = error.contains(" more; expected");
+                assert!(
+                    bare.is_none_or(is_request) || error.contains("more than four deep") || is_cut,
+                    "{error}"
+                );
+                continue;
+            }
         };
-        let too_deep = coated.unreadable.iter();
+        let too_deep = wrapped.unreadable.iter();
         let too_deep = too_deep.filter(|one| one.why.contains("more than four deep"));
         let is_cut = too_deep.count() > 0;
         match bare {
             Some(bare) if !is_cut => {
-                assert_eq!(coated.triggers, bare.triggers);
-                assert_eq!(coated.event_source_arns, bare.event_source_arns);
-                assert_eq!(coated.unreadable.len(), bare.unreadable.len());
+                assert_eq!(wrapped.triggers, bare.triggers);
+                assert_eq!(wrapped.event_source_arns, bare.event_source_arns);
+                assert_eq!(wrapped.unreadable.len(), bare.unreadable.len());
             }
             Some(_) => {}
-            // A field `action` makes a request of what is bare, whatever else it has, and the dead
-            // letters that are an error may now be too deep.
-            None => assert!(is_cut || has_action(payload), "{coated:?}"),
+            // A field `action` makes a request of a bare payload, whatever else it has, and the dead
+            // letters that are an error bare may now be too deep.
+            None => assert!(is_cut || has_action(payload), "{wrapped:?}"),
         }
-        for trigger in coated.triggers {
-            assert!(
-                !matches!(trigger.calls_for, CallsFor::Request(_)),
-                "{trigger:?}"
-            );
+        for trigger in wrapped.triggers {
+            assert!(!matches!(trigger, Trigger::Request(_)), "{trigger:?}");
         }
     }
 }
@@ -279,27 +284,33 @@ fn check_world(event: &Event, world: &World) {
         location,
         policies,
     } = world;
-    let plan = plan(event.triggers.clone(), &config.policy, location);
+    let brake_alarms = &config.policy.brake_alarms;
+    for trigger in &event.triggers {
+        let alone = plan(vec![trigger.clone()], brake_alarms, location);
+        assert_eq!(alone.why.is_some(), alone.kind == Kind::Ignored);
+        assert_reads_well(&alone.why.unwrap_or_default(), 300);
+        let names_none = alone.selection == Selection::Named(Vec::new());
+        assert_eq!(names_none, alone.kind == Kind::Ignored);
+    }
+    let plan = plan(event.triggers.clone(), brake_alarms, location);
     let request = plan.request.as_ref();
-    let asked = event
-        .triggers
-        .iter()
-        .find_map(|trigger| match &trigger.calls_for {
-            CallsFor::Request(request) => Some(request),
-            _ => None,
-        });
+    let asked = event.triggers.iter().find_map(|trigger| match trigger {
+        Trigger::Request(request) => Some(request),
+        _ => None,
+    });
     assert_eq!(request, asked);
-    let kinds = ["schedule", "alarm", "brake", "request", "ignored"];
-    assert!(kinds.contains(&plan.trigger.kind));
-    assert_eq!(plan.trigger.kind == "request", asked.is_some());
-    match &plan.task {
-        Task::Redrive => assert!(request.is_none_or(|request| request.action == Action::Redrive)),
-        Task::Cancel(Cause::Requested) => {
-            assert_eq!(request.map(|request| request.action), Some(Action::Cancel));
+    assert_eq!(plan.kind == Kind::Request, asked.is_some());
+    match &plan.action {
+        Action::Redrive => {
+            assert!(request.is_none_or(|request| request.action == request::Action::Redrive));
         }
-        Task::Cancel(Cause::Braked(alarm)) => {
-            assert!(config.policy.brake_alarms.contains(alarm), "{alarm:?}");
-            assert!(request.is_none());
+        Action::Cancel(Cause::Requested) => {
+            let action = request.map(|request| request.action);
+            assert_eq!(action, Some(request::Action::Cancel));
+        }
+        Action::Cancel(Cause::Braked(alarm)) => {
+            assert!(brake_alarms.contains(alarm), "{alarm:?}");
+            assert_eq!(plan.kind, Kind::Brake);
         }
     }
 
@@ -332,7 +343,12 @@ fn check_world(event: &Event, world: &World) {
         QueueReport::new(arn.clone(), Outcome::Skipped, Reason::NotEnrolled, detail)
     });
     let queues = invalid.chain(not_enrolled).collect();
-    let report = Report::new(plan.trigger, false, queues, Unlisted::default());
+    let report = Report::new(
+        TriggerReport::from(&plan),
+        false,
+        queues,
+        Unlisted::default(),
+    );
     assert!(report.trigger.queues.len() <= 100);
     assert_report_reads_well(&report, MOST_OF_A_TEXT);
 }
