@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "tests"
 )]
 
@@ -170,7 +171,10 @@ fn readme_shows_the_figures_of_the_last_bench_run() {
     let (_, marked) = README.split_once("<!-- bench -->").unwrap();
     let peers = rows(marked).next().unwrap();
     let column = |peer| results[0].iter().position(|head| *head == peer);
-    let columns: Vec<usize> = peers[1..].iter().map(|peer| column(peer).unwrap()).collect();
+    let columns: Vec<usize> = peers[1..]
+        .iter()
+        .map(|peer| column(peer).unwrap())
+        .collect();
     let shown = table(README, "bench");
     assert_eq!(shown.len(), 6);
     for row in shown {
