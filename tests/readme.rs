@@ -170,7 +170,7 @@ fn readme_shows_the_figures_of_the_last_bench_run() {
     let results: Vec<Vec<&str>> = rows(BENCH_RESULTS).collect();
     let (_, marked) = README.split_once("<!-- bench -->").unwrap();
     let peers = rows(marked).next().unwrap();
-    let column = |peer| results[0].iter().position(|head| *head == peer);
+    let column = |peer: &str| results[0].iter().position(|head| *head == peer);
     let columns: Vec<usize> = peers[1..]
         .iter()
         .map(|peer| column(peer).unwrap())
