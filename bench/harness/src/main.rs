@@ -37,7 +37,7 @@ usage: harness [--quick] [--no-cpu-share] [--peers NAME;…] [--scenarios WORD]
 --no-cpu-share   leave out the scenarios with the CPU of 128 MB, which take root
 --peers          only these of peers.json, separated by semicolons
 --scenarios      only those whose title has this in it
---publish        bring the table between <!-- bench --> and <!-- /bench --> of these files up to date with results.md
+--publish        copy the short part of results.md into these files, between <!-- bench --> and <!-- /bench -->
 
 A full run writes results.md; any other writes target/partial.md.";
 
@@ -155,7 +155,7 @@ async fn bench(options: &Options) -> Result<(), String> {
         (false, false) => "A part of a run.\n\n",
     };
     let text = format!(
-        "# Results\n\n{kind}{machine}\n\n{}\n{}\n## Every scenario\n\n\
+        "# Results\n\n{kind}{machine}\n\n{}\n{}\n{DETAILS}\n\n\
          Medians, in brackets from where to where nine tenths of all samples lie; samples: processes + warm invocations.\n{}",
         results.summary(),
         results.targets(),
@@ -174,6 +174,8 @@ async fn bench(options: &Options) -> Result<(), String> {
     );
     Ok(())
 }
+
+const DETAILS: &str = "## Every scenario";
 
 /// The size of each peer's zip.
 fn zips(peers: &[Peer]) -> Result<Vec<(String, u64)>, String> {
@@ -274,57 +276,23 @@ fn warms(effort: Effort, round: usize) -> Option<usize> {
     }
 }
 
-/// Brings the tables between the marks up to date. Each table chooses its rows and its peers.
+/// Copies the short part of the results into these files.
 fn publish(files: &[String]) -> Result<(), String> {
-    const MARKS: (&str, &str) = ("<!-- bench -->", "<!-- /bench -->");
     let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
     let results = read("results.md")?;
+    let short = results.strip_prefix("# Results\n\n").unwrap_or(&results);
+    let short = short.split(DETAILS).next().unwrap_or_default().trim();
+    const MARKS: (&str, &str) = ("<!-- bench -->", "<!-- /bench -->");
     for path in files {
         let text = read(path)?;
         let parts = text.split_once(MARKS.0).and_then(|(before, rest)| {
-            let (table, after) = rest.split_once(MARKS.1)?;
-            Some((before, table, after))
+            let (_, after) = rest.split_once(MARKS.1)?;
+            Some((before, after))
         });
-        let (before, table, after) =
+        let (before, after) =
             parts.ok_or_else(|| format!("{path} has no {} … {}", MARKS.0, MARKS.1))?;
-        let table = updated(table, &results).map_err(|fault| format!("{path}: {fault}"))?;
-        let text = format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1);
+        let text = format!("{before}{}\n{short}\n{}{after}", MARKS.0, MARKS.1);
         fs::write(path, text).map_err(|error| format!("{path}: {error}"))?;
     }
     Ok(())
-}
-
-/// The table with the figures of the results.
-fn updated(table: &str, results: &str) -> Result<String, String> {
-    let results: Vec<Vec<&str>> = results.lines().filter_map(cells).collect();
-    let heads = results.first().ok_or("results.md has no table")?;
-    let mut columns: Vec<usize> = Vec::new();
-    let mut text = String::new();
-    for line in table.lines() {
-        match cells(line) {
-            Some(row) if columns.is_empty() => {
-                for peer in &row[1..] {
-                    let column = heads.iter().position(|head| head == peer);
-                    columns.push(column.ok_or_else(|| format!("results.md has no {peer}"))?);
-                }
-                text += line;
-            }
-            Some(row) if !row[0].starts_with("--") => {
-                let result = results.iter().find(|result| result[0] == row[0]);
-                let result = result.ok_or_else(|| format!("results.md has no {}", row[0]))?;
-                let figures = columns.iter().map(|column| result[*column]);
-                let row: Vec<&str> = std::iter::once(row[0]).chain(figures).collect();
-                text += &format!("| {} |", row.join(" | "));
-            }
-            _ => text += line,
-        }
-        text.push('\n');
-    }
-    Ok(text)
-}
-
-/// The cells of a row of a Markdown table.
-fn cells(line: &str) -> Option<Vec<&str>> {
-    let row = line.strip_prefix('|')?.strip_suffix('|')?;
-    Some(row.split('|').map(str::trim).collect())
 }
