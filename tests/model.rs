@@ -1,7 +1,7 @@
 //! What the guards are worth: the real function on a DLQ whose consumer fails in many ways, minute by
 //! minute over days, beside schedules without guards. No real time passes.
 //!
-//! `cargo test --test model -- --nocapture` prints the table of which the README shows the rows that matter.
+//! `cargo test --test model -- --nocapture` prints the table. docs/how-it-judges.md shows the rows of it that matter.
 
 #![allow(
     clippy::unwrap_used,
@@ -596,22 +596,22 @@ async fn the_policy_is_as_good_as_its_model_in_every_scenario() {
         }
     }
     println!("{table}");
-    let readme = include_str!("../README.md");
-    let (_, shown) = readme
+    let document = include_str!("../docs/how-it-judges.md");
+    let (_, shown) = document
         .split_once("<!-- model -->")
-        .expect("README.md shows the model run");
+        .expect("docs/how-it-judges.md shows the model run");
     let (shown, _) = shown
         .split_once("<!-- /model -->")
-        .expect("README.md ends the model run");
+        .expect("docs/how-it-judges.md ends the model run");
     let rows = shown.lines().filter(|line| line.starts_with('|'));
     assert!(
         rows.clone().count() > 2,
-        "README.md shows rows of the model run"
+        "docs/how-it-judges.md shows rows of the model run"
     );
     for row in rows {
         assert!(
             table.lines().any(|line| line == row),
-            "README.md shows a row that the model run did not print: {row}"
+            "docs/how-it-judges.md shows a row that the model run did not print: {row}"
         );
     }
     assert!(worse.is_empty(), "{}", worse.join("\n"));

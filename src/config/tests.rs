@@ -634,9 +634,9 @@ fn fault_of_one_setting_brings_no_second_one_with_it() {
 }
 
 #[test]
-fn readme_explains_every_variable() {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once("<!-- variables -->").unwrap();
+fn documentation_explains_every_variable() {
+    let document = include_str!("../../docs/configuration.md");
+    let (_, rest) = document.split_once("<!-- variables -->").unwrap();
     let (table, _) = rest.split_once("<!-- /variables -->").unwrap();
     let rows = table.lines().filter_map(|row| row.strip_prefix("| `"));
     let mut explained: Vec<String> = rows
