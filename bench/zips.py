@@ -7,7 +7,10 @@ import zipfile
 BENCH = pathlib.Path(__file__).parent
 SITE_PACKAGES = next(BENCH.glob(".venv/lib/python*/site-packages"))
 # Lambda's Python runtime has the runtime client itself. What pip leaves behind is no part of a package.
-NOT_DEPLOYED = ("awslambdaric", "snapshot_restore_py", "simplejson", "runtime_client", "pip", "pkg_resources", "setuptools", "_distutils_hack", "distutils")
+NOT_DEPLOYED = (
+    *("awslambdaric", "snapshot_restore_py", "simplejson", "runtime_client"),
+    *("pip", "pkg_resources", "setuptools", "_distutils_hack", "distutils"),
+)
 
 
 def packages():

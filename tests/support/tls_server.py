@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -61,8 +62,7 @@ ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(e
 ca = certificate("A CA", ca_key, "A CA", ca_key, x509.BasicConstraints(ca=True, path_length=None))
 here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
 leaf = certificate("A server", key, "A CA", ca_key, here)
-with open(sys.argv[1], "wb") as file:
-    file.write(ca)
+Path(sys.argv[1]).write_bytes(ca)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 with tempfile.NamedTemporaryFile() as file:
     file.write(leaf)
