@@ -13,7 +13,7 @@ CARGO_LLVM_COV := 0.9.1
 # How long `make fuzz` goes on for, with each target.
 FUZZ_SECONDS ?= 600
 
-.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release bench soak fuzz mutants coverage clean
+.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release bench pictures soak fuzz mutants coverage clean
 
 help:
 	@echo 'make demo        see it work: a local SQS, 50 dead letters, one real alarm event (no AWS account, no Docker)'
@@ -97,6 +97,13 @@ release: package-setup
 
 bench:
 	@PYTHON='$(PYTHON)' ./bench/bench.sh $(if $(QUICK),--quick) $(ARGS)
+	@$(if $(QUICK)$(ARGS),,$(MAKE) pictures)
+
+pictures: ## draw the pictures of the documents from the model run and the last bench run
+	$(call venv,pictures,local/pictures-requirements.txt)
+	@echo '==> Drawing docs/outage.svg and docs/startup.svg'
+	@OUTAGE_DATA=$(CURDIR)/target/outage.jsonl cargo test --locked --quiet --test model the_picture_of_an_outage
+	@.venv/pictures/bin/python local/pictures.py target/outage.jsonl
 
 soak:
 	@echo '==> Building the function, as it is released'
