@@ -14,7 +14,7 @@ CARGO_MUTANTS := 27.1.0
 # How long `make fuzz` runs each target.
 FUZZ_SECONDS ?= 600
 
-.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release-notes release bench \
+.PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release-notes release bench pictures \
   soak fuzz mutants coverage clean
 
 help: ## list these commands
@@ -94,6 +94,13 @@ release: package-setup ## build the files of a release into target/release-files
 
 bench: ## measure the function and its peers (about 20 minutes; QUICK=1: about two)
 	@PYTHON='$(PYTHON)' ./bench/bench.sh $(if $(QUICK),--quick) $(ARGS)
+	@$(if $(QUICK)$(ARGS),,$(MAKE) pictures)
+
+pictures: ## draw the pictures of the documents from the model run and the last bench run
+	$(call venv,pictures,local/pictures-requirements.txt)
+	@echo '==> Drawing docs/outage.svg and docs/startup.svg'
+	@OUTAGE_DATA=$(CURDIR)/target/outage.jsonl cargo test --locked --quiet --test model the_picture_of_an_outage
+	@.venv/pictures/bin/python local/pictures.py target/outage.jsonl
 
 soak: ## run 100,000 invocations in one process (about ten minutes)
 	@echo '==> Building the function as it is released'

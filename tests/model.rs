@@ -77,6 +77,32 @@ struct Result {
 const HOUR: u64 = 60;
 const DAY: u64 = 24 * HOUR;
 
+const RULES: [(&str, Rule); 5] = [
+    ("every hour, no guards", Rule::Schedule { every: HOUR }),
+    ("every 5 min, no guards", Rule::Schedule { every: 5 }),
+    (
+        "the policy",
+        Rule::Policy {
+            metrics: true,
+            parking: false,
+        },
+    ),
+    (
+        "the policy, no metrics",
+        Rule::Policy {
+            metrics: false,
+            parking: false,
+        },
+    ),
+    (
+        "the policy + parking",
+        Rule::Policy {
+            metrics: true,
+            parking: true,
+        },
+    ),
+];
+
 fn never(_: u64) -> u64 {
     0
 }
@@ -350,6 +376,8 @@ struct World {
     returning: BTreeMap<u64, Vec<(Message, u64)>>,
     arrivals: Share,
     dice: fastrand::Rng,
+    /// How many messages are in the DLQ after each minute.
+    depths: Vec<u64>,
 }
 
 impl World {
@@ -368,6 +396,7 @@ impl World {
             returning: BTreeMap::new(),
             arrivals: Share(999),
             dice: fastrand::Rng::with_seed(7),
+            depths: Vec::new(),
         }
     }
 
@@ -438,6 +467,7 @@ impl World {
                 failed_again += self.handle(t, message, taken);
             }
         }
+        self.depths.push(self.visible());
         (back, failed_again, parked)
     }
 }
@@ -550,39 +580,8 @@ async fn the_policy_is_as_good_as_its_model_in_every_scenario() {
         parking,
     } in rows()
     {
-        let rules = [
-            (
-                "every hour, no guards",
-                Rule::Schedule { every: HOUR },
-                None,
-            ),
-            ("every 5 min, no guards", Rule::Schedule { every: 5 }, None),
-            (
-                "the policy",
-                Rule::Policy {
-                    metrics: true,
-                    parking: false,
-                },
-                Some(policy),
-            ),
-            (
-                "the policy, no metrics",
-                Rule::Policy {
-                    metrics: false,
-                    parking: false,
-                },
-                None,
-            ),
-            (
-                "the policy + parking",
-                Rule::Policy {
-                    metrics: true,
-                    parking: true,
-                },
-                Some(parking),
-            ),
-        ];
-        for (rule_name, rule, expected) in rules {
+        let expected = [None, None, Some(policy), None, Some(parking)];
+        for ((rule_name, rule), expected) in RULES.into_iter().zip(expected) {
             let (result, _) = play(scenario, rule, 1).await;
             line(&mut table, scenario.name, rule_name, &result);
             if let Some(expected) = expected
@@ -615,6 +614,45 @@ async fn the_policy_is_as_good_as_its_model_in_every_scenario() {
         );
     }
     assert!(worse.is_empty(), "{}", worse.join("\n"));
+}
+
+/// With `OUTAGE_DATA`, which `make pictures` sets, the data go to that file instead.
+#[tokio::test]
+async fn the_picture_of_an_outage_shows_the_model_run() {
+    let mut rows = rows().into_iter().map(|row| row.scenario);
+    let outage = rows.find(|it| it.name == "2 h outage, 30 msg/min").unwrap();
+    let mut data = String::new();
+    let mut labels = Vec::new();
+    for (rule_name, rule) in RULES.into_iter().take(3) {
+        let (result, world) = play(outage, rule, 1).await;
+        let recovered = result.recovered.unwrap();
+        let shown = usize::try_from(3 * HOUR + HOUR / 3).unwrap();
+        assert!(world.depths[shown..].iter().all(|depth| *depth == 0));
+        let data_of_rule = serde_json::json!({
+            "rule": rule_name,
+            "starts": result.starts,
+            "failedAgain": result.failed_again,
+            "recovered": recovered,
+            "depths": &world.depths[..shown],
+        });
+        writeln!(data, "{data_of_rule}").unwrap();
+        let failed_again = result.failed_again;
+        labels.push(format!(
+            ">{failed_again} messages failed again · empty {recovered} min after the outage<"
+        ));
+    }
+    if let Some(file) = std::env::var_os("OUTAGE_DATA") {
+        return std::fs::write(file, data).unwrap();
+    }
+    let picture = std::fs::read_to_string("docs/outage.svg").unwrap();
+    assert!(
+        picture.contains(&format!("<metadata>\n{data}</metadata>")),
+        "docs/outage.svg shows another model run; run `make pictures`"
+    );
+    for label in labels {
+        let drawn = picture.replace(',', "");
+        assert!(drawn.contains(&label), "docs/outage.svg lacks: {label}");
+    }
 }
 
 /// The most starts on the DLQ within any attempt window.
