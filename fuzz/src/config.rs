@@ -105,7 +105,7 @@ fn check_vars(vars: &BTreeMap<String, String>) -> Option<Config> {
     let result = read(vars);
     let backwards = vars.iter().rev();
     let backwards = backwards.map(|(name, value)| (name.clone(), value.clone()));
-    assert_eq!(Config::from_vars(backwards), result, "the order of the variables matters");
+    assert_eq!(Config::from_vars(backwards), result, "the order matters");
     let strangers = [
         ("PATH", "/"),
         ("REDRIVE_DRY_RUN_", " "),
@@ -240,7 +240,7 @@ fn check_tags(mut config: Config, tags: &[(String, String)]) {
         let policy = &target.policy;
         assert_may_move(policy, &target.dlq, &enrolled);
         if target.dlq != dlq {
-            assert_eq!(**policy, config.policy, "another queue's tags changed the policy");
+            assert_eq!(**policy, config.policy, "tags of another queue");
             continue;
         }
         assert_eq!(bad, [""; 0]);
