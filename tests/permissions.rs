@@ -887,7 +887,7 @@ fn parameters_that_contradict_each_other_are_refused() {
     let dlq = queue_arn("orders-dlq");
     let with_source = format!("{dlq},{}", queue_arn("orders"));
     let cases = [
-        (json!({}), "Enrol dead-letter queues"),
+        (json!({}), "Enroll dead-letter queues"),
         (
             json!({"DeadLetterQueueArns": dlq}),
             "List the source queues",

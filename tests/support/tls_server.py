@@ -1,7 +1,7 @@
-"""An SQS of empty queues over TLS, with a certificate of a CA of its own.
+"""A local SQS over TLS in which every queue is empty. It creates its own CA.
 
-Writes the CA's certificate into the file that it is given the name of, and prints its URL. Ends when its
-standard input does.
+It writes the CA's certificate to the file named by its argument and prints its URL. It exits when its
+standard input ends.
 """
 
 import datetime
