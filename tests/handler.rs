@@ -35,8 +35,7 @@ fn config(queues: &[&QueueArn]) -> Config {
         queues: queues.iter().copied().cloned().collect(),
         enroll_tag: None,
         policy: Policy::default(),
-        max_starts: 20,
-        concurrency: 64,
+        limits: Limits { max_starts: 20, concurrency: 64 },
     }
 }
 

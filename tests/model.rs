@@ -490,8 +490,7 @@ async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Result, World)
             .then_some(parking),
             ..Policy::default()
         },
-        max_starts: 20,
-        concurrency: 64,
+        limits: Limits { max_starts: 20, concurrency: 64 },
     };
     let mut result = came_to(0, 0, None, 0, 0);
     let mut alarm_at = None;

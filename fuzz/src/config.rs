@@ -88,8 +88,7 @@ fn listing_one() -> Config {
             parking: Some(arn("parking")),
             ..Policy::default()
         },
-        limits.max_starts: 20,
-        concurrency: 64,
+        limits: Limits { max_starts: 20, concurrency: 64 },
     }
 }
 

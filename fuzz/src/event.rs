@@ -50,8 +50,7 @@ pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
         queues: queues.to_vec(),
         enroll_tag,
         policy,
-        max_starts: 20,
-        concurrency: 64,
+        limits: Limits { max_starts: 20, concurrency: 64 },
     };
     let plain = Policy {
         parking: Some(arn("parking")),

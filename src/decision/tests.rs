@@ -329,7 +329,7 @@ fn poison_exhausts_its_attempts_under_every_policy_without_contradiction() {
                 started_at: Some(*start),
                 ..task(100, Duration::ZERO)
             });
-            match decide(&policy, &seen(100, tasks), now) {
+            match decide(&policy, &seen(100, tasks), now).unwrap() {
                 Decision::Start(_) => starts.push(now),
                 Decision::Hold(Hold::AttemptsExhausted { .. }) => return true,
                 _ => {}
