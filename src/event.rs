@@ -1,4 +1,4 @@
-//! JSON → [`Trigger`]s. Only this file and the files in `src/event/` know the shapes of AWS's events.
+//! JSON → [`Trigger`]s. Only this file and those in `src/event/` know the shapes of AWS's events.
 //!
 //! An event is parsed in two steps. First its envelopes are unwrapped: SQS, SNS and Pipes wrap what
 //! they deliver, and wrap each other. Then its fields show which kind of trigger is inside. The
@@ -17,7 +17,6 @@ use alarm::Origin;
 use envelope::{EventBridgeEvent, MAX_ENVELOPES, Unwrapped, record_name, unwrap_envelope};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::fmt;
 
 /// An event, parsed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,20 +24,19 @@ pub struct Event {
     /// One for each notification, in their order; at least one.
     pub triggers: Vec<Trigger>,
     /// The records that could not be read. After handling the other records the invocation must
-    /// fail, or SQS would delete these unread.
+    /// fail, or Lambda would delete these unread.
     pub unreadable: Vec<RecordError>,
-    /// The ARNs of the queues the records came from. Lambda deletes the records from them if the
+    /// The ARNs of the queues that Lambda read the records from, and deletes them from if the
     /// invocation succeeds.
     pub event_source_arns: Vec<String>,
 }
 
-/// What woke the function. A `source` is the ARN of the schedule, rule or alarm; `None` if the event
-/// does not have it.
+/// What woke the function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// A schedule of EventBridge Scheduler or of an EventBridge rule.
     Schedule {
-        /// The ARN of the schedule or rule.
+        /// The ARN of the schedule or rule; `None` if the event does not have it.
         source: Option<String>,
     },
     /// An alarm entered a state.
@@ -47,29 +45,19 @@ pub enum Trigger {
     Request(Request),
     /// Someone created, changed or deleted an alarm; its state is the same.
     ConfigurationChange {
-        /// The ARN of the alarm.
+        /// The ARN of the alarm; `None` if the event does not have it.
         source: Option<String>,
     },
 }
 
 /// A record that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{why}", record.as_ref().map(|record| format!("record `{record}`: ")).unwrap_or_default())]
 pub struct RecordError {
     /// The message id, or else the place in the batch; `None` if the event is not a batch.
     pub record: Option<String>,
     /// What is wrong with it: an English clause.
     pub why: String,
-}
-
-impl std::error::Error for RecordError {}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.record {
-            Some(record) => write!(f, "record `{record}`: {}", self.why),
-            None => f.write_str(&self.why),
-        }
-    }
 }
 
 /// The event is not supported. Nothing was touched.
@@ -80,7 +68,7 @@ impl fmt::Display for RecordError {
 pub struct EventError(String);
 
 impl EventError {
-    /// The event holds messages of this DLQ: an event source mapping reads the DLQ by mistake.
+    /// The event holds messages of this DLQ: it has an event source mapping by mistake.
     pub fn dead_letters(queue: &str) -> Self {
         Self(format!(
             "it holds messages of the dead-letter queue `{}`, which are deleted if this invocation succeeds; remove the event source mapping from that queue",
@@ -91,8 +79,8 @@ impl EventError {
 
 /// Parses an event.
 ///
-/// `Err` if nothing in it can be read, or if it holds dead letters: if the invocation succeeded,
-/// Lambda would delete them from the DLQ.
+/// `Err` if nothing in it can be read, or if it holds dead letters, which Lambda would delete if the
+/// invocation succeeded.
 pub fn parse(payload: &str) -> Result<Event, EventError> {
     let value: Value = serde_json::from_str(payload)
         .map_err(|error| EventError(format!("it cannot be read as JSON: {error}")))?;
@@ -113,7 +101,7 @@ pub fn parse(payload: &str) -> Result<Event, EventError> {
 
 impl Event {
     /// Unwraps a value and reads what is inside. `record` names the outermost record around it, the
-    /// one Lambda would delete; `envelopes` is how many were unwrapped. `Err` only for dead letters.
+    /// one Lambda would delete. `envelopes` were unwrapped so far. `Err` only for dead letters.
     fn read(
         &mut self,
         value: Value,
@@ -160,7 +148,7 @@ impl Event {
 fn read_trigger(value: Value) -> Result<Trigger, String> {
     let has = |field| value.get(field).is_some();
     let alarm = if has("detail-type") {
-        return read_eventbridge_event(value);
+        return read_as("EventBridge event", value).and_then(EventBridgeEvent::trigger);
     } else if has("alarmData") {
         Alarm::from_lambda_action(value)
     } else if has("AlarmName") && has("NewStateValue") {
@@ -177,38 +165,6 @@ fn read_trigger(value: Value) -> Result<Trigger, String> {
     alarm.map(Trigger::Alarm)
 }
 
-fn read_eventbridge_event(value: Value) -> Result<Trigger, String> {
-    let event: EventBridgeEvent = read_as("EventBridge event", value)?;
-    let arn = event.resources.unwrap_or_default().into_iter().next();
-    let source = arn.as_deref().map(short_arn);
-    match (
-        event.source.unwrap_or_default().as_str(),
-        event.detail_type.as_str(),
-    ) {
-        ("aws.events" | "aws.scheduler", "Scheduled Event") => Ok(Trigger::Schedule { source }),
-        ("aws.cloudwatch", "CloudWatch Alarm Configuration Change") => {
-            Ok(Trigger::ConfigurationChange { source })
-        }
-        (
-            "aws.cloudwatch",
-            "CloudWatch Alarm State Change" | "CloudWatch Alarm Contributor State Change",
-        ) => {
-            let (account, region) = (event.account, event.region);
-            let origin = Origin {
-                arn,
-                account,
-                region,
-            };
-            Alarm::from_state_change(event.detail.unwrap_or_default(), origin).map(Trigger::Alarm)
-        }
-        (source, detail_type) => Err(format!(
-            "it is an EventBridge event `{}` from `{}`",
-            excerpt(detail_type),
-            excerpt(source)
-        )),
-    }
-}
-
 /// Reads a value as `kind`. The error is cut short: `serde_json` may quote the whole value.
 fn read_as<T: DeserializeOwned>(kind: &str, value: Value) -> Result<T, String> {
     T::deserialize(value).map_err(|error| {
@@ -221,10 +177,6 @@ fn read_as<T: DeserializeOwned>(kind: &str, value: Value) -> Result<T, String> {
 
 /// The most characters of a source's ARN in reports and logs.
 const MAX_ARN_CHARS: usize = 500;
-
-fn short_arn(arn: &str) -> String {
-    one_line(arn, MAX_ARN_CHARS)
-}
 
 /// What an unsupported value looks like: an English phrase.
 fn describe(value: &Value) -> String {

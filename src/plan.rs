@@ -59,8 +59,8 @@ pub enum Cause {
 }
 
 /// Combines the triggers of one event. A brake wins over a request, a request over a sweep, a sweep
-/// over named queues, and an ignored trigger counts only if there is no other. The brake alarms are
-/// named; they are in the function's own account and region.
+/// over named queues, and an ignored trigger counts only if there is no other. `brake_alarms` are
+/// names; a brake alarm is in the function's own account and region, its `location`.
 pub fn plan(triggers: Vec<Trigger>, brake_alarms: &[String], location: &Location) -> Plan {
     let is_brake = |alarm: &Alarm| is_brake(alarm, brake_alarms, location);
     let plans = triggers
@@ -111,7 +111,7 @@ fn plan_one(trigger: Trigger, is_brake: impl Fn(&Alarm) -> bool) -> Plan {
     }
 }
 
-/// Whether this is a brake alarm. An account or region that is not known counts as the function's own.
+/// Whether this is a brake alarm. An unknown account or region counts as the function's own.
 fn is_brake(alarm: &Alarm, brake_alarms: &[String], location: &Location) -> bool {
     let own_account = match (&alarm.account, &location.account) {
         (Some(account), Some(own)) => account == own,
@@ -178,7 +178,7 @@ impl Plan {
         Self { selection, ..plan }
     }
 
-    /// By kind, then a brake in ALARM over one in OK, and a composite alarm over one that names queues.
+    /// By kind; then a brake in ALARM over one in OK, and a composite alarm over named queues.
     fn rank(&self) -> (Kind, bool, bool) {
         let is_cancel = self.action != Action::Redrive;
         (self.kind, is_cancel, self.selection == Selection::All)

@@ -1,4 +1,4 @@
-//! What holds of any event: it wakes the function and names queues, and that is all it can do.
+//! What holds for any event: it can wake the function and name queues, but nothing else.
 
 use super::text::{assert_reads_well, assert_report_reads_well};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use sqs_auto_redrive::config::{Config, EnrollTag};
 use sqs_auto_redrive::enrollment::{Target, Targets, targets};
 use sqs_auto_redrive::event::{self, Event, Request, Selection, Trigger, request};
 use sqs_auto_redrive::handler::{Answer, InvocationError};
-use sqs_auto_redrive::plan::{Action, Cause, Kind, plan};
+use sqs_auto_redrive::plan::{Action, Cause, Kind, Plan, plan};
 use sqs_auto_redrive::policy::{
     Brake, BrakeState, Decision, Observation, Policy, check_destination, decide,
 };
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::time::UNIX_EPOCH;
 
-/// So many characters has what an invocation fails with at most, and so many a text of a report.
+/// The most characters of an invocation's error, and of a text in a report.
 const MOST_OF_A_TEXT: usize = 3000;
 
 /// A deployed function: its environment, the queues that bear the tag, and where it runs.
@@ -26,11 +26,11 @@ pub struct World {
     pub config: Config,
     pub tagged: Vec<TaggedQueue>,
     pub location: Location,
-    /// What becomes of each DLQ where no request says otherwise; `Err` is why its policy cannot be followed.
+    /// The policy of each DLQ if no request changes it; `Err` if it is not valid.
     policies: BTreeMap<QueueArn, Result<Policy, Policy>>,
 }
 
-/// The worlds in which every event is tried. Their queues and alarms are those of the samples in `events/`.
+/// Every event is checked in each of these. The queues and alarms are those of the samples in `events/`.
 pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
     let listed = ["orders-dlq", "payments-dlq", "invoices-dlq.fifo"].map(arn);
     let tagged = |name: &str, settings: &[(&str, &str)]| TaggedQueue {
@@ -132,7 +132,7 @@ impl World {
 
 /// Panics if something does not hold of this payload.
 pub fn check(payload: &[u8]) {
-    // Lambda hands over nothing else.
+    // Lambda accepts no other payload.
     let Ok(payload) = std::str::from_utf8(payload) else {
         return;
     };
@@ -275,7 +275,7 @@ fn has_action(payload: &str) -> bool {
     value.get("action").is_some()
 }
 
-/// What an event can do in a world, and what it cannot.
+/// What an event can do to a deployed function, and what it cannot.
 fn check_world(event: &Event, world: &World) {
     let World {
         config,
@@ -283,36 +283,8 @@ fn check_world(event: &Event, world: &World) {
         location,
         policies,
     } = world;
-    let brake_alarms = &config.policy.brake_alarms;
-    for trigger in &event.triggers {
-        let alone = plan(vec![trigger.clone()], brake_alarms, location);
-        assert_eq!(alone.why.is_some(), alone.kind == Kind::Ignored);
-        assert_reads_well(&alone.why.unwrap_or_default(), 300);
-        let names_none = alone.selection == Selection::Named(Vec::new());
-        assert_eq!(names_none, alone.kind == Kind::Ignored);
-    }
-    let plan = plan(event.triggers.clone(), brake_alarms, location);
+    let plan = check_plan(event, &config.policy.brake_alarms, location);
     let request = plan.request.as_ref();
-    let asked = event.triggers.iter().find_map(|trigger| match trigger {
-        Trigger::Request(request) => Some(request),
-        _ => None,
-    });
-    assert_eq!(request, asked);
-    assert_eq!(plan.kind == Kind::Request, asked.is_some());
-    match &plan.action {
-        Action::Redrive => {
-            assert!(request.is_none_or(|request| request.action == request::Action::Redrive));
-        }
-        Action::Cancel(Cause::Requested) => {
-            let action = request.map(|request| request.action);
-            assert_eq!(action, Some(request::Action::Cancel));
-        }
-        Action::Cancel(Cause::Braked(alarm)) => {
-            assert!(brake_alarms.contains(alarm), "{alarm:?}");
-            assert_eq!(plan.kind, Kind::Brake);
-        }
-    }
-
     let enrolled = world.enrolled();
     let found = targets(&plan.selection, request, config, tagged.clone(), location);
     check_selection(&plan.selection, &found, &enrolled);
@@ -352,7 +324,40 @@ fn check_world(event: &Event, world: &World) {
     assert_report_reads_well(&report, MOST_OF_A_TEXT);
 }
 
-/// To be named enrols nothing: what is looked at was enrolled before, each once.
+/// The plan states why an event is ignored, and asks for nothing that no trigger calls for.
+fn check_plan(event: &Event, brake_alarms: &[String], location: &Location) -> Plan {
+    for trigger in &event.triggers {
+        let alone = plan(vec![trigger.clone()], brake_alarms, location);
+        assert_eq!(alone.why.is_some(), alone.kind == Kind::Ignored);
+        assert_reads_well(&alone.why.unwrap_or_default(), 300);
+        let names_none = alone.selection == Selection::Named(Vec::new());
+        assert_eq!(names_none, alone.kind == Kind::Ignored);
+    }
+    let plan = plan(event.triggers.clone(), brake_alarms, location);
+    let request = plan.request.as_ref();
+    let asked = event.triggers.iter().find_map(|trigger| match trigger {
+        Trigger::Request(request) => Some(request),
+        _ => None,
+    });
+    assert_eq!(request, asked);
+    assert_eq!(plan.kind == Kind::Request, asked.is_some());
+    match &plan.action {
+        Action::Redrive => {
+            assert!(request.is_none_or(|request| request.action == request::Action::Redrive));
+        }
+        Action::Cancel(Cause::Requested) => {
+            let action = request.map(|request| request.action);
+            assert_eq!(action, Some(request::Action::Cancel));
+        }
+        Action::Cancel(Cause::Braked(alarm)) => {
+            assert!(brake_alarms.contains(alarm), "{alarm:?}");
+            assert_eq!(plan.kind, Kind::Brake);
+        }
+    }
+    plan
+}
+
+/// Naming a queue does not enroll it: only DLQs that were enrolled before are checked, each once.
 fn check_selection(selection: &Selection, found: &Targets, enrolled: &BTreeSet<&QueueArn>) {
     let invalid = found.invalid.iter().map(|(target, _)| target);
     let looked_at: Vec<&QueueArn> = found
@@ -376,13 +381,13 @@ fn check_selection(selection: &Selection, found: &Targets, enrolled: &BTreeSet<&
         Selection::Named(queues) => {
             let names: BTreeSet<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
             assert!(distinct.iter().all(|dlq| names.contains(dlq.name())));
-            let told = distinct.len() + found.not_enrolled.len();
-            assert!(told <= queues.len() && (told > 0 || queues.is_empty()));
+            let reported = distinct.len() + found.not_enrolled.len();
+            assert!(reported <= queues.len() && (reported > 0 || queues.is_empty()));
         }
     }
 }
 
-/// The policy is the one that the environment and the tags say, but for what a request may say instead.
+/// The policy comes from the environment and the tags, except what a request may set instead.
 fn check_policy(
     target: &Target,
     request: Option<&Request>,
@@ -411,7 +416,7 @@ fn check_policy(
     assert_eq!(target.policy.parking, deployed.parking);
 }
 
-/// What starts goes where the configuration says, or the request; nothing starts past a safety gate.
+/// A redrive goes where the configuration or the request sends it, and never past a safety gate.
 fn check_decision(
     target: &Target,
     request: Option<&Request>,

@@ -1,8 +1,8 @@
-//! Alarm notifications: every shape CloudWatch sends → [`Alarm`]. Facts only; [`crate::plan`] decides.
+//! Every shape of an alarm notification → [`Alarm`]. Facts only: [`crate::plan`] decides.
 
-use super::{read_as, short_arn};
+use super::{MAX_ARN_CHARS, read_as};
 use crate::queue::{QueueRef, is_account_id, is_queue_name, is_region};
-use crate::text::excerpt;
+use crate::text::{excerpt, one_line};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -303,7 +303,7 @@ impl Notification {
                 .map(str::to_owned)
         };
         Alarm {
-            source: origin.arn.as_deref().map(short_arn),
+            source: origin.arn.as_ref().map(|arn| one_line(arn, MAX_ARN_CHARS)),
             name: self.name.or_else(name_in_arn).unwrap_or_default(),
             state: self.state,
             silenced: self.silenced,
@@ -384,7 +384,7 @@ impl From<Metric> for MetricEntry {
 }
 
 impl MetricEntry {
-    /// `None` for an expression, and for a metric that is not of an SQS queue.
+    /// `None` for an expression and for a metric of anything but an SQS queue.
     fn mention(self) -> Option<Mention> {
         let metric = self.metric_stat?.metric?;
         if metric.namespace? != "AWS/SQS" {

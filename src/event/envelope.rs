@@ -1,7 +1,8 @@
 //! Envelopes: what SQS, SNS, Pipes and EventBridge wrap around a notification.
 
-use super::read_as;
-use crate::text::excerpt;
+use super::alarm::{Alarm, Origin};
+use super::{MAX_ARN_CHARS, Trigger, read_as};
+use crate::text::{excerpt, one_line};
 use aws_lambda_events::sqs::SqsMessage;
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,8 +24,8 @@ pub(super) enum Unwrapped {
     },
     /// A message that SQS has moved to this DLQ.
     DeadLetter { dlq_arn: String },
-    /// The value has no envelope to unwrap. An EventBridge event stays as it is, since its fields
-    /// show the kind of trigger.
+    /// The value is a notification, or is not supported. An EventBridge event counts as one: its
+    /// fields show the kind of trigger.
     Bare(Value),
 }
 
@@ -61,14 +62,47 @@ pub(super) fn record_name(record: &Value, n: usize) -> String {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", expecting = "an EventBridge event")]
 pub(super) struct EventBridgeEvent {
-    pub detail_type: String,
-    pub source: Option<String>,
-    pub account: Option<String>,
-    pub region: Option<String>,
-    pub resources: Option<Vec<String>>,
-    // Some samples that AWS has published have the state change in `alarmData`, as in a Lambda action.
+    detail_type: String,
+    source: Option<String>,
+    account: Option<String>,
+    region: Option<String>,
+    resources: Option<Vec<String>>,
+    // Some samples AWS has published have the state change in `alarmData`, as in a Lambda action.
     #[serde(alias = "alarmData")]
-    pub detail: Option<Value>,
+    detail: Option<Value>,
+}
+
+impl EventBridgeEvent {
+    /// Reads the detail. `Err` if the event's source and type are not supported.
+    pub(super) fn trigger(self) -> Result<Trigger, String> {
+        let arn = self.resources.unwrap_or_default().into_iter().next();
+        let source = arn.as_ref().map(|arn| one_line(arn, MAX_ARN_CHARS));
+        let service = self.source.unwrap_or_default();
+        match (service.as_str(), self.detail_type.as_str()) {
+            ("aws.events" | "aws.scheduler", "Scheduled Event") => Ok(Trigger::Schedule { source }),
+            ("aws.cloudwatch", "CloudWatch Alarm Configuration Change") => {
+                Ok(Trigger::ConfigurationChange { source })
+            }
+            (
+                "aws.cloudwatch",
+                "CloudWatch Alarm State Change" | "CloudWatch Alarm Contributor State Change",
+            ) => {
+                let (account, region) = (self.account, self.region);
+                let detail = self.detail.unwrap_or_default();
+                let origin = Origin {
+                    arn,
+                    account,
+                    region,
+                };
+                Alarm::from_state_change(detail, origin).map(Trigger::Alarm)
+            }
+            (service, detail_type) => Err(format!(
+                "it is an EventBridge event `{}` from `{}`",
+                excerpt(detail_type),
+                excerpt(service)
+            )),
+        }
+    }
 }
 
 /// A record of SNS to Lambda (`events/alarm-sns.json`).

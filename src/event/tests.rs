@@ -249,7 +249,7 @@ pub(super) fn assert_reads_well(case: &str, text: &str) {
 
 #[test]
 fn value_that_only_looks_like_a_kind_is_rejected_naming_the_kind() {
-    for (event, told) in [
+    for (event, expected) in [
         (
             json!({"detail-type": 1}),
             "it is not a valid EventBridge event: invalid type: integer `1`",
@@ -267,15 +267,15 @@ fn value_that_only_looks_like_a_kind_is_rejected_naming_the_kind() {
             "it is not a valid alarm notification: invalid type: integer `1`",
         ),
     ] {
-        let why = rejected(told, &event);
-        let told = format!("event rejected: {told}");
-        assert!(why.starts_with(&told), "{why}");
+        let why = rejected(expected, &event);
+        let expected = format!("event rejected: {expected}");
+        assert!(why.starts_with(&expected), "{why}");
     }
 }
 
 #[test]
 fn unsupported_object_is_described_by_its_first_five_fields() {
-    for (event, told) in [
+    for (event, expected) in [
         (json!({}), "it is an empty object;"),
         (json!({"a": 1}), "it is an object with the fields `a`;"),
         (
@@ -287,8 +287,8 @@ fn unsupported_object_is_described_by_its_first_five_fields() {
             "it is an object with the fields `a`, `b`, `c`, `d`, `e`, …;",
         ),
     ] {
-        let why = rejected(told, &event);
-        assert!(why.contains(told), "{told} {why}");
+        let why = rejected(expected, &event);
+        assert!(why.contains(expected), "{expected} {why}");
     }
 }
 
@@ -316,8 +316,8 @@ fn one_field_of_a_pair_does_not_show_a_kind() {
         ("state", json!({"value": "ALARM"})),
     ] {
         let why = rejected(field, &json!({field: value}));
-        let told = format!("it is an object with the fields `{field}`;");
-        assert!(why.contains(&told), "{field}: {why}");
+        let expected = format!("it is an object with the fields `{field}`;");
+        assert!(why.contains(&expected), "{field}: {why}");
     }
 }
 

@@ -304,7 +304,7 @@ fn request_is_planned_as_asked() {
 
 // Several triggers.
 
-/// In both orders: the rank decides, and not which trigger came first.
+/// The plan in both orders: the rank decides, whichever trigger came first.
 #[track_caller]
 fn both_orders(one: Trigger, other: Trigger) -> Plan {
     let plan = planned([one.clone(), other.clone()]);
