@@ -37,7 +37,7 @@ test: setup ## run all tests
 	cargo test --locked --no-fail-fast --lib --bins $(OTHERS:%=--test %); others=$$?; \
 	wait $$waiting; waited=$$?; cat target/waiting-tests.txt; exit $$((others | waited))
 
-# --no-site-packages, and no error for packages that mypy does not find: their types do not matter here.
+# mypy checks our own code only: it ignores the types of installed packages and does not report missing ones.
 MYPY_OPTIONS := --strict --python-version 3.10 --cache-dir target/mypy --no-error-summary \
   --no-site-packages --disable-error-code import-not-found --disable-error-code import-untyped
 

@@ -229,7 +229,7 @@ def perform(demo: Demo) -> None:
     after = demo.depths()
     demo.expect("status of the move task", status, "COMPLETED")
     demo.expect("messages in source queue and DLQ after", after, (MESSAGES, 0))
-    say(f"\n5. SQS reports the status of its message move task: {status}. Messages in each queue:")
+    say(f"\n5. SQS reports the status of its message move task: {status}. Messages in each queue before and after:")
     say(f"   {'':10}{SOURCE:>12}{DLQ:>12}")
     say(f"   {'before':10}{before[0]:>12}{before[1]:>12}")
     say(f"   {'after':10}{after[0]:>12}{after[1]:>12}")
