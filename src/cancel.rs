@@ -43,10 +43,19 @@ async fn cancel_one(
     cause: &Cause,
 ) -> (Outcome, Vec<MoveTask>) {
     let list = async || sqs.list_tasks(&target.dlq).await;
-    let tasks = match retry_while_throttled(list, SqsError::is_throttled).await {
-        Ok(tasks) => tasks,
-        Err(error) => return (Outcome::Failed(Failed::Sqs(error)), Vec::new()),
-    };
+    match retry_while_throttled(list, SqsError::is_throttled).await {
+        Ok(tasks) => cancel_listed(sqs, target, cause, tasks).await,
+        Err(error) => (Outcome::Failed(Failed::Sqs(error)), Vec::new()),
+    }
+}
+
+/// Cancels the RUNNING task among these. Also returns the tasks that SQS listed last.
+pub(crate) async fn cancel_listed(
+    sqs: &impl Sqs,
+    target: &Target,
+    cause: &Cause,
+    tasks: Vec<MoveTask>,
+) -> (Outcome, Vec<MoveTask>) {
     let Some(handle) = tasks.iter().find_map(MoveTask::cancellable) else {
         return (Outcome::Skipped(Skipped::NothingToCancel), tasks);
     };
@@ -56,7 +65,7 @@ async fn cancel_one(
     }
     let cancel = async || sqs.cancel(&target.dlq, &handle).await;
     match retry_while_throttled(cancel, CancelError::is_throttled).await {
-        Ok(()) => (Outcome::Cancelled { cause, handle }, tasks),
+        Ok(_) => (Outcome::Cancelled { cause, handle }, tasks),
         Err(CancelError::Sqs(error)) => (Outcome::Failed(Failed::Sqs(error)), tasks),
         // Only another look shows what SQS meant.
         Err(CancelError::NothingToCancel(why)) => match sqs.list_tasks(&target.dlq).await {

@@ -1,13 +1,13 @@
 //! The port to CloudWatch, in our own types: brake alarms and depth history.
 
-use crate::aws_error::AwsError;
-use crate::decision::{Brake, BrakeState, DepthHistory};
+use crate::aws_error::{AwsError, Kind};
+use crate::decision::{Brake, BrakeState};
+use crate::metrics::{METRICS_DELAY, Metrics, MetricsQuery, Reading};
 use crate::queue::QueueArn;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{
-    AlarmType, Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, StateValue,
+    AlarmType, Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy, StateValue,
     StatusCode,
 };
 use std::collections::{BTreeMap, HashMap};
@@ -21,21 +21,17 @@ pub trait CloudWatch {
     /// The states of these alarms of the function's own account and region, in the same order.
     fn brakes(&self, alarms: &[String]) -> impl Future<Output = Vec<Brake>>;
 
-    /// How deep these DLQs were until `now`, in the same order. One call per 500 DLQs of a region.
-    fn depth_histories(
-        &self,
-        queries: &[DepthQuery],
-        now: SystemTime,
-    ) -> impl Future<Output = Vec<DepthHistory>>;
-}
+    /// What CloudWatch knows about these DLQs, in the same order. One call per 500 metrics of a region
+    /// and period.
+    fn metrics(&self, queries: Vec<MetricsQuery>) -> impl Future<Output = Vec<Metrics>>;
 
-/// A question for the depth history of one DLQ.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DepthQuery {
-    /// The DLQ.
-    pub dlq: QueueArn,
-    /// How far back the history goes.
-    pub quiet_period: Duration,
+    /// The age of the oldest message of each of these DLQs, in the same order; `None` if it cannot be
+    /// read.
+    fn oldest_ages(
+        &self,
+        dlqs: &[QueueArn],
+        now: SystemTime,
+    ) -> impl Future<Output = Vec<Option<Duration>>>;
 }
 
 /// CloudWatch itself, with one client per region that may have an enrolled queue.
@@ -52,9 +48,6 @@ type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 const ALARMS_PER_CALL: usize = 100;
 /// The most queries per `GetMetricData` call.
 const METRICS_PER_CALL: usize = 500;
-/// How late SQS's datapoints may arrive.
-const METRICS_DELAY: Duration = Duration::from_secs(120);
-
 impl CloudWatchClients {
     /// Prepares a client for the function's own region and for each of these regions.
     pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
@@ -86,7 +79,7 @@ impl CloudWatchClients {
             .max_records(100)
             .send()
             .await
-            .map_err(describe)?;
+            .map_err(|error| AwsError::new("CloudWatch", &error).to_string())?;
         let metric = answer
             .metric_alarms()
             .iter()
@@ -101,40 +94,79 @@ impl CloudWatchClients {
             .collect())
     }
 
-    /// The histories of DLQs of one region, in the same order; `Err` if none could be read.
-    async fn histories(
+    /// Reads these series of one region, from `from` on, and hands each datapoint to `take`, in the
+    /// order of time. `Err` of a series says why it cannot be read; the outer `Err` is about all.
+    async fn series(
         &self,
-        queries: &[&DepthQuery],
+        region: &str,
+        series: &[Series],
+        from: SystemTime,
         now: SystemTime,
-    ) -> Result<Vec<DepthHistory>, String> {
-        let region = queries.first().map_or("", |query| query.dlq.region());
-        let client = self
-            .by_region
-            .get(region)
-            .ok_or("there is no client for its region")?;
-        let furthest = queries.iter().map(|query| query.quiet_period).max();
+        take: &mut dyn FnMut(usize, SystemTime, u64),
+    ) -> Result<Vec<Result<(), SeriesError>>, SeriesError> {
+        let no_client = || SeriesError::Failed("there is no client for its region".to_owned());
+        let client = self.by_region.get(region).ok_or_else(no_client)?;
+        let queries = series.iter().zip(0..).map(Series::query).collect();
         let mut pages = client
             .get_metric_data()
-            .start_time(window_start(furthest.unwrap_or_default(), now).into())
+            .start_time(from.into())
             .end_time(now.into())
-            .set_metric_data_queries(Some(queries.iter().zip(0..).map(metric_query).collect()))
+            .scan_by(ScanBy::TimestampAscending)
+            .set_metric_data_queries(Some(queries))
             .into_paginator()
             .send();
-        let mut histories = vec![Err("CloudWatch did not return it".to_owned()); queries.len()];
+        let left_out = || Err(SeriesError::Failed("CloudWatch did not return it".to_owned()));
+        let mut answers: Vec<_> = series.iter().map(|_| left_out()).collect();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(describe)?;
+            let page = page.map_err(SeriesError::from)?;
             for result in page.metric_data_results() {
-                let n = result
-                    .id()
-                    .and_then(|id| id.strip_prefix('q')?.parse::<usize>().ok());
-                if let Some(n) = n
-                    && let (Some(query), Some(history)) = (queries.get(n), histories.get_mut(n))
-                {
-                    merge_page(history, result, window_start(query.quiet_period, now));
+                let id = result.id().and_then(|id| id.strip_prefix('q'));
+                let Some(n) = id.and_then(|id| id.parse::<usize>().ok()) else {
+                    continue;
+                };
+                if let Some(answer) = answers.get_mut(n) {
+                    *answer = merge_page(answer, result, &mut |time, value| take(n, time, value));
                 }
             }
         }
-        Ok(histories.into_iter().map(depth_history).collect())
+        Ok(answers)
+    }
+}
+
+/// One metric of one queue.
+struct Series {
+    queue: QueueArn,
+    metric: &'static str,
+    stat: &'static str,
+    period: i32,
+}
+
+/// Why a series cannot be read.
+#[derive(Clone, Debug)]
+enum SeriesError {
+    Denied(String),
+    Failed(String),
+}
+
+impl<E> From<SdkError<E>> for SeriesError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    fn from(error: SdkError<E>) -> Self {
+        let error = AwsError::new("CloudWatch", &error);
+        match error.kind {
+            Kind::AccessDenied => Self::Denied(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<SeriesError> for Metrics {
+    fn from(error: SeriesError) -> Self {
+        match error {
+            SeriesError::Denied(why) => Self::Denied(why),
+            SeriesError::Failed(why) => Self::Failed(why),
+        }
     }
 }
 
@@ -158,32 +190,125 @@ impl CloudWatch for CloudWatchClients {
         brakes
     }
 
-    async fn depth_histories(&self, queries: &[DepthQuery], now: SystemTime) -> Vec<DepthHistory> {
-        let mut by_region: BTreeMap<&str, Vec<(usize, &DepthQuery)>> = BTreeMap::new();
-        for (n, query) in queries.iter().enumerate() {
-            by_region
-                .entry(query.dlq.region())
-                .or_default()
-                .push((n, query));
+    async fn metrics(&self, queries: Vec<MetricsQuery>) -> Vec<Metrics> {
+        let no_answer = || Metrics::Failed("CloudWatch did not return it".to_owned());
+        let mut answers: Vec<Metrics> = queries.iter().map(|_| no_answer()).collect();
+        let mut batches: BTreeMap<(String, Duration), Vec<(usize, MetricsQuery)>> = BTreeMap::new();
+        for (n, query) in queries.into_iter().enumerate() {
+            let key = (query.dlq.region().to_owned(), query.period());
+            batches.entry(key).or_default().push((n, query));
         }
-        let mut histories = vec![DepthHistory::NoData; queries.len()];
-        for asked in by_region
-            .values()
-            .flat_map(|asked| asked.chunks(METRICS_PER_CALL))
-        {
-            let queries: Vec<&DepthQuery> = asked.iter().map(|(_, query)| *query).collect();
-            let answers = match self.histories(&queries, now).await {
-                Ok(answers) => answers,
-                Err(why) => vec![DepthHistory::Unreadable(why); asked.len()],
-            };
-            for ((n, _), answer) in asked.iter().zip(answers) {
-                if let Some(history) = histories.get_mut(*n) {
-                    *history = answer;
+        for ((region, period), mut queries) in batches {
+            while !queries.is_empty() {
+                let rest = queries.split_off(queries_per_call(&queries));
+                let places: Vec<usize> = queries.iter().map(|(n, _)| *n).collect();
+                let batch = queries.into_iter().map(|(_, query)| query).collect();
+                let read = self.read_batch(&region, period, batch).await;
+                for (n, metrics) in places.into_iter().zip(read) {
+                    if let Some(answer) = answers.get_mut(n) {
+                        *answer = metrics;
+                    }
                 }
+                queries = rest;
             }
         }
-        histories
+        answers
     }
+
+    async fn oldest_ages(&self, dlqs: &[QueueArn], now: SystemTime) -> Vec<Option<Duration>> {
+        let mut ages = vec![None; dlqs.len()];
+        let mut by_region: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (n, dlq) in dlqs.iter().enumerate() {
+            by_region.entry(dlq.region()).or_default().push(n);
+        }
+        let from = now - (METRICS_DELAY + Duration::from_secs(10 * 60));
+        for (region, places) in by_region {
+            for places in places.chunks(METRICS_PER_CALL) {
+                let queue = |n: &usize| dlqs.get(*n).cloned();
+                let series = places.iter().filter_map(queue).map(|queue| Series {
+                    queue,
+                    metric: "ApproximateAgeOfOldestMessage",
+                    stat: "Maximum",
+                    period: 60,
+                });
+                let series: Vec<Series> = series.collect();
+                let mut take = |n: usize, _: SystemTime, seconds: u64| {
+                    if let Some(age) = places.get(n).and_then(|n| ages.get_mut(*n)) {
+                        *age = Some(Duration::from_secs(seconds));
+                    }
+                };
+                // What cannot be read stays unknown.
+                let _ = self.series(region, &series, from, now, &mut take).await;
+            }
+        }
+        ages
+    }
+}
+
+impl CloudWatchClients {
+    /// What CloudWatch knows about DLQs of one region, in the same order.
+    async fn read_batch(
+        &self,
+        region: &str,
+        period: Duration,
+        queries: Vec<MetricsQuery>,
+    ) -> Vec<Metrics> {
+        let seconds = i32::try_from(period.as_secs()).unwrap_or(i32::MAX);
+        let from = queries.iter().map(|query| query.from).min();
+        let now = queries.iter().map(|query| query.now).max();
+        let (Some(from), Some(now)) = (from, now) else {
+            return Vec::new();
+        };
+        // Of each series, the DLQ it is about, and whether it is its depth.
+        let mut owners = Vec::new();
+        let mut series = Vec::new();
+        for (n, query) in queries.iter().enumerate() {
+            owners.push((n, true));
+            series.push(Series::depth(&query.dlq, seconds));
+            for queue in &query.consumed {
+                owners.push((n, false));
+                series.push(Series::handled(queue, seconds));
+            }
+        }
+        let mut readings: Vec<Reading> = queries.into_iter().map(Reading::new).collect();
+        let mut take = |n: usize, time, value| {
+            let owner = owners.get(n).copied();
+            let reading = owner.and_then(|(n, is_depth)| Some((readings.get_mut(n)?, is_depth)));
+            match reading {
+                Some((reading, true)) => reading.depth(time, value),
+                Some((reading, false)) => reading.handled(time, value),
+                None => {}
+            }
+        };
+        let answers = self.series(region, &series, from, now, &mut take).await;
+        let mut errors: Vec<Option<SeriesError>> = vec![None; readings.len()];
+        match answers {
+            Ok(answers) => {
+                for (answer, (n, _)) in answers.into_iter().zip(&owners) {
+                    if let (Err(error), Some(slot)) = (answer, errors.get_mut(*n)) {
+                        slot.get_or_insert(error);
+                    }
+                }
+            }
+            Err(error) => errors.fill(Some(error)),
+        }
+        let readings = readings.into_iter().zip(errors);
+        let metrics = |(reading, error): (Reading, Option<SeriesError>)| match error {
+            None => Metrics::Read(reading.finish()),
+            Some(error) => Metrics::from(error),
+        };
+        readings.map(metrics).collect()
+    }
+}
+
+/// How many of these queries fit into one call.
+fn queries_per_call(queries: &[(usize, MetricsQuery)]) -> usize {
+    let mut metrics = 0;
+    let fits = |(_, query): &&(usize, MetricsQuery)| {
+        metrics += 1 + query.consumed.len();
+        metrics <= METRICS_PER_CALL
+    };
+    queries.iter().take_while(fits).count().max(1)
 }
 
 fn brake_state(state: Option<&StateValue>) -> BrakeState {
@@ -197,78 +322,77 @@ fn brake_state(state: Option<&StateValue>) -> BrakeState {
     }
 }
 
-/// Start of the window for a quiet period that ends now, extended by the metrics' delay.
-fn window_start(quiet_period: Duration, now: SystemTime) -> SystemTime {
-    now.checked_sub(quiet_period + METRICS_DELAY)
-        .unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// Asks for a DLQ's depth, the maximum of each minute.
-fn metric_query((query, n): (&&DepthQuery, usize)) -> MetricDataQuery {
-    let queue_name = Dimension::builder()
-        .name("QueueName")
-        .value(query.dlq.name())
-        .build();
-    let metric = Metric::builder()
-        .namespace("AWS/SQS")
-        .metric_name("ApproximateNumberOfMessagesVisible")
-        .dimensions(queue_name)
-        .build();
-    let stat = MetricStat::builder()
-        .metric(metric)
-        .period(60)
-        .stat("Maximum")
-        .build();
-    MetricDataQuery::builder()
-        .id(format!("q{n}"))
-        .metric_stat(stat)
-        .build()
-}
-
-/// Adds one page's result to the history of a DLQ so far: the fewest messages, or why it cannot be
-/// read.
-fn merge_page(
-    history: &mut Result<Option<u64>, String>,
-    result: &MetricDataResult,
-    since: SystemTime,
-) {
-    if let Some(StatusCode::Forbidden | StatusCode::InternalError) = result.status_code() {
-        let said = result
-            .messages()
-            .iter()
-            .filter_map(|message| message.value())
-            .next();
-        // An earlier page with datapoints stays valid.
-        if !matches!(history, Ok(Some(_))) {
-            *history = Err(said.unwrap_or("CloudWatch refused it").to_owned());
+impl Series {
+    /// A DLQ's depth, the maximum of each period.
+    fn depth(dlq: &QueueArn, period: i32) -> Self {
+        Self {
+            queue: dlq.clone(),
+            metric: "ApproximateNumberOfMessagesVisible",
+            stat: "Maximum",
+            period,
         }
-        return;
     }
-    let since = DateTime::from(since);
-    let fewest = result
-        .timestamps()
-        .iter()
-        .zip(result.values())
-        .filter(|(time, _)| **time >= since)
-        .map(|(_, value)| value.round() as u64)
-        .min();
-    let known = history.as_ref().ok().copied().flatten();
-    *history = Ok(known.into_iter().chain(fewest).min());
+
+    /// The messages that a queue's consumer handled in each period. Dead-lettering deletes no message
+    /// by a call, so it does not count.
+    fn handled(queue: &QueueArn, period: i32) -> Self {
+        Self {
+            queue: queue.clone(),
+            metric: "NumberOfMessagesDeleted",
+            stat: "Sum",
+            period,
+        }
+    }
+
+    fn query((series, n): (&Self, usize)) -> MetricDataQuery {
+        let queue_name = Dimension::builder()
+            .name("QueueName")
+            .value(series.queue.name())
+            .build();
+        let metric = Metric::builder()
+            .namespace("AWS/SQS")
+            .metric_name(series.metric)
+            .dimensions(queue_name)
+            .build();
+        let stat = MetricStat::builder()
+            .metric(metric)
+            .period(series.period)
+            .stat(series.stat)
+            .build();
+        MetricDataQuery::builder()
+            .id(format!("q{n}"))
+            .metric_stat(stat)
+            .build()
+    }
 }
 
-fn depth_history(history: Result<Option<u64>, String>) -> DepthHistory {
-    match history {
-        Ok(Some(fewest)) => DepthHistory::Fewest(fewest),
-        Ok(None) => DepthHistory::NoData,
-        Err(why) => DepthHistory::Unreadable(why),
+/// Takes the datapoints of one page. `Err` says why the series cannot be read.
+fn merge_page(
+    answer: &Result<(), SeriesError>,
+    result: &MetricDataResult,
+    take: &mut dyn FnMut(SystemTime, u64),
+) -> Result<(), SeriesError> {
+    let said = || {
+        let said = result.messages().iter().find_map(|message| message.value());
+        said.unwrap_or("CloudWatch refused it").to_owned()
+    };
+    match result.status_code() {
+        // An earlier page with datapoints stays valid.
+        Some(StatusCode::Forbidden | StatusCode::InternalError) if answer.is_ok() => {
+            return answer.clone();
+        }
+        Some(StatusCode::Forbidden) => return Err(SeriesError::Denied(said())),
+        Some(StatusCode::InternalError) => return Err(SeriesError::Failed(said())),
+        _ => {}
     }
-}
-
-fn describe<E>(error: SdkError<E>) -> String
-where
-    E: ProvideErrorMetadata + Error + 'static,
-{
-    AwsError::new("CloudWatch", &error).to_string()
+    let points = result.timestamps().iter().zip(result.values());
+    let mut points: Vec<(SystemTime, u64)> = points
+        .filter_map(|(time, value)| Some((SystemTime::try_from(*time).ok()?, value.round() as u64)))
+        .collect();
+    // Some emulators ignore `ScanBy`.
+    points.sort_unstable();
+    points.into_iter().for_each(|(time, value)| take(time, value));
+    Ok(())
 }
 
 #[cfg(test)]

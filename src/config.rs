@@ -92,7 +92,7 @@ type Setting = fn(&mut Policy, &str) -> Result<(), String>;
 
 /// The settings of a policy, by their names in a queue's tags. The variable is `REDRIVE_` and the name
 /// in capitals.
-const SETTINGS: [(&str, Setting); 12] = [
+const SETTINGS: &[(&str, Setting)] = &[
     ("max-messages-per-second", |policy, text| {
         policy.max_messages_per_second = match text.to_lowercase().as_str() {
             "auto" => None,
@@ -137,6 +137,14 @@ const SETTINGS: [(&str, Setting); 12] = [
     }),
     ("brake-alarms", |policy, text| {
         policy.brake_alarms = alarm_names(text)?;
+        Ok(())
+    }),
+    ("sample", |policy, text| {
+        policy.sample = Duration::from_secs(match text {
+            "0" => 0,
+            text => whole_number(text, 10..=30)
+                .map_err(|_| "0, or a whole number of seconds from 10 to 30")?,
+        });
         Ok(())
     }),
     ("paused", |policy, text| {

@@ -10,6 +10,8 @@ pub struct Deadlines {
     pub look_until: Instant,
     /// For asking CloudWatch.
     pub ask_until: Instant,
+    /// The latest time to begin to stop samples.
+    pub stop_from: Instant,
     /// For starting and cancelling move tasks.
     pub act_until: Instant,
 }
@@ -18,13 +20,21 @@ impl Deadlines {
     /// Splits the time that Lambda leaves this invocation.
     ///
     /// A fifth of it, at most five seconds, is kept for CloudWatch, so that a DLQ that hangs cannot
-    /// take it. As much again is kept for what follows, half of that for starting redrives.
-    pub fn new(time_left: Duration) -> Self {
+    /// take it. As much again is kept for what follows, half of that for starting redrives. Where there
+    /// may be a sample, which runs for `sample`, that and the time to stop it are kept too, as long as
+    /// they leave half of the time.
+    pub fn new(time_left: Duration, sample: Duration) -> Self {
         let reserve = (time_left / 5).min(Duration::from_secs(5));
+        let to_stop = TO_STOP_A_SAMPLE.min(time_left / 4);
+        let for_sample = match sample.is_zero() {
+            true => Duration::ZERO,
+            false => (sample + TO_STOP_A_SAMPLE).min(time_left / 2),
+        };
         let now = Instant::now();
         Self {
-            look_until: now + (time_left - 2 * reserve),
-            ask_until: now + (time_left - reserve),
+            look_until: now + (time_left - 2 * reserve).saturating_sub(for_sample),
+            ask_until: now + (time_left - reserve).saturating_sub(for_sample),
+            stop_from: now + (time_left - reserve / 2).saturating_sub(to_stop),
             act_until: now + (time_left - reserve / 2),
         }
     }
@@ -52,4 +62,8 @@ pub async fn retry_while_throttled<A, E>(
     }
 }
 
-const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
+/// The time kept to stop samples.
+const TO_STOP_A_SAMPLE: Duration = Duration::from_secs(15);
+
+/// How long a throttled call waits before it is repeated.
+pub const THROTTLED_PAUSE: Duration = Duration::from_secs(1);

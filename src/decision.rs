@@ -1,23 +1,32 @@
-//! Whether to redrive a dead-letter queue.
+//! Whether to redrive a dead-letter queue, and how much of it.
 //!
-//! [`decide`] asks the gates below in order. The first gate that stops the DLQ decides, and if every
-//! gate lets it pass, the redrive starts. Nothing here touches the world: the observation and the
-//! time are arguments. A gate in doubt stops the DLQ.
+//! [`decide`] asks the gates below in order. The first gate that stops the DLQ decides. If every gate
+//! lets it pass, [`go`] says what starts. Nothing here touches the world: the observation and the time
+//! are arguments. A gate in doubt stops the DLQ.
 
+use crate::fall::{Fall, FallTime};
+use crate::metrics::{Metrics, Readings};
+use crate::outcome::LastVerdict;
+use crate::plan::Cause;
 use crate::policy::{Policy, Rate};
 use crate::queue::{Depth, MoveTask, QueueArn, TaskStatus};
+use crate::verdict::{
+    self, Judged, SAMPLE_PACE, SLACK, Verdict, few, is_ours, is_sample, is_small_share,
+};
 use std::time::{Duration, SystemTime};
 
 /// The gates, in the order in which they are asked.
 const GATES: &[Gate] = &[
     every_start(empty),
+    every_start(task_active),
     every_start(in_flight_only),
     every_start(below_minimum),
-    every_start(task_active),
     every_start(paused),
-    every_start(cooling_down),
+    every_start(not_settled),
+    every_start(metrics_unreadable),
     unless_parking(attempts_exhausted),
     unless_parking(backing_off),
+    unless_parking(cannot_be_told),
     unless_parking(still_filling),
     every_start(braked),
 ];
@@ -26,72 +35,213 @@ const GATES: &[Gate] = &[
 ///
 /// `Err` means that the decision depends on a fact nobody has asked for yet: fill it into the
 /// observation and decide again.
-pub fn decide(
-    policy: &Policy,
-    seen: &Observation,
-    now: SystemTime,
-) -> Result<Decision, Question> {
-    let parking = parking(policy, seen, now);
+pub fn decide(policy: &Policy, seen: &Observation, now: SystemTime) -> Result<Decision, Question> {
+    let case = Case { policy, seen, now };
     for gate in GATES {
-        if parking.is_some() && !gate.applies_to_parking {
+        // What came back every time is parked: backoff and growth do not matter to it.
+        if !gate.applies_to_parking && case.parking()?.is_some() {
             continue;
         }
-        if let Some(stop) = (gate.ask)(policy, seen, now)? {
+        if let Some(stop) = (gate.ask)(&case)? {
             return Ok(stop);
         }
     }
+    go(&case)
+}
+
+/// What a report says about the past of a DLQ, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The number of fruitless redrives in a row.
+    pub streak: u32,
+    /// What became of the newest task's messages; `None` while that is not settled.
+    pub last_verdict: Option<LastVerdict>,
+}
+
+/// What a report says about the past of a DLQ, as far as it is known.
+pub fn facts(policy: &Policy, seen: &Observation, now: SystemTime) -> Facts {
+    let case = Case { policy, seen, now };
+    let fall = case.sampling().ok().flatten();
+    let verdicts = verdict::verdicts(policy, seen, fall, now);
+    let newest = verdicts.first().filter(|newest| seen.tasks.first() == Some(newest.task));
+    let settled = newest.filter(|newest| {
+        let settled = match (fall, verdict::end(policy, newest.task)) {
+            (Some(fall), Some(ended)) => Some(ended + fall.time + SLACK),
+            _ => newest.task.started_at.map(|started| started + policy.cooldown),
+        };
+        settled.is_some_and(|settled| settled <= now)
+    });
+    Facts {
+        streak: verdict::streak(policy, &verdicts).length,
+        last_verdict: settled.and_then(LastVerdict::new),
+    }
+}
+
+/// What starts once every gate lets the DLQ pass: a sample first, then the rest. Everything at once only
+/// if it is little, if sampling does not apply, or if it is the last try and nothing sent all before.
+fn go(case: &Case) -> Result<Decision, Question> {
+    let Case { policy, seen, .. } = case;
+    let parking = case.parking()?;
+    let streak = case.streak()?;
+    let is_last_try = streak.length.saturating_add(1) >= policy.max_attempts && !streak.sent_all;
+    let purpose = match case.newest()?.map(|newest| (newest.verdict, newest.task)) {
+        _ if parking.is_some() => Purpose::Parking,
+        _ if case.sampling()?.is_none() => Purpose::All,
+        Some((Verdict::StayedAway, task)) if is_sample(policy, task) => Purpose::Rest,
+        Some((Verdict::Unclear, _)) => Purpose::All,
+        _ if seen.depth.visible <= few(policy) || is_last_try => Purpose::All,
+        _ => Purpose::Sample,
+    };
     Ok(Decision::Start(Start {
         destination: parking.or(policy.destination.as_ref()).cloned(),
-        max_messages_per_second: policy.max_messages_per_second,
-        parking: parking.is_some(),
+        max_messages_per_second: match purpose {
+            Purpose::Sample => Rate::new(SAMPLE_PACE.into()),
+            Purpose::Rest => case.pace_of_rest()?,
+            Purpose::All | Purpose::Parking => policy.max_messages_per_second,
+        },
+        purpose,
     }))
 }
 
 /// The DLQ is empty.
-fn empty(_: &Policy, seen: &Observation, _: SystemTime) -> Answer {
-    stop_if(seen.depth.is_empty(), Skip::Empty)
+fn empty(case: &Case) -> Answer {
+    stop_if(case.seen.depth.is_empty(), Skip::Empty)
+}
+
+/// A move task is active: leave it, or stop it if it does harm.
+fn task_active(case: &Case) -> Answer {
+    let Some(task) = case.seen.tasks.iter().find(|task| task.status.is_active()) else {
+        return Ok(None);
+    };
+    let is_stuck = match task.status {
+        TaskStatus::Running => task.age(case.now) > LONGEST_TASK,
+        TaskStatus::Unknown(_) => true,
+        _ => false,
+    };
+    if task.status != TaskStatus::Running {
+        return stop_if(!is_stuck, Skip::TaskActive).map(|it| it.or(Some(stuck(task))));
+    }
+    if let Some(alarm) = case.brake_in_alarm()? {
+        return Ok(Some(Decision::Cancel(Cause::Braked(alarm))));
+    }
+    if is_stuck {
+        return Ok(Some(stuck(task)));
+    }
+    let cause = match case.sampling()? {
+        Some(fall) if is_ours(case.policy, task) => case.harm(task, fall)?,
+        _ => None,
+    };
+    Ok(Some(cause.map_or(Skip::TaskActive.into(), Decision::Cancel)))
 }
 
 /// Every message is in flight: someone is reading the DLQ.
-fn in_flight_only(_: &Policy, seen: &Observation, _: SystemTime) -> Answer {
-    stop_if(seen.depth.visible == 0, Skip::InFlightOnly)
+fn in_flight_only(case: &Case) -> Answer {
+    stop_if(case.seen.depth.visible == 0, Skip::InFlightOnly)
 }
 
-/// Fewer messages are visible than the minimum.
-fn below_minimum(policy: &Policy, seen: &Observation, _: SystemTime) -> Answer {
+/// Fewer messages are visible than the minimum. The rest after a sample may be less.
+fn below_minimum(case: &Case) -> Answer {
+    let Case { policy, seen, .. } = case;
     let minimum = policy.min_messages;
-    stop_if(seen.depth.visible < minimum, Skip::BelowMinimum { minimum })
-}
-
-/// A move task is active, or its status is unknown.
-fn task_active(_: &Policy, seen: &Observation, _: SystemTime) -> Answer {
-    let is_active = seen.tasks.iter().any(|task| task.status.is_active());
-    stop_if(is_active, Skip::TaskActive)
+    let newest = seen.tasks.iter().find(|task| is_ours(policy, task));
+    let is_rest = newest.is_some_and(|task| is_sample(policy, task));
+    let is_below = seen.depth.visible < minimum && !is_rest;
+    stop_if(is_below, Skip::BelowMinimum { minimum })
 }
 
 /// The kill switch is on.
-fn paused(policy: &Policy, _: &Observation, _: SystemTime) -> Answer {
-    stop_if(policy.paused, Hold::Paused)
+fn paused(case: &Case) -> Answer {
+    stop_if(case.policy.paused, Hold::Paused)
 }
 
-/// The newest task started less than the cooldown ago: what it moved may still come back.
-fn cooling_down(policy: &Policy, seen: &Observation, now: SystemTime) -> Answer {
-    wait_since_newest_start(policy.cooldown, seen, now)
+/// The last task is not settled: its messages may still come back, or nobody has tried them yet.
+fn not_settled(case: &Case) -> Answer {
+    let Case { policy, seen, now } = case;
+    if let Some(remaining) = case.cooldown_left()? {
+        return Ok(Some(Skip::CoolingDown { remaining }.into()));
+    }
+    let Some(newest) = case.newest_by_depth()? else {
+        return Ok(None);
+    };
+    let Some(fall) = case.sampling()? else {
+        return Ok(None);
+    };
+    let Some(ended) = verdict::end(policy, newest.task) else {
+        return Ok(None);
+    };
+    let wait_until = |time: SystemTime| {
+        let remaining = time.duration_since(*now).ok().filter(|left| !left.is_zero());
+        remaining.map(|remaining| Skip::CoolingDown { remaining }.into())
+    };
+    if let Some(wait) = wait_until(ended + fall.time + SLACK) {
+        return Ok(Some(wait));
+    }
+    case.ask_metrics()?;
+    if case.newest()?.is_none_or(|newest| newest.verdict != Verdict::StayedAway) {
+        return Ok(None);
+    }
+    let Some(readings) = verdict::readings_of(seen, newest.task) else {
+        return Ok(None);
+    };
+    match readings.first_handled {
+        Some(handled) => Ok(wait_until(handled + fall.time + SLACK)),
+        None if !readings.has_handled_data => {
+            Ok(wait_until(ended + fall.time + SLACK + COLD_METRICS))
+        }
+        None if newest.task.age(*now) < policy.patience => Ok(Some(Skip::NotConsumed.into())),
+        None => Ok(Some(Hold::NotConsumed.into())),
+    }
 }
 
-/// Too many redrives in a row came back, and there is no parking queue.
-fn attempts_exhausted(policy: &Policy, seen: &Observation, now: SystemTime) -> Answer {
-    let streak = streak(policy, seen, now);
-    stop_if(
-        streak >= policy.max_attempts,
-        Hold::AttemptsExhausted { streak },
-    )
+/// CloudWatch fails, so nobody knows how the consumer is. More than a few messages wait.
+fn metrics_unreadable(case: &Case) -> Answer {
+    let Case { policy, seen, now } = case;
+    if seen.depth.visible <= few(policy) || case.sampling()?.is_none() {
+        return Ok(None);
+    }
+    case.ask_metrics()?;
+    let Some(Metrics::Failed(why)) = &seen.metrics else {
+        return Ok(None);
+    };
+    let is_patient = newest_start(seen, *now).is_none_or(|ago| ago < policy.patience);
+    let why = why.clone();
+    Ok(Some(match is_patient {
+        true => Skip::MetricsUnreadable { why }.into(),
+        false => Hold::MetricsUnreadable { why }.into(),
+    }))
 }
 
-/// The last redrives came back. From the second one on, the cooldown doubles each time, as long as
-/// all attempts still fit into the window.
-fn backing_off(policy: &Policy, seen: &Observation, now: SystemTime) -> Answer {
-    let Some(doublings) = streak(policy, seen, now).checked_sub(1) else {
+/// Too many redrives in a row came back, and there is no parking queue, or parking fails too.
+fn attempts_exhausted(case: &Case) -> Answer {
+    let Case { policy, seen, now } = case;
+    let streak = case.streak()?;
+    if !case.is_exhausted()? {
+        return Ok(None);
+    }
+    let newest_reason = seen.tasks.iter().find_map(|task| task.failure_reason.clone());
+    if streak.only_failed {
+        let reason = newest_reason.unwrap_or_default();
+        let streak = streak.length;
+        return Ok(Some(Hold::TasksFailed { streak, reason }.into()));
+    }
+    let has_parking = policy.may_park && policy.parking.is_some();
+    if has_parking && verdict::failed_parking(policy, seen, *now).is_some() {
+        let reason = newest_reason.unwrap_or_default();
+        return Ok(Some(Hold::ParkingFailed { reason }.into()));
+    }
+    let streak = streak.length;
+    Ok(Some(Hold::AttemptsExhausted { streak }.into()))
+}
+
+/// The last redrive came back. From the second one on, the cooldown doubles each time, as long as all
+/// attempts still fit into the window.
+fn backing_off(case: &Case) -> Answer {
+    let Case { policy, seen, now } = case;
+    let came_back = |newest: Judged| newest.verdict == Verdict::CameBack;
+    if case.sampling()?.is_some() && !case.newest()?.is_some_and(came_back) {
+        return Ok(None);
+    }
+    let Some(doublings) = case.streak()?.length.checked_sub(1) else {
         return Ok(None);
     };
     let longest = policy.longest_wait();
@@ -99,98 +249,272 @@ fn backing_off(policy: &Policy, seen: &Observation, now: SystemTime) -> Answer {
         .checked_pow(doublings)
         .and_then(|factor| policy.cooldown.checked_mul(factor))
         .map_or(longest, |wait| wait.min(longest));
-    wait_since_newest_start(wait, seen, now)
+    let remaining = newest_start(seen, *now).and_then(|ago| wait.checked_sub(ago));
+    let remaining = remaining.filter(|remaining| !remaining.is_zero());
+    Ok(remaining.map(|remaining| Skip::CoolingDown { remaining }.into()))
 }
 
-/// After a first redrive the DLQ still grows, so its consumer still fails.
+/// It cannot be told whether the last redrive came back: so many new messages arrive that a few
+/// returning ones would not show. Wait out the patience, then send all.
+fn cannot_be_told(case: &Case) -> Answer {
+    let Case { policy, seen, now } = case;
+    let is_unclear = |newest: Judged| {
+        let is_waiting = newest.task.age(*now) < policy.patience;
+        newest.verdict == Verdict::Unclear && is_waiting && seen.depth.visible > few(policy)
+    };
+    stop_if(case.newest()?.is_some_and(is_unclear), Skip::CannotBeTold)
+}
+
+/// After a redrive the DLQ still grows, by more than a twentieth of what its consumer handles.
 ///
-/// The first redrive of an episode needs no such sign, and patience ends the wait. This gate saves
-/// effort and guards nothing, so a history that cannot be read lets the DLQ pass.
-fn still_filling(policy: &Policy, seen: &Observation, now: SystemTime) -> Answer {
-    let is_off = policy.quiet_period.is_zero();
-    let Some(ago) = newest_start(seen, now).filter(|_| !is_off) else {
+/// The first redrive of an episode needs no such sign, and patience ends the wait. A sample that stayed
+/// away says more than growth. Where sampling does not apply, any growth counts.
+fn still_filling(case: &Case) -> Answer {
+    let Case { policy, seen, now } = case;
+    let Some(ago) = newest_start(seen, *now).filter(|_| !policy.quiet_period.is_zero()) else {
         return Ok(None);
     };
     if ago > policy.attempt_window || ago >= policy.patience {
         return Ok(None);
     }
-    match seen.depth_history {
-        None => Err(Question::DepthHistory),
-        Some(DepthHistory::Fewest(fewest)) if seen.depth.visible > fewest => {
-            Ok(Some(if ago > NEEDS_A_PERSON_AFTER {
-                Hold::StillFilling { fewest }.into()
-            } else {
-                Skip::StillFilling { fewest }.into()
-            }))
-        }
-        Some(_) => Ok(None),
+    let is_sampling = case.sampling()?.is_some();
+    let is_good_sample = |newest: Judged| {
+        newest.verdict == Verdict::StayedAway && is_sample(policy, newest.task)
+    };
+    if is_sampling && case.newest()?.is_some_and(is_good_sample) {
+        return Ok(None);
     }
+    case.ask_metrics()?;
+    let Some(readings) = seen.readings() else {
+        return Ok(None);
+    };
+    let Some(fewest) = readings.fewest.filter(|fewest| seen.depth.visible > *fewest) else {
+        return Ok(None);
+    };
+    let gained = seen.depth.visible - fewest;
+    if is_sampling && is_small_share(gained, readings.handled) {
+        return Ok(None);
+    }
+    let was_empty = is_sampling && readings.fewest_in_hour == Some(0);
+    Ok(Some(if ago > NEEDS_A_PERSON_AFTER && !was_empty {
+        Hold::StillFilling { fewest }.into()
+    } else {
+        Skip::StillFilling { fewest }.into()
+    }))
 }
 
 /// A brake alarm is in ALARM, does not exist, or cannot be read.
-fn braked(policy: &Policy, seen: &Observation, _: SystemTime) -> Answer {
+fn braked(case: &Case) -> Answer {
+    let Case { policy, seen, .. } = case;
     if policy.brake_alarms.is_empty() {
         return Ok(None);
     }
+    if let Some(alarm) = case.brake_in_alarm()? {
+        return Ok(Some(Hold::Braked { alarm }.into()));
+    }
     let brakes = seen.brakes.as_ref().ok_or(Question::Brakes)?;
-    let mut unknown = None;
-    for alarm in policy.brake_alarms.iter().cloned() {
+    let unknown = policy.brake_alarms.iter().cloned().find_map(|alarm| {
         let brake = brakes.iter().find(|brake| brake.alarm == alarm);
         let why = match brake.map(|brake| &brake.state) {
-            Some(BrakeState::On) => return Ok(Some(Hold::Braked { alarm }.into())),
-            Some(BrakeState::Off) => continue,
+            Some(BrakeState::On | BrakeState::Off) => return None,
             Some(BrakeState::Unknown(why)) => why.clone(),
             None => "CloudWatch did not return its state".to_owned(),
         };
-        unknown.get_or_insert(Hold::BrakeUnknown { alarm, why }.into());
-    }
+        Some(Hold::BrakeUnknown { alarm, why }.into())
+    });
     Ok(unknown)
 }
 
 /// A DLQ that still grows this long after its last redrive started does not recover by itself.
 const NEEDS_A_PERSON_AFTER: Duration = Duration::from_secs(3600);
 
-/// Where the messages go instead of back: the parking queue, once the attempts are exhausted. `None`
-/// while they are not, or where no messages may be parked.
-fn parking<'a>(policy: &'a Policy, seen: &Observation, now: SystemTime) -> Option<&'a QueueArn> {
-    let is_exhausted = policy.may_park && streak(policy, seen, now) >= policy.max_attempts;
-    policy.parking.as_ref().filter(|_| is_exhausted)
+/// SQS ends a move task after 36 hours.
+const LONGEST_TASK: Duration = Duration::from_secs(37 * 3600);
+
+/// How late the first datapoints of a queue may be that was inactive.
+const COLD_METRICS: Duration = Duration::from_secs(15 * 60);
+
+fn stuck(task: &MoveTask) -> Decision {
+    let status = task.status.as_str().to_owned();
+    Hold::TaskStuck { status }.into()
 }
 
-/// The number of fruitless redrives in a row, up to now.
-///
-/// It counts the tasks that started within the attempt window, had a message to move, and did not go
-/// to the parking queue. A task is fruitless if it FAILED, or if more than half of its messages came
-/// back: to the next newer counted task, or to the DLQ as it is now. A CANCELLED task proves nothing
-/// and is passed over. A task to the parking queue ends the streak.
-pub fn streak(policy: &Policy, seen: &Observation, now: SystemTime) -> u32 {
-    let parking = policy.parking.as_ref().map(QueueArn::as_str);
-    let mut came_back = seen.depth.visible.saturating_add(seen.depth.in_flight);
-    let mut streak = 0;
-    for task in &seen.tasks {
-        if parking.is_some() && task.destination_arn.as_deref() == parking {
-            break;
+/// What one decision is about.
+struct Case<'a> {
+    policy: &'a Policy,
+    seen: &'a Observation,
+    now: SystemTime,
+}
+
+impl<'a> Case<'a> {
+    /// The way back of a failing message, if sampling applies: it is on, the fall time is known, and
+    /// CloudWatch may be read. `None` leads to the policy without samples, whole.
+    fn sampling(&self) -> Result<Option<&'a Fall>, Question> {
+        if self.policy.sample.is_zero() || matches!(self.seen.metrics, Some(Metrics::Denied(_))) {
+            return Ok(None);
         }
-        if task.size() == 0 || task.age(now) > policy.attempt_window {
-            continue;
+        match &self.seen.fall_time {
+            None => Err(Question::FallTime),
+            Some(FallTime::Unknown(_)) => Ok(None),
+            Some(FallTime::Known(fall)) => Ok(Some(fall)),
         }
-        match task.status {
-            TaskStatus::Cancelled => {}
-            TaskStatus::Failed => streak += 1,
-            _ if came_back > task.size() / 2 => streak += 1,
-            _ => break,
-        }
-        came_back = task.size();
     }
-    streak
+
+    fn ask_metrics(&self) -> Result<(), Question> {
+        match self.seen.metrics {
+            None => Err(Question::Metrics),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether there is a task that may have a verdict, so that facts about the consumer matter.
+    fn has_past(&self) -> bool {
+        let window = self.policy.attempt_window;
+        let is_past = |task: &MoveTask| {
+            !task.status.is_active() && is_ours(self.policy, task) && task.age(self.now) <= window
+        };
+        self.seen.tasks.iter().any(is_past)
+    }
+
+    /// The verdicts as far as depths tell: metrics nobody asked for count as silent.
+    fn verdicts_by_depth(&self) -> Result<Vec<Judged<'a>>, Question> {
+        let fall = match self.has_past() {
+            true => self.sampling()?,
+            false => None,
+        };
+        Ok(verdict::verdicts(self.policy, self.seen, fall, self.now))
+    }
+
+    fn newest_by_depth(&self) -> Result<Option<Judged<'a>>, Question> {
+        Ok(self.verdicts_by_depth()?.first().copied())
+    }
+
+    /// The verdicts with all that CloudWatch knows, newest first.
+    fn verdicts(&self) -> Result<Vec<Judged<'a>>, Question> {
+        let verdicts = self.verdicts_by_depth()?;
+        if !verdicts.is_empty() && self.sampling()?.is_some() {
+            self.ask_metrics()?;
+            let newest = verdicts.first().map(|newest| newest.verdict);
+            let retention = self.sampling()?.and_then(|fall| fall.retention);
+            let is_known = self.seen.oldest_age.is_some() || retention.is_none();
+            if newest == Some(Verdict::StayedAway) && !is_known {
+                return Err(Question::OldestMessage);
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// The newest verdict.
+    fn newest(&self) -> Result<Option<Judged<'a>>, Question> {
+        Ok(self.verdicts()?.first().copied())
+    }
+
+    fn streak(&self) -> Result<verdict::Streak, Question> {
+        Ok(verdict::streak(self.policy, &self.verdicts()?))
+    }
+
+    /// Whether the attempts are exhausted. Nothing is held or parked that was not sent once, whole.
+    fn is_exhausted(&self) -> Result<bool, Question> {
+        let streak = self.streak()?;
+        let was_tried = streak.sent_all || streak.only_failed || self.sampling()?.is_none();
+        Ok(streak.length >= self.policy.max_attempts && was_tried)
+    }
+
+    /// Where the messages go instead of back: the parking queue, once the attempts are exhausted. `None`
+    /// while they are not, where no messages may be parked, and where nothing reached the consumer.
+    fn parking(&self) -> Result<Option<&'a QueueArn>, Question> {
+        let Self { policy, seen, now } = self;
+        let Some(parking) = policy.parking.as_ref().filter(|_| policy.may_park) else {
+            return Ok(None);
+        };
+        let fails = verdict::failed_parking(policy, seen, *now).is_some();
+        let may_park = !fails && self.is_exhausted()? && !self.streak()?.only_failed;
+        Ok(may_park.then_some(parking))
+    }
+
+    /// How long the cooldown still lasts since the newest start. What follows a sample may come sooner.
+    fn cooldown_left(&self) -> Result<Option<Duration>, Question> {
+        let Self { policy, seen, now } = self;
+        let left = |since: Option<Duration>| {
+            let left = since.and_then(|ago| policy.cooldown.checked_sub(ago));
+            left.filter(|left| !left.is_zero())
+        };
+        let others = seen.tasks.iter().filter(|task| !is_sample(policy, task));
+        let since_other = left(others.map(|task| task.age(*now)).min());
+        let since_any = left(newest_start(seen, *now));
+        Ok(match since_any == since_other || policy.forced || self.sampling()?.is_some() {
+            true => since_other,
+            false => since_any,
+        })
+    }
+
+    /// The first brake alarm of the DLQ that is in ALARM.
+    fn brake_in_alarm(&self) -> Result<Option<String>, Question> {
+        let alarms = &self.policy.brake_alarms;
+        if alarms.is_empty() {
+            return Ok(None);
+        }
+        let brakes = self.seen.brakes.as_ref().ok_or(Question::Brakes)?;
+        let is_on = |alarm: &&String| {
+            let on = |brake: &Brake| brake.alarm == **alarm && brake.state == BrakeState::On;
+            brakes.iter().any(on)
+        };
+        Ok(alarms.iter().find(is_on).cloned())
+    }
+
+    /// Why a RUNNING task of ours must stop: a sample whose time is over, or a redrive whose messages
+    /// come back or that nobody consumes.
+    fn harm(&self, task: &MoveTask, fall: &Fall) -> Result<Option<Cause>, Question> {
+        let Self { policy, seen, now } = self;
+        let age = task.age(*now);
+        let to_move = task.to_move.unwrap_or_default();
+        if is_sample(policy, task) {
+            let is_over = to_move > few(policy) && age > policy.sample + SLACK;
+            return Ok(is_over.then_some(Cause::SampleOver));
+        }
+        if age <= fall.time + SLACK || task.moved < few(policy) {
+            return Ok(None);
+        }
+        let in_dlq = seen.depth.visible.saturating_add(seen.depth.in_flight);
+        let came_back = in_dlq.saturating_sub(to_move.saturating_sub(task.moved));
+        if came_back > task.moved / 2 {
+            return Ok(Some(Cause::Bouncing));
+        }
+        self.ask_metrics()?;
+        let Some(readings) = verdict::readings_of(seen, task).filter(|it| it.has_handled_data)
+        else {
+            return Ok(None);
+        };
+        let silent_since = readings.last_handled.max(task.started_at);
+        let silent_for = silent_since.and_then(|since| now.duration_since(since).ok());
+        let most = fall.time.max(QUIET_CONSUMER) + crate::metrics::METRICS_DELAY;
+        let is_silent = silent_for.is_some_and(|silent| silent > most);
+        Ok(is_silent.then_some(Cause::Bouncing))
+    }
+
+    /// As configured. But if a faster task came back although the sample before it stayed away, the
+    /// consumer was overrun: then a fifth of the slowest such pace, at least 2.
+    fn pace_of_rest(&self) -> Result<Option<Rate>, Question> {
+        let verdicts = self.verdicts()?;
+        let overran = verdicts.windows(2).filter_map(|pair| {
+            let [task, before] = pair else { return None };
+            let is_overrun = task.verdict == Verdict::CameBack
+                && !is_sample(self.policy, task.task)
+                && before.verdict == Verdict::StayedAway
+                && is_sample(self.policy, before.task);
+            is_overrun.then_some(task.task.max_messages_per_second.unwrap_or(250))
+        });
+        let configured = self.policy.max_messages_per_second;
+        let Some(slowest) = overran.min() else {
+            return Ok(configured);
+        };
+        let slower = Rate::new(u64::from(slowest / 5).max(2));
+        Ok(slower.map(|slower| configured.map_or(slower, |it| it.min(slower))))
+    }
 }
 
-fn wait_since_newest_start(wait: Duration, seen: &Observation, now: SystemTime) -> Answer {
-    let ago = newest_start(seen, now);
-    let remaining = ago.and_then(|ago| wait.checked_sub(ago));
-    let remaining = remaining.filter(|remaining| !remaining.is_zero());
-    Ok(remaining.map(|remaining| Skip::CoolingDown { remaining }.into()))
-}
+/// A consumer that handles nothing for this long is quiet, however short the fall time.
+const QUIET_CONSUMER: Duration = Duration::from_secs(300);
 
 /// How long ago the newest task started; `None` if SQS lists no task.
 fn newest_start(seen: &Observation, now: SystemTime) -> Option<Duration> {
@@ -199,23 +523,21 @@ fn newest_start(seen: &Observation, now: SystemTime) -> Option<Duration> {
 
 /// One gate: a rule that may stop a DLQ.
 struct Gate {
-    ask: fn(&Policy, &Observation, SystemTime) -> Answer,
-    /// Parking moves out of the way what came back every time, so backoff and growth do not matter
-    /// to it.
+    ask: fn(&Case) -> Answer,
     applies_to_parking: bool,
 }
 
 /// A gate's answer. `Ok(None)` lets the DLQ pass.
 type Answer = Result<Option<Decision>, Question>;
 
-const fn every_start(ask: fn(&Policy, &Observation, SystemTime) -> Answer) -> Gate {
+const fn every_start(ask: fn(&Case) -> Answer) -> Gate {
     Gate {
         ask,
         applies_to_parking: true,
     }
 }
 
-const fn unless_parking(ask: fn(&Policy, &Observation, SystemTime) -> Answer) -> Gate {
+const fn unless_parking(ask: fn(&Case) -> Answer) -> Gate {
     Gate {
         ask,
         applies_to_parking: false,
@@ -233,21 +555,15 @@ pub struct Observation {
     pub depth: Depth,
     /// The DLQ's move tasks, newest first, at most ten. Empty if the DLQ is empty: then nobody asks.
     pub tasks: Vec<MoveTask>,
-    /// How deep the DLQ was; `None` until someone asks [`Question::DepthHistory`].
-    pub depth_history: Option<DepthHistory>,
+    /// The way back of a failing message; `None` until someone asks [`Question::FallTime`].
+    pub fall_time: Option<FallTime>,
+    /// What CloudWatch knows; `None` until someone asks [`Question::Metrics`].
+    pub metrics: Option<Metrics>,
+    /// The age of the DLQ's oldest message; `None` until someone asks [`Question::OldestMessage`],
+    /// `Some(None)` if it cannot be read.
+    pub oldest_age: Option<Option<Duration>>,
     /// The states of the policy's brake alarms; `None` until someone asks [`Question::Brakes`].
     pub brakes: Option<Vec<Brake>>,
-}
-
-/// How deep a DLQ was within the quiet period.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DepthHistory {
-    /// The lowest number of visible messages among CloudWatch's datapoints.
-    Fewest(u64),
-    /// CloudWatch has no datapoint, so nothing shows that the DLQ grows.
-    NoData,
-    /// CloudWatch did not answer; the reason, in its words.
-    Unreadable(String),
 }
 
 /// A brake alarm and its state.
@@ -276,6 +592,8 @@ pub enum BrakeState {
 pub enum Decision {
     /// Every gate lets the DLQ pass.
     Start(Start),
+    /// A RUNNING task must stop.
+    Cancel(Cause),
     /// There is nothing to do, or not yet. This is normal.
     Skip(Skip),
     /// There is something to do, and it waits for a person.
@@ -289,8 +607,22 @@ pub struct Start {
     pub destination: Option<QueueArn>,
     /// The maximum number of messages per second; `None` lets SQS choose its own pace.
     pub max_messages_per_second: Option<Rate>,
-    /// Whether `destination` is the parking queue, because the attempts are exhausted.
-    pub parking: bool,
+    /// What the redrive is for.
+    pub purpose: Purpose,
+}
+
+/// What a redrive is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To move a few messages and see whether they stay away. The function cancels it after
+    /// [`Policy::sample`].
+    Sample,
+    /// To move the rest after a sample that stayed away.
+    Rest,
+    /// To move everything.
+    All,
+    /// To move everything to the parking queue, because the attempts are exhausted.
+    Parking,
 }
 
 /// Why nothing starts now. No person needs to act.
@@ -320,13 +652,46 @@ pub enum Skip {
         /// The lowest number of visible messages within the quiet period.
         fewest: u64,
     },
+    /// So many new messages arrive that nobody can tell whether the last redrive came back.
+    CannotBeTold,
+    /// The consumer has handled nothing since the last redrive started.
+    NotConsumed,
+    /// CloudWatch fails, and more than a few messages wait.
+    MetricsUnreadable {
+        /// Why, in CloudWatch's words.
+        why: String,
+    },
 }
 
 /// Why nothing starts until a person acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
+    /// A task is RUNNING for longer than SQS lets one run, or its status is unknown.
+    TaskStuck {
+        /// The status, as SQS writes it.
+        status: String,
+    },
     /// The kill switch is on.
     Paused,
+    /// As [`Skip::NotConsumed`], for longer than the patience.
+    NotConsumed,
+    /// As [`Skip::MetricsUnreadable`], for longer than the patience.
+    MetricsUnreadable {
+        /// Why, in CloudWatch's words.
+        why: String,
+    },
+    /// Too many redrives in a row FAILED, so nothing reached the consumer.
+    TasksFailed {
+        /// How many.
+        streak: u32,
+        /// SQS's reason for the newest one.
+        reason: String,
+    },
+    /// The attempts are exhausted, and moving the messages to the parking queue FAILED twice.
+    ParkingFailed {
+        /// SQS's reason for the newest failure.
+        reason: String,
+    },
     /// Too many redrives in a row came back, and there is no parking queue.
     AttemptsExhausted {
         /// The number of fruitless redrives in a row.
@@ -355,10 +720,36 @@ pub enum Hold {
 /// is that of the gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Question {
-    /// Fill in [`Observation::depth_history`].
-    DepthHistory,
+    /// Fill in [`Observation::fall_time`].
+    FallTime,
+    /// Fill in [`Observation::metrics`].
+    Metrics,
+    /// Fill in [`Observation::oldest_age`].
+    OldestMessage,
     /// Fill in [`Observation::brakes`].
     Brakes,
+}
+
+impl Observation {
+    /// What CloudWatch returned; `None` if it was not asked, or did not answer.
+    pub fn readings(&self) -> Option<&Readings> {
+        match &self.metrics {
+            Some(Metrics::Read(readings)) => Some(readings),
+            _ => None,
+        }
+    }
+
+    /// Whether SQS deletes the oldest messages before a failing one could be back. Then a lower depth
+    /// proves nothing.
+    pub fn is_expiring(&self) -> bool {
+        let Some(FallTime::Known(fall)) = &self.fall_time else {
+            return false;
+        };
+        let Some((retention, age)) = fall.retention.zip(self.oldest_age.flatten()) else {
+            return false;
+        };
+        retention.saturating_sub(age) < fall.time + Duration::from_secs(10 * 60)
+    }
 }
 
 impl From<Skip> for Decision {

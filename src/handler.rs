@@ -7,6 +7,7 @@ use crate::deadlines::{Deadlines, half_of_time_left};
 use crate::enrollment::{self, TagsToRead, Target};
 use crate::event::request::Selection;
 use crate::event::{self, EventError, RecordError};
+use crate::memory::Memory;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
 use crate::plan::{Action, plan};
 use crate::queue::{Location, TaggedQueue};
@@ -31,6 +32,7 @@ pub struct Function<S, C, T> {
     cloudwatch: C,
     tagging: T,
     rotation: Rotation,
+    memory: Memory,
 }
 
 /// The circumstances of one invocation.
@@ -124,6 +126,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             cloudwatch,
             tagging,
             rotation: Rotation::default(),
+            memory: Memory::default(),
         }
     }
 
@@ -163,7 +166,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             now,
             time_left,
         } = invocation;
-        let deadlines = Deadlines::new(*time_left);
+        let deadlines = Deadlines::new(*time_left, self.config.policy.sample);
         let config = &self.config;
         let event = event::parse(payload)?;
         let sources = &event.event_source_arns;
@@ -188,8 +191,15 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let enrolled = &targets.enrolled;
         let mut findings = match &plan.action {
             Action::Redrive => {
-                let (sqs, cloudwatch, limits) = (&self.sqs, &self.cloudwatch, &config.limits);
-                redrive::run(sqs, cloudwatch, limits, enrolled, *now, &deadlines).await
+                let context = redrive::Context {
+                    sqs: &self.sqs,
+                    cloudwatch: &self.cloudwatch,
+                    memory: &self.memory,
+                    limits: &config.limits,
+                    now: *now,
+                    deadlines: &deadlines,
+                };
+                redrive::run(&context, enrolled).await
             }
             Action::Cancel(cause) => {
                 cancel::run(&self.sqs, &config.limits, enrolled, cause, &deadlines).await

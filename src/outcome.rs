@@ -2,12 +2,15 @@
 
 use crate::aws_error::{MAX_MESSAGE_CHARS, failed_task_advice};
 use crate::codes::codes;
-use crate::decision::{DepthHistory, Hold, Skip, Start};
+use crate::decision::{Hold, Purpose, Skip, Start};
+use crate::fall::FallTime;
+use crate::metrics::Metrics;
 use crate::plan::Cause;
 use crate::queue::{Depth, MoveTask, TaskStatus};
 use crate::sqs::SqsError;
 use crate::tagging::TaggingError;
 use crate::text::{excerpt, one_line};
+use crate::verdict::{Judged, Verdict};
 use std::fmt;
 use std::time::Duration;
 
@@ -24,8 +27,37 @@ pub struct Finding<'a> {
     pub tasks: Vec<MoveTask>,
     /// The number of fruitless redrives in a row.
     pub streak: u32,
-    /// How deep the DLQ was, if the decision depended on that.
-    pub depth_history: Option<DepthHistory>,
+    /// What became of the newest task's messages; `None` while that is not settled.
+    pub last_verdict: Option<LastVerdict>,
+    /// The way back of a failing message, if the decision depended on it.
+    pub fall_time: Option<FallTime>,
+    /// Why CloudWatch's metrics could not be read, if the decision depended on them.
+    pub metrics_error: Option<String>,
+}
+
+/// What became of the newest task's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastVerdict {
+    /// Whether they stayed away.
+    pub stayed_away: bool,
+    /// About how many came back.
+    pub came_back: u64,
+}
+
+impl LastVerdict {
+    /// `None` for a verdict that is unclear.
+    pub fn new(judged: &Judged) -> Option<Self> {
+        let stayed_away = match judged.verdict {
+            Verdict::StayedAway => true,
+            Verdict::CameBack => false,
+            Verdict::Unclear => return None,
+        };
+        let came_back = judged.came_back;
+        Some(Self {
+            stayed_away,
+            came_back,
+        })
+    }
 }
 
 /// What happened to one queue.
@@ -37,8 +69,10 @@ pub enum Outcome {
         start: Start,
         /// The messages that were visible before.
         visible: u64,
-        /// The handle of its task.
-        handle: String,
+        /// The handle of its task; `None` if SQS returned none.
+        handle: Option<String>,
+        /// How a sample ended; `None` for any other redrive.
+        sample: Option<SampleEnd>,
     },
     /// A redrive would have started without the dry run.
     WouldStart {
@@ -71,6 +105,21 @@ pub enum Outcome {
     Failed(Failed),
 }
 
+/// How a sample ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleEnd {
+    /// The function stopped it. SQS says it had moved about so many messages; the count lags.
+    Stopped {
+        /// Messages moved.
+        moved: u64,
+    },
+    /// The task ended before the function could stop it.
+    EndedItself {
+        /// Messages moved, by SQS's list.
+        moved: u64,
+    },
+}
+
 /// Why there was nothing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Skipped {
@@ -96,6 +145,8 @@ pub enum Deferred {
     NotLookedAt,
     /// SQS did not answer the start in time. It may have taken effect.
     StartUnconfirmed,
+    /// The time left was too short for a sample.
+    NoTimeForSample,
 }
 
 /// What went wrong with a queue.
@@ -112,6 +163,8 @@ pub enum Failed {
     CancelUnconfirmed,
     /// SQS refused to cancel a task that is still RUNNING; its words.
     StillRunning(String),
+    /// A sample could not be stopped; why. It goes on at one message per second.
+    SampleNotStopped(String),
 }
 
 codes! {
@@ -141,6 +194,8 @@ codes! {
     pub enum Reason {
         /// Every gate let the DLQ pass.
         Ready = "ready",
+        /// A few messages go first, to see whether they stay away.
+        Sample = "sample",
         /// The attempts are exhausted, so the messages go to the parking queue.
         Parking = "parking",
         /// No message is visible or in flight.
@@ -155,6 +210,10 @@ codes! {
         Paused = "paused",
         /// The newest task started too recently.
         CoolingDown = "cooling-down",
+        /// The consumer has handled nothing since the last redrive started.
+        NotConsumed = "not-consumed",
+        /// CloudWatch fails, and more than a few messages wait.
+        MetricsUnreadable = "metrics-unreadable",
         /// Too many redrives in a row came back, and there is no parking queue.
         AttemptsExhausted = "attempts-exhausted",
         /// The DLQ still grows: its consumer still fails.
@@ -165,6 +224,10 @@ codes! {
         BrakeUnknown = "brake-unknown",
         /// A request asked for it.
         Requested = "requested",
+        /// A sample's time is over.
+        SampleOver = "sample-over",
+        /// The messages of a running redrive come back, or nobody handles them.
+        Bouncing = "bouncing",
         /// No task is RUNNING.
         NothingToCancel = "nothing-to-cancel",
         /// The queue was named but is not enrolled.
@@ -208,24 +271,21 @@ impl Outcome {
     /// The reason inside the outcome.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Started { start, .. } | Self::WouldStart { start, .. } => match start.parking {
-                true => Reason::Parking,
-                false => Reason::Ready,
+            Self::Started { start, .. } | Self::WouldStart { start, .. } => match start.purpose {
+                Purpose::Sample => Reason::Sample,
+                Purpose::Rest | Purpose::All => Reason::Ready,
+                Purpose::Parking => Reason::Parking,
             },
             Self::Skipped(skipped) => skipped.reason(),
-            Self::Held(hold) => match hold {
-                Hold::Paused => Reason::Paused,
-                Hold::AttemptsExhausted { .. } => Reason::AttemptsExhausted,
-                Hold::StillFilling { .. } => Reason::StillFilling,
-                Hold::Braked { .. } => Reason::Braked,
-                Hold::BrakeUnknown { .. } => Reason::BrakeUnknown,
-            },
+            Self::Held(hold) => hold.reason(),
             Self::Cancelled { cause, .. } | Self::WouldCancel { cause, .. } => match cause {
                 Cause::Requested => Reason::Requested,
                 Cause::Braked(_) => Reason::Braked,
+                Cause::SampleOver => Reason::SampleOver,
+                Cause::Bouncing => Reason::Bouncing,
             },
             Self::Deferred(Deferred::StartLimit(_)) => Reason::StartLimit,
-            Self::Deferred(Deferred::NotLookedAt | Deferred::StartUnconfirmed) => Reason::OutOfTime,
+            Self::Deferred(_) => Reason::OutOfTime,
             Self::Failed(failed) => failed.reason(),
         }
     }
@@ -239,10 +299,28 @@ impl Skipped {
             Self::Gate(Skip::BelowMinimum { .. }) => Reason::BelowMinimum,
             Self::Gate(Skip::TaskActive) => Reason::TaskActive,
             Self::Gate(Skip::CoolingDown { .. }) => Reason::CoolingDown,
-            Self::Gate(Skip::StillFilling { .. }) => Reason::StillFilling,
+            Self::Gate(Skip::StillFilling { .. } | Skip::CannotBeTold) => Reason::StillFilling,
+            Self::Gate(Skip::NotConsumed) => Reason::NotConsumed,
+            Self::Gate(Skip::MetricsUnreadable { .. }) => Reason::MetricsUnreadable,
             Self::NotEnrolled => Reason::NotEnrolled,
             Self::RecentlyDeleted => Reason::QueueNotFound,
             Self::NothingToCancel | Self::EndedBeforeCancel => Reason::NothingToCancel,
+        }
+    }
+}
+
+impl Hold {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::TaskStuck { .. } => Reason::TaskActive,
+            Self::Paused => Reason::Paused,
+            Self::NotConsumed => Reason::NotConsumed,
+            Self::MetricsUnreadable { .. } => Reason::MetricsUnreadable,
+            Self::TasksFailed { .. } | Self::ParkingFailed { .. } => Reason::AttemptsExhausted,
+            Self::AttemptsExhausted { .. } => Reason::AttemptsExhausted,
+            Self::StillFilling { .. } => Reason::StillFilling,
+            Self::Braked { .. } => Reason::Braked,
+            Self::BrakeUnknown { .. } => Reason::BrakeUnknown,
         }
     }
 }
@@ -265,7 +343,8 @@ impl Failed {
                 | TaggingError::Unreachable(_)
                 | TaggingError::BadAnswer(_),
             )
-            | Self::StillRunning(_) => Reason::ServiceError,
+            | Self::StillRunning(_)
+            | Self::SampleNotStopped(_) => Reason::ServiceError,
             Self::InvalidPolicy(_) => Reason::InvalidPolicy,
             Self::CancelUnconfirmed => Reason::OutOfTime,
         }
@@ -281,7 +360,9 @@ impl<'a> Finding<'a> {
             depth: None,
             tasks: Vec::new(),
             streak: 0,
-            depth_history: None,
+            last_verdict: None,
+            fall_time: None,
+            metrics_error: None,
         }
     }
 }
@@ -290,9 +371,13 @@ impl fmt::Display for Finding<'_> {
     /// A clause: what happened, then what else an operator should know.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.outcome)?;
-        if let Some(DepthHistory::Unreadable(why)) = &self.depth_history {
+        if let Some(FallTime::Unknown(why)) = &self.fall_time {
             let why = one_line(why, MAX_MESSAGE_CHARS);
-            write!(f, "; the depth history could not be read: {why}")?;
+            write!(f, "; no sample: the fall time is unknown: {why}")?;
+        }
+        if let Some(why) = &self.metrics_error {
+            let why = one_line(why, MAX_MESSAGE_CHARS);
+            write!(f, "; the DLQ's metrics could not be read: {why}")?;
         }
         let newest = self.tasks.first();
         let failed = newest.filter(|task| task.status == TaskStatus::Failed);
@@ -310,9 +395,30 @@ impl fmt::Display for Outcome {
     /// A clause, without capital and full stop.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Started { start, visible, .. } => write!(f, "{visible} visible messages {start}"),
+            Self::Started {
+                start,
+                visible,
+                sample,
+                handle,
+            } => {
+                describe_start(start, *visible, f)?;
+                match sample {
+                    None => {}
+                    Some(SampleEnd::Stopped { moved }) => {
+                        write!(f, "; SQS counted {moved} when it was stopped")?;
+                    }
+                    Some(SampleEnd::EndedItself { moved }) => {
+                        write!(f, "; it ended by itself, with {moved} moved")?;
+                    }
+                }
+                match handle {
+                    Some(_) => Ok(()),
+                    None => f.write_str("; SQS returned no handle for the task"),
+                }
+            }
             Self::WouldStart { start, visible } => {
-                write!(f, "without the dry run, {visible} visible messages {start}")
+                f.write_str("without the dry run: ")?;
+                describe_start(start, *visible, f)
             }
             Self::Skipped(skipped) => skipped.fmt(f),
             Self::Held(hold) => hold.fmt(f),
@@ -327,6 +433,20 @@ impl fmt::Display for Outcome {
             Self::Deferred(deferred) => deferred.fmt(f),
             Self::Failed(failed) => failed.fmt(f),
         }
+    }
+}
+
+fn describe_start(start: &Start, visible: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match start.purpose {
+        Purpose::Sample => write!(
+            f,
+            "a sample goes first: a few of {visible} messages {start}, to see whether they stay away"
+        ),
+        Purpose::Rest => write!(
+            f,
+            "the sample stayed away, so the rest follows: {visible} visible messages {start}"
+        ),
+        Purpose::All | Purpose::Parking => write!(f, "{visible} visible messages {start}"),
     }
 }
 
@@ -351,6 +471,10 @@ impl fmt::Display for Cause {
             Self::Braked(alarm) => {
                 write!(f, "the brake alarm `{}` is in ALARM: ", excerpt(alarm))
             }
+            Self::SampleOver => f.write_str("the sample's time is over: "),
+            Self::Bouncing => f.write_str(
+                "the messages it moves come back, or its consumer handles nothing: ",
+            ),
         }
     }
 }
@@ -391,14 +515,45 @@ impl fmt::Display for Skip {
                 )
             }
             Self::StillFilling { fewest } => still_filling(*fewest, f),
+            Self::CannotBeTold => f.write_str(
+                "so many new messages arrive that it cannot be told whether the last redrive came back",
+            ),
+            Self::NotConsumed => not_consumed(f),
+            Self::MetricsUnreadable { why } => metrics_unreadable(why, f),
         }
     }
+}
+
+fn not_consumed(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("the consumer has handled nothing since the last redrive started; check that it runs")
+}
+
+fn metrics_unreadable(why: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let why = one_line(why, MAX_MESSAGE_CHARS);
+    write!(f, "CloudWatch's metrics could not be read, so nobody knows whether the consumer works: {why}")
 }
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TaskStuck { status } => write!(
+                f,
+                "a move task is `{}` for longer than SQS lets one run, or in a status unknown here; cancel it, or ask AWS Support",
+                excerpt(status)
+            ),
             Self::Paused => f.write_str("the kill switch is on"),
+            Self::NotConsumed => not_consumed(f),
+            Self::MetricsUnreadable { why } => metrics_unreadable(why, f),
+            Self::TasksFailed { streak, reason } => write!(
+                f,
+                "the last {streak} move tasks failed, so nothing reached the consumer: `{}`",
+                excerpt(reason)
+            ),
+            Self::ParkingFailed { reason } => write!(
+                f,
+                "the attempts are exhausted, and the last two move tasks to the parking queue failed: `{}`",
+                excerpt(reason)
+            ),
             Self::AttemptsExhausted { streak } => write!(
                 f,
                 "the last {streak} redrives came back; fix the consumer or remove the poison messages, then send a request with `force`"
@@ -440,6 +595,9 @@ impl fmt::Display for Deferred {
             Self::StartUnconfirmed => f.write_str(
                 "SQS did not answer the start in time; the next look shows whether it took effect",
             ),
+            Self::NoTimeForSample => f.write_str(
+                "the invocation has too little time left for a sample; raise the function's timeout",
+            ),
         }
     }
 }
@@ -459,6 +617,10 @@ impl fmt::Display for Failed {
             Self::StillRunning(why) => write!(
                 f,
                 "SQS refused to cancel the move task, which is still RUNNING: {why}"
+            ),
+            Self::SampleNotStopped(why) => write!(
+                f,
+                "the sample could not be stopped, so it goes on at 1 message a second: {why}"
             ),
         }
     }

@@ -56,6 +56,10 @@ pub enum Cause {
     Requested,
     /// The brake alarm of this name is in ALARM.
     Braked(String),
+    /// The task is a sample, and its time is over.
+    SampleOver,
+    /// The task's messages come back, or its consumer handles nothing.
+    Bouncing,
 }
 
 /// Combines the triggers of one event. A brake wins over a request, a request over a sweep, a sweep

@@ -36,6 +36,11 @@ pub struct Policy {
     pub brake_alarms: Vec<String>,
     /// `REDRIVE_PAUSED`, false: the kill switch. The function looks and reports, and starts nothing.
     pub paused: bool,
+    /// `REDRIVE_SAMPLE`, 20 seconds: how long the first try runs, and about as many messages as it moves
+    /// at most. Zero turns samples off.
+    pub sample: Duration,
+    /// Whether a request forces the redrive. Not a setting.
+    pub forced: bool,
     /// `REDRIVE_DRY_RUN`, false: the function decides and reports, and starts and cancels nothing.
     pub dry_run: bool,
 }
@@ -57,6 +62,8 @@ impl Default for Policy {
             may_park: true,
             brake_alarms: Vec::new(),
             paused: false,
+            sample: Duration::from_secs(20),
+            forced: false,
             dry_run: false,
         }
     }
@@ -100,13 +107,19 @@ impl Policy {
     pub fn forced(self) -> Self {
         Self {
             min_messages: 1,
-            cooldown: Duration::ZERO,
+            cooldown: FORCED_COOLDOWN,
+            sample: Duration::ZERO,
+            forced: true,
             quiet_period: Duration::ZERO,
             max_attempts: u32::MAX,
             ..self
         }
     }
 }
+
+/// A forced start keeps this distance from the newest one, because Lambda repeats a failed asynchronous
+/// request.
+const FORCED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
 
 /// Why messages of a DLQ cannot move to a queue. Checked before any call, because AWS does not
 /// document how SQS answers.

@@ -300,6 +300,8 @@ pub struct MoveTask {
     pub to_move: Option<u64>,
     /// Where the messages go; `None` means that each goes back to its own source queue.
     pub destination_arn: Option<String>,
+    /// The maximum number of messages per second; `None` if SQS chose its own pace.
+    pub max_messages_per_second: Option<u32>,
     /// Why the task FAILED, in SQS's words.
     pub failure_reason: Option<String>,
 }
@@ -317,6 +319,15 @@ impl MoveTask {
     /// lags.
     pub fn size(&self) -> u64 {
         self.moved.max(self.to_move.unwrap_or_default())
+    }
+
+    /// About how many messages it moved. For a CANCELLED task what SQS says, at least 1; for any other
+    /// [`size`](Self::size).
+    pub fn moved_about(&self) -> u64 {
+        match self.status {
+            TaskStatus::Cancelled => self.moved.max(1),
+            _ => self.size(),
+        }
     }
 
     /// How long ago the task started. A start time that is missing or in the future counts as now,

@@ -1,37 +1,54 @@
-//! Redriving: look at every DLQ, decide, start the deepest first.
+//! Redriving: look at every DLQ, decide, then start or stop what the decision says.
 
-use crate::cloudwatch::{CloudWatch, DepthQuery};
+use crate::cancel;
+use crate::cloudwatch::CloudWatch;
 use crate::config::Limits;
 use crate::deadlines::{Deadlines, half_of_time_left, retry_while_throttled};
 use crate::decision::{
-    Brake, BrakeState, Decision, DepthHistory, Observation, Question, Skip, Start, decide, streak,
+    Brake, BrakeState, Decision, Observation, Question, Start, decide, facts,
 };
 use crate::enrollment::Target;
+use crate::fall::{FallTime, fall_time};
+use crate::memory::Memory;
+use crate::metrics::{Metrics, MetricsQuery};
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
+use crate::plan::Cause;
 use crate::queue::QueueArn;
-use crate::sqs::{Sqs, SqsError, StartError};
+use crate::sqs::{Sqs, SqsError};
+use crate::start;
 use futures_util::{StreamExt, stream};
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::future;
 use std::time::SystemTime;
 use tokio::time::{Instant, timeout_at};
 
+/// What redriving works with.
+pub struct Context<'a, S, C> {
+    /// The port to SQS.
+    pub sqs: &'a S,
+    /// The port to CloudWatch.
+    pub cloudwatch: &'a C,
+    /// What the process remembers.
+    pub memory: &'a Memory,
+    /// How much one invocation does.
+    pub limits: &'a Limits,
+    /// The time of the invocation.
+    pub now: SystemTime,
+    /// Until when it does what.
+    pub deadlines: &'a Deadlines,
+}
+
 /// Looks at these DLQs and starts a redrive wherever every gate lets the DLQ pass. Each target gets
 /// one finding, whatever goes wrong.
-pub async fn run<'a>(
-    sqs: &impl Sqs,
-    cloudwatch: &impl CloudWatch,
-    limits: &Limits,
+pub async fn run<'a, S: Sqs, C: CloudWatch>(
+    context: &Context<'_, S, C>,
     targets: &'a [Target],
-    now: SystemTime,
-    deadlines: &Deadlines,
 ) -> Vec<Finding<'a>> {
-    let looks = look_at_all(sqs, limits, targets, deadlines.look_until).await;
     let mut sorted = Sorted::default();
+    let looks = look_at_all(context, targets).await;
     for (target, look) in targets.iter().zip(looks) {
         match outcome_of_look(target, look) {
-            Ok(observation) => sorted.add(Candidate { target, observation }, now),
+            Ok(observation) => sorted.add(Candidate { target, observation }, context.now),
             Err(outcome) => {
                 let finding = Finding::unseen(target.dlq.as_str(), outcome);
                 sorted.findings.push(finding);
@@ -41,40 +58,45 @@ pub async fn run<'a>(
     while let Some(question) = sorted.undecided.iter().map(|(question, _)| *question).min() {
         let is_asking = |(asked, _): &mut (Question, _)| *asked == question;
         let asking = sorted.undecided.extract_if(.., is_asking);
-        let mut asking: Vec<Candidate> = asking.map(|(_, candidate)| candidate).collect();
-        let until = half_of_time_left(deadlines.ask_until);
-        match question {
-            Question::DepthHistory => ask_depth_histories(cloudwatch, &mut asking, now, until).await,
-            Question::Brakes => ask_brakes(cloudwatch, &mut asking, until).await,
-        }
-        for candidate in asking {
-            sorted.add(candidate, now);
+        let asking: Vec<Candidate> = asking.map(|(_, candidate)| candidate).collect();
+        for candidate in answer(context, question, asking).await {
+            sorted.add(candidate, context.now);
         }
     }
+    let brakes_read = Instant::now();
     let Sorted {
         mut findings,
         ready,
+        harmful,
         ..
     } = sorted;
-    findings.extend(start_all(sqs, limits, ready, now, deadlines.act_until).await);
+    findings.extend(stop_all(context, harmful).await);
+    findings.extend(start::run(context, ready, brakes_read).await);
     findings
 }
 
 /// A DLQ that was looked at.
-struct Candidate<'a> {
-    target: &'a Target,
-    observation: Observation,
+pub(crate) struct Candidate<'a> {
+    pub target: &'a Target,
+    pub observation: Observation,
 }
 
 impl<'a> Candidate<'a> {
-    fn finding(self, outcome: Outcome, now: SystemTime) -> Finding<'a> {
+    pub(crate) fn finding(self, outcome: Outcome, now: SystemTime) -> Finding<'a> {
+        let facts = facts(&self.target.policy, &self.observation, now);
+        let metrics_error = match self.observation.metrics {
+            Some(Metrics::Denied(why) | Metrics::Failed(why)) => Some(why),
+            _ => None,
+        };
         Finding {
             queue_arn: self.target.dlq.as_str(),
             outcome,
-            streak: streak(&self.target.policy, &self.observation, now),
+            streak: facts.streak,
+            last_verdict: facts.last_verdict,
             depth: Some(self.observation.depth),
             tasks: self.observation.tasks,
-            depth_history: self.observation.depth_history,
+            fall_time: self.observation.fall_time,
+            metrics_error,
         }
     }
 }
@@ -84,6 +106,7 @@ impl<'a> Candidate<'a> {
 struct Sorted<'a> {
     findings: Vec<Finding<'a>>,
     ready: Vec<(Start, Candidate<'a>)>,
+    harmful: Vec<(Cause, Candidate<'a>)>,
     undecided: Vec<(Question, Candidate<'a>)>,
 }
 
@@ -92,6 +115,7 @@ impl<'a> Sorted<'a> {
         let outcome = match decide(&candidate.target.policy, &candidate.observation, now) {
             Err(question) => return self.undecided.push((question, candidate)),
             Ok(Decision::Start(start)) => return self.ready.push((start, candidate)),
+            Ok(Decision::Cancel(cause)) => return self.harmful.push((cause, candidate)),
             Ok(Decision::Skip(skip)) => Outcome::Skipped(Skipped::Gate(skip)),
             Ok(Decision::Hold(hold)) => Outcome::Held(hold),
         };
@@ -100,23 +124,21 @@ impl<'a> Sorted<'a> {
 }
 
 /// Looks at each DLQ whose policy is valid. `None` for DLQs that were not reached, or did not answer,
-/// before `until`.
-async fn look_at_all(
-    sqs: &impl Sqs,
-    limits: &Limits,
+/// before the time to look was over.
+async fn look_at_all<S: Sqs, C>(
+    context: &Context<'_, S, C>,
     targets: &[Target],
-    until: Instant,
 ) -> Vec<Option<Result<Observation, SqsError>>> {
     let mut answers = vec![None; targets.len()];
     let valid = targets.iter().zip(&mut answers);
     let valid = valid.filter(|(target, _)| target.policy_error.is_none());
     let looks = valid.map(|(target, answer)| async {
-        let look = async || look(sqs, &target.dlq).await;
+        let look = async || look(context.sqs, &target.dlq).await;
         *answer = Some(retry_while_throttled(look, SqsError::is_throttled).await);
     });
-    let looks = stream::iter(looks).buffer_unordered(limits.concurrency);
+    let looks = stream::iter(looks).buffer_unordered(context.limits.concurrency);
     // Running out of time is no error: the DLQs without an answer are deferred.
-    let _ = timeout_at(until, looks.for_each(future::ready)).await;
+    let _ = timeout_at(context.deadlines.look_until, looks.for_each(future::ready)).await;
     answers
 }
 
@@ -152,34 +174,144 @@ fn outcome_of_look(
     }
 }
 
-/// Answers [`Question::DepthHistory`] for these DLQs. Silence until `until` is an answer too.
-async fn ask_depth_histories(
-    cloudwatch: &impl CloudWatch,
+/// Answers one question for these DLQs. Silence is an answer too.
+async fn answer<'a, S: Sqs, C: CloudWatch>(
+    context: &Context<'_, S, C>,
+    question: Question,
+    mut asking: Vec<Candidate<'a>>,
+) -> Vec<Candidate<'a>> {
+    let until = half_of_time_left(context.deadlines.ask_until);
+    match question {
+        Question::FallTime => ask_fall_times(context, &mut asking, until).await,
+        Question::Metrics => ask_metrics(context, &mut asking, until).await,
+        Question::OldestMessage => {
+            let dlqs = asking.iter().map(|it| it.target.dlq.clone());
+            let dlqs: Vec<QueueArn> = dlqs.collect();
+            let ages = context.cloudwatch.oldest_ages(&dlqs, context.now);
+            let mut ages = timeout_at(until, ages).await.unwrap_or_default().into_iter();
+            for candidate in &mut asking {
+                candidate.observation.oldest_age = Some(ages.next().flatten());
+            }
+        }
+        Question::Brakes => ask_brakes(context.cloudwatch, &mut asking, until).await,
+    }
+    asking
+}
+
+/// Reads the source facts of these DLQs, unless the process remembers them.
+async fn ask_fall_times<S: Sqs, C>(
+    context: &Context<'_, S, C>,
     asking: &mut [Candidate<'_>],
-    now: SystemTime,
     until: Instant,
 ) {
-    let query = |candidate: &Candidate| DepthQuery {
-        dlq: candidate.target.dlq.clone(),
-        quiet_period: candidate.target.policy.quiet_period,
+    let asks = asking.iter_mut().map(|candidate| async {
+        let dlq = &candidate.target.dlq;
+        let destination = candidate.target.policy.destination.as_ref();
+        let known = context.memory.fall_time(dlq, destination, context.now);
+        let read = async {
+            let read = async || read_fall_time(context.sqs, dlq, destination).await;
+            retry_while_throttled(read, SqsError::is_throttled).await
+        };
+        let fall_time = match known {
+            Some(known) => known,
+            None => {
+                let read = timeout_at(until, read).await;
+                let no_answer = || Ok(FallTime::Unknown("SQS did not answer in time".to_owned()));
+                let read = read.unwrap_or_else(|_| no_answer());
+                let read = read.unwrap_or_else(|error| FallTime::Unknown(error.to_string()));
+                let memory = context.memory;
+                memory.keep_fall_time(dlq, destination, context.now, read.clone());
+                read
+            }
+        };
+        candidate.observation.fall_time = Some(fall_time);
+    });
+    let asks = stream::iter(asks).buffer_unordered(context.limits.concurrency);
+    asks.for_each(future::ready).await;
+}
+
+/// Takes three calls for a DLQ with one source queue, and one more for each further source.
+async fn read_fall_time(
+    sqs: &impl Sqs,
+    dlq: &QueueArn,
+    destination: Option<&QueueArn>,
+) -> Result<FallTime, SqsError> {
+    let queues = match destination {
+        Some(destination) => vec![destination.clone()],
+        None => sqs.source_queues(dlq).await?,
     };
-    let queries: Vec<DepthQuery> = asking.iter().map(query).collect();
-    let histories = timeout_at(until, cloudwatch.depth_histories(&queries, now)).await;
-    let mut histories = histories.unwrap_or_default().into_iter();
+    let retention = sqs.facts(dlq).await?.retention;
+    let mut facts = Vec::with_capacity(queues.len());
+    for queue in queues.into_iter().take(crate::fall::MAX_SOURCES + 1) {
+        let read = sqs.facts(&queue).await;
+        if let Err(error @ SqsError::Throttled(_)) = read {
+            return Err(error);
+        }
+        let read = read.map_err(|error| format!("the facts of `{queue}` cannot be read: {error}"));
+        facts.push((queue, read));
+    }
+    Ok(fall_time(dlq, retention, facts))
+}
+
+/// Asks CloudWatch about these DLQs, except where it was asked lately, in vain: where depths alone
+/// would hold the DLQ or let it wait, and the metrics changed nothing.
+async fn ask_metrics<S, C: CloudWatch>(
+    context: &Context<'_, S, C>,
+    asking: &mut [Candidate<'_>],
+    until: Instant,
+) {
+    let now = context.now;
+    let newest = |candidate: &Candidate| candidate.observation.tasks.first()?.started_at;
+    let mut to_ask = Vec::new();
     for candidate in asking {
-        let history = histories.next();
-        let history = history.unwrap_or_else(|| DepthHistory::Unreadable(NO_ANSWER.to_owned()));
-        candidate.observation.depth_history = Some(history);
+        let is_stopped = is_stopped_by_depth(candidate, now);
+        let dlq = &candidate.target.dlq;
+        if is_stopped && context.memory.asked_in_vain(dlq, newest(candidate), now) {
+            candidate.observation.metrics = Some(Metrics::NotAsked);
+        } else {
+            to_ask.push((is_stopped, candidate));
+        }
+    }
+    let queries: Vec<MetricsQuery> = to_ask.iter().map(|(_, it)| query(it, now)).collect();
+    if queries.is_empty() {
+        return;
+    }
+    let answers = timeout_at(until, context.cloudwatch.metrics(queries)).await;
+    let mut answers = answers.unwrap_or_default().into_iter();
+    for (was_stopped, candidate) in to_ask {
+        let answer = answers.next();
+        let answer = answer.unwrap_or_else(|| Metrics::Failed(NO_ANSWER.to_owned()));
+        candidate.observation.metrics = Some(answer);
+        let decision = decide(&candidate.target.policy, &candidate.observation, now);
+        if was_stopped && matches!(decision, Ok(Decision::Skip(_) | Decision::Hold(_))) {
+            let dlq = &candidate.target.dlq;
+            context.memory.keep_asked_in_vain(dlq, newest(candidate), now);
+        }
     }
 }
 
-/// Answers [`Question::Brakes`] for these DLQs. Silence until `until` is an answer too.
+/// Whether the DLQ would be held or would wait if CloudWatch knew nothing.
+fn is_stopped_by_depth(candidate: &mut Candidate, now: SystemTime) -> bool {
+    candidate.observation.metrics = Some(Metrics::NotAsked);
+    let decision = decide(&candidate.target.policy, &candidate.observation, now);
+    candidate.observation.metrics = None;
+    matches!(decision, Ok(Decision::Skip(_) | Decision::Hold(_)))
+}
+
+fn query(candidate: &Candidate, now: SystemTime) -> MetricsQuery {
+    let Candidate {
+        target,
+        observation,
+    } = candidate;
+    crate::verdict::metrics_query(&target.policy, observation, &target.dlq, now)
+}
+
+/// Answers [`Question::Brakes`] for these DLQs.
 async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], until: Instant) {
     let alarms = asking.iter().flat_map(|it| &it.target.policy.brake_alarms);
     let alarms: BTreeSet<&String> = alarms.collect();
     let alarms: Vec<String> = alarms.into_iter().cloned().collect();
-    let brakes = timeout_at(until, cloudwatch.brakes(&alarms)).await;
-    let brakes = brakes.unwrap_or_else(|_| alarms.into_iter().map(unknown_brake).collect());
+    let brakes = read_brakes(cloudwatch, alarms, until).await;
     for Candidate {
         target,
         observation,
@@ -191,6 +323,16 @@ async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], 
     }
 }
 
+/// Reads the states of these alarms. Those without an answer in time are unknown.
+pub(crate) async fn read_brakes(
+    cloudwatch: &impl CloudWatch,
+    alarms: Vec<String>,
+    until: Instant,
+) -> Vec<Brake> {
+    let brakes = timeout_at(until, cloudwatch.brakes(&alarms)).await;
+    brakes.unwrap_or_else(|_| alarms.into_iter().map(unknown_brake).collect())
+}
+
 fn unknown_brake(alarm: String) -> Brake {
     let state = BrakeState::Unknown(NO_ANSWER.to_owned());
     Brake { alarm, state }
@@ -198,67 +340,25 @@ fn unknown_brake(alarm: String) -> Brake {
 
 const NO_ANSWER: &str = "CloudWatch did not answer in time";
 
-/// Starts the deepest DLQs first, as many as one invocation may start.
-async fn start_all<'a>(
-    sqs: &impl Sqs,
-    limits: &Limits,
-    mut ready: Vec<(Start, Candidate<'a>)>,
-    now: SystemTime,
-    until: Instant,
+/// Cancels the RUNNING tasks that do harm.
+async fn stop_all<'a, S: Sqs, C>(
+    context: &Context<'_, S, C>,
+    harmful: Vec<(Cause, Candidate<'a>)>,
 ) -> Vec<Finding<'a>> {
-    ready.sort_by_key(|(_, candidate)| Reverse(candidate.observation.depth.visible));
-    let mut findings = Vec::with_capacity(ready.len());
-    let mut starts_left = limits.max_starts;
-    while starts_left > 0 && !ready.is_empty() {
-        let shallower = ready.split_off(ready.len().min(starts_left));
-        let mut starts = stream::iter(ready)
-            .map(async |(start, candidate)| {
-                let outcome = start_one(sqs, start, &candidate, until).await;
-                candidate.finding(outcome, now)
-            })
-            .buffer_unordered(limits.concurrency);
-        while let Some(finding) = starts.next().await {
-            // A deferred start may have taken effect. A failed one leaves its place to the next DLQ,
-            // or the same few would take all places every time.
-            if !matches!(finding.outcome, Outcome::Failed(_) | Outcome::Skipped(_)) {
-                starts_left = starts_left.saturating_sub(1);
-            }
-            findings.push(finding);
-        }
-        drop(starts);
-        ready = shallower;
-    }
-    let over_limit = || Outcome::Deferred(Deferred::StartLimit(limits.max_starts));
-    let deferred = ready.into_iter().map(|(_, it)| it.finding(over_limit(), now));
-    findings.extend(deferred);
-    findings
-}
-
-async fn start_one(
-    sqs: &impl Sqs,
-    start: Start,
-    candidate: &Candidate<'_>,
-    until: Instant,
-) -> Outcome {
-    let Candidate {
-        target,
-        observation,
-    } = candidate;
-    let visible = observation.depth.visible;
-    if target.policy.dry_run {
-        return Outcome::WouldStart { start, visible };
-    }
-    let call = async || sqs.start(&target.dlq, &start).await;
-    let call = retry_while_throttled(call, StartError::is_throttled);
-    match timeout_at(until, call).await {
-        Ok(Ok(handle)) => Outcome::Started {
-            start,
-            visible,
-            handle,
-        },
-        // Another invocation was faster, or an earlier start whose answer was lost took effect.
-        Ok(Err(StartError::TaskActive)) => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
-        Ok(Err(StartError::Sqs(error))) => Outcome::Failed(Failed::Sqs(error)),
-        Err(_) => Outcome::Deferred(Deferred::StartUnconfirmed),
-    }
+    let now = context.now;
+    stream::iter(harmful)
+        .map(async |(cause, candidate)| {
+            let tasks = candidate.observation.tasks.clone();
+            let target = candidate.target;
+            let until = context.deadlines.act_until;
+            let cancelled = cancel::cancel_listed(context.sqs, target, &cause, tasks);
+            let outcome = match timeout_at(until, cancelled).await {
+                Ok((outcome, _)) => outcome,
+                Err(_) => Outcome::Failed(Failed::CancelUnconfirmed),
+            };
+            candidate.finding(outcome, now)
+        })
+        .buffer_unordered(context.limits.concurrency)
+        .collect()
+        .await
 }

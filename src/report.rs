@@ -1,7 +1,8 @@
 //! The report of an invocation: what it lists and what it only counts, as JSON, log and metrics.
 
-use crate::decision::{DepthHistory, Skip};
-use crate::outcome::{Deferred, Finding, Outcome, OutcomeCode, Reason, Skipped};
+use crate::decision::{Purpose, Skip};
+use crate::fall::FallTime;
+use crate::outcome::{Deferred, Finding, Outcome, OutcomeCode, Reason, SampleEnd, Skipped};
 use crate::event::request::Selection;
 use crate::plan::{Kind, Plan};
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
@@ -100,23 +101,33 @@ pub struct QueueReport {
     /// The newest task that SQS listed before; absent if it listed none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_task: Option<LastTaskReport>,
-    /// Whether the depth history was needed and could not be read.
+    /// About how long a failing message takes to come back; absent if it is unknown, or did not matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fall_time_seconds: Option<u64>,
+    /// Whether CloudWatch's metrics were needed and could not be read.
     #[serde(skip)]
     depth_history_unreadable: bool,
+    /// How many messages this invocation redrove: of a sample what SQS says it moved.
+    #[serde(skip)]
+    redriven: u64,
 }
 
 /// A task that started or was cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskReport {
-    /// What `CancelMessageMoveTask` takes.
-    pub handle: String,
+    /// What `CancelMessageMoveTask` takes; absent if SQS returned none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
     /// Where the messages go; absent means back to their source queues.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_arn: Option<String>,
     /// The maximum number of messages per second; absent means SQS's own pace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_messages_per_second: Option<u16>,
+    /// Whether the task is a sample; absent if it is not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sample: bool,
 }
 
 /// The newest task of a DLQ, as SQS listed it.
@@ -139,6 +150,12 @@ pub struct LastTaskReport {
     /// Why it FAILED, in SQS's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_reason: Option<String>,
+    /// What became of its messages, `stayedAway` or `cameBack`; absent while that is not settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<&'static str>,
+    /// About how many of its messages came back; absent while that is not settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub came_back: Option<u64>,
 }
 
 /// Queues that a report counts but does not list.
@@ -259,7 +276,7 @@ impl Report {
             ("Started", self.counts.started),
             (
                 "MessagesRedriven",
-                messages(|queue| queue.outcome == OutcomeCode::Started),
+                observed().map(|queue| queue.redriven).fold(0, u64::saturating_add),
             ),
             ("Held", self.counts.held),
             ("Failed", self.counts.failed),
@@ -341,11 +358,20 @@ impl From<Finding<'_>> for QueueReport {
             in_flight: finding.depth.map(|depth| depth.in_flight),
             streak: (is_observed && is_listed).then_some(finding.streak),
             task: TaskReport::new(&finding),
-            last_task: finding.tasks.first().map(LastTaskReport::from),
-            depth_history_unreadable: matches!(
-                finding.depth_history,
-                Some(DepthHistory::Unreadable(_))
-            ),
+            last_task: LastTaskReport::new(&finding),
+            fall_time_seconds: match &finding.fall_time {
+                Some(FallTime::Known(fall)) => Some(fall.time.as_secs()),
+                _ => None,
+            },
+            depth_history_unreadable: finding.metrics_error.is_some(),
+            redriven: match &finding.outcome {
+                Outcome::Started {
+                    sample: Some(SampleEnd::Stopped { moved } | SampleEnd::EndedItself { moved }),
+                    ..
+                } => *moved,
+                Outcome::Started { visible, .. } => *visible,
+                _ => 0,
+            },
         }
     }
 }
@@ -357,14 +383,16 @@ impl TaskReport {
                 handle: handle.clone(),
                 destination_arn: start.destination.as_ref().map(QueueArn::to_string),
                 max_messages_per_second: start.max_messages_per_second.map(|rate| rate.get()),
+                sample: start.purpose == Purpose::Sample,
             }),
             Outcome::Cancelled { handle, .. } | Outcome::WouldCancel { handle, .. } => {
                 let is_it = |task: &&MoveTask| task.handle.as_ref() == Some(handle);
                 let task = finding.tasks.iter().find(is_it);
                 Some(Self {
-                    handle: handle.clone(),
+                    handle: Some(handle.clone()),
                     destination_arn: task.and_then(|task| task.destination_arn.clone()),
                     max_messages_per_second: None,
+                    sample: false,
                 })
             }
             _ => None,
@@ -372,16 +400,20 @@ impl TaskReport {
     }
 }
 
-impl From<&MoveTask> for LastTaskReport {
-    fn from(task: &MoveTask) -> Self {
-        Self {
+impl LastTaskReport {
+    fn new(finding: &Finding) -> Option<Self> {
+        let task = finding.tasks.first()?;
+        let verdict = finding.last_verdict;
+        Some(Self {
             status: task.status.as_str().to_owned(),
             started_at: task.started_at.and_then(rfc3339),
             moved: task.moved,
             to_move: task.to_move,
             destination_arn: task.destination_arn.clone(),
             failure_reason: task.failure_reason.clone(),
-        }
+            verdict: verdict.map(|it| if it.stayed_away { "stayedAway" } else { "cameBack" }),
+            came_back: verdict.map(|it| it.came_back),
+        })
     }
 }
 
@@ -404,7 +436,7 @@ impl QueueReport {
                     visible = self.visible,
                     in_flight = self.in_flight,
                     streak = self.streak,
-                    task.handle = self.task.as_ref().map(|task| task.handle.as_str()),
+                    task.handle = self.task.as_ref().and_then(|task| task.handle.as_deref()),
                     last_task.status = self.last_task.as_ref().map(|task| task.status.as_str()),
                     last_task.failure_reason = self
                         .last_task

@@ -2,12 +2,15 @@
 
 use crate::aws_error::{AwsError, Kind, MAX_MESSAGE_CHARS};
 use crate::decision::Start;
+use crate::fall::{MAX_SOURCES, QueueFacts, RedrivePolicy};
 use crate::queue::{Depth, MoveTask, QueueArn, TaskStatus};
 use crate::text::{excerpt, one_line};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{ListMessageMoveTasksResultEntry, QueueAttributeName};
+use serde::Deserialize;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::error::Error;
 use std::time::{Duration, UNIX_EPOCH};
@@ -21,16 +24,29 @@ pub trait Sqs {
     /// The queue's message move tasks, newest first. SQS lists at most ten.
     fn list_tasks(&self, dlq: &QueueArn) -> impl Future<Output = Result<Vec<MoveTask>, SqsError>>;
 
-    /// Starts a redrive. `Ok` is the task's handle.
+    /// The queues that use this queue as their DLQ, at most one more than [`MAX_SOURCES`].
+    fn source_queues(
+        &self,
+        dlq: &QueueArn,
+    ) -> impl Future<Output = Result<Vec<QueueArn>, SqsError>>;
+
+    /// The facts about a queue that fall time depends on.
+    fn facts(&self, queue: &QueueArn) -> impl Future<Output = Result<QueueFacts, SqsError>>;
+
+    /// Starts a redrive. `Ok` is the task's handle; `None` if SQS returned none.
     fn start(
         &self,
         dlq: &QueueArn,
         start: &Start,
-    ) -> impl Future<Output = Result<String, StartError>>;
+    ) -> impl Future<Output = Result<Option<String>, StartError>>;
 
-    /// Cancels the task with this handle. Messages it already moved stay moved.
-    fn cancel(&self, dlq: &QueueArn, handle: &str)
-    -> impl Future<Output = Result<(), CancelError>>;
+    /// Cancels the task with this handle. Messages it already moved stay moved. `Ok` is about how many
+    /// they are; the count lags.
+    fn cancel(
+        &self,
+        dlq: &QueueArn,
+        handle: &str,
+    ) -> impl Future<Output = Result<u64, CancelError>>;
 }
 
 /// Why a call to SQS failed, in SQS's own words where it sent any.
@@ -171,7 +187,49 @@ impl Sqs for SqsClients {
         Ok(answer.results().iter().map(move_task).collect())
     }
 
-    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartError> {
+    async fn source_queues(&self, dlq: &QueueArn) -> Result<Vec<QueueArn>, SqsError> {
+        let most = i32::try_from(MAX_SOURCES + 1).unwrap_or(i32::MAX);
+        let answer = self
+            .client(dlq)?
+            .list_dead_letter_source_queues()
+            .queue_url(url(dlq))
+            .max_results(most)
+            .send()
+            .await
+            .map_err(aws_error)?;
+        let urls = answer.queue_urls().iter();
+        urls.map(|url| queue_of_url(url, dlq)).collect()
+    }
+
+    async fn facts(&self, queue: &QueueArn) -> Result<QueueFacts, SqsError> {
+        use QueueAttributeName as Name;
+        let answer = self
+            .client(queue)?
+            .get_queue_attributes()
+            .queue_url(url(queue))
+            .attribute_names(Name::VisibilityTimeout)
+            .attribute_names(Name::DelaySeconds)
+            .attribute_names(Name::MessageRetentionPeriod)
+            .attribute_names(Name::RedrivePolicy)
+            .send()
+            .await
+            .map_err(aws_error)?;
+        let attribute = |name| answer.attributes().and_then(|attributes| attributes.get(&name));
+        let seconds = |name| Some(Duration::from_secs(attribute(name)?.parse().ok()?));
+        let missing = |name: Name| {
+            SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
+        };
+        let redrive_policy = attribute(Name::RedrivePolicy).map(|text| redrive_policy(text, queue));
+        Ok(QueueFacts {
+            visibility_timeout: seconds(Name::VisibilityTimeout)
+                .ok_or_else(|| missing(Name::VisibilityTimeout))?,
+            delay: seconds(Name::DelaySeconds).unwrap_or_default(),
+            retention: seconds(Name::MessageRetentionPeriod),
+            redrive_policy: redrive_policy.transpose()?,
+        })
+    }
+
+    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<Option<String>, StartError> {
         let rate = start
             .max_messages_per_second
             .map(|rate| i32::from(rate.get()));
@@ -184,19 +242,20 @@ impl Sqs for SqsClients {
             .send()
             .await;
         match answer {
-            Ok(started) => Ok(started.task_handle.unwrap_or_default()),
+            Ok(started) => Ok(started.task_handle.filter(|handle| !handle.is_empty())),
             Err(error) => Err(aws_error(error).into()),
         }
     }
 
-    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelError> {
-        self.client(dlq)?
+    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<u64, CancelError> {
+        let answer = self
+            .client(dlq)?
             .cancel_message_move_task()
             .task_handle(handle)
             .send()
             .await
             .map_err(aws_error)?;
-        Ok(())
+        Ok(u64::try_from(answer.approximate_number_of_messages_moved()).unwrap_or_default())
     }
 }
 
@@ -218,6 +277,45 @@ fn url(queue: &QueueArn) -> String {
     )
 }
 
+/// The queue of a URL that SQS returned, `https://…/<account>/<name>`. It is in the DLQ's region.
+fn queue_of_url(url: &str, dlq: &QueueArn) -> Result<QueueArn, SqsError> {
+    let mut parts = url.rsplit('/');
+    let (name, account) = (parts.next(), parts.next());
+    let arn = format!(
+        "arn:{}:sqs:{}:{}:{}",
+        dlq.partition(),
+        dlq.region(),
+        account.unwrap_or_default(),
+        name.unwrap_or_default()
+    );
+    let unreadable = |_| SqsError::BadAnswer(format!("SQS returned the URL `{}`", excerpt(url)));
+    arn.parse().map_err(unreadable)
+}
+
+/// A queue's redrive policy. SQS accepts `maxReceiveCount` as a number and as text, and returns it so.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RedrivePolicyJson {
+    dead_letter_target_arn: String,
+    max_receive_count: Value,
+}
+
+fn redrive_policy(text: &str, queue: &QueueArn) -> Result<RedrivePolicy, SqsError> {
+    let unreadable = || {
+        let text = excerpt(text);
+        SqsError::BadAnswer(format!("the redrive policy of `{queue}` cannot be read: `{text}`"))
+    };
+    let policy: RedrivePolicyJson = serde_json::from_str(text).map_err(|_| unreadable())?;
+    let count = match &policy.max_receive_count {
+        Value::String(text) => text.parse().ok(),
+        number => number.as_u64().and_then(|count| u32::try_from(count).ok()),
+    };
+    Ok(RedrivePolicy {
+        dlq_arn: policy.dead_letter_target_arn,
+        max_receive_count: count.ok_or_else(unreadable)?,
+    })
+}
+
 fn move_task(entry: &ListMessageMoveTasksResultEntry) -> MoveTask {
     // The SDK returns 0 where SQS sent nothing.
     let started_at = u64::try_from(entry.started_timestamp())
@@ -233,6 +331,9 @@ fn move_task(entry: &ListMessageMoveTasksResultEntry) -> MoveTask {
             .approximate_number_of_messages_to_move()
             .and_then(|count| u64::try_from(count).ok()),
         destination_arn: entry.destination_arn().map(str::to_owned),
+        max_messages_per_second: entry
+            .max_number_of_messages_per_second()
+            .and_then(|pace| u32::try_from(pace).ok()),
         failure_reason: entry
             .failure_reason()
             .map(|reason| one_line(reason, MAX_MESSAGE_CHARS)),

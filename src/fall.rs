@@ -1,0 +1,108 @@
+//! Fall time: about how long a message that keeps failing takes to come back to its DLQ.
+
+use crate::queue::QueueArn;
+use std::time::Duration;
+
+/// What is known about the way from a DLQ to its consumers and back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FallTime {
+    /// A failing message comes back.
+    Known(Fall),
+    /// Nobody can tell; the reason, an English clause.
+    Unknown(String),
+}
+
+/// The way of a failing message back to its DLQ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fall {
+    /// About how long it takes: an estimate, and a lower bound. A consumer that changes the visibility
+    /// timeout, a Lambda mapping that backs off and a backlog in front of the message all add to it.
+    pub time: Duration,
+    /// The queues that the DLQ's messages are moved to, and from which they fall back.
+    pub consumed: Vec<QueueArn>,
+    /// How long the DLQ keeps a message; `None` if SQS did not return it.
+    pub retention: Option<Duration>,
+}
+
+/// The facts about a queue that fall time depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueFacts {
+    /// `VisibilityTimeout`.
+    pub visibility_timeout: Duration,
+    /// `DelaySeconds`.
+    pub delay: Duration,
+    /// `MessageRetentionPeriod`; `None` if SQS did not return it.
+    pub retention: Option<Duration>,
+    /// `RedrivePolicy`; `None` if the queue has no DLQ.
+    pub redrive_policy: Option<RedrivePolicy>,
+}
+
+/// Where a queue's failing messages go, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedrivePolicy {
+    /// The ARN of the DLQ.
+    pub dlq_arn: String,
+    /// How many receives a message survives. SQS accepts 1 to 1,000.
+    pub max_receive_count: u32,
+}
+
+/// The most source queues whose facts are read.
+pub const MAX_SOURCES: usize = 10;
+
+/// A longer fall time is as good as unknown: no sample could wait for it.
+const MAX_FALL_TIME: Duration = Duration::from_secs(3600);
+
+/// A failing message waits for its next receive about this long, beside each visibility timeout.
+const POLL: Duration = Duration::from_secs(20);
+
+/// The fall time of a DLQ from the facts about the queues that its messages move to: its source queues,
+/// or the one destination.
+pub fn fall_time(
+    dlq: &QueueArn,
+    retention: Option<Duration>,
+    queues: Vec<(QueueArn, Result<QueueFacts, String>)>,
+) -> FallTime {
+    if dlq.is_fifo() {
+        let why = "messages of a FIFO group fall back one after another";
+        return FallTime::Unknown(why.to_owned());
+    }
+    if queues.len() > MAX_SOURCES {
+        return FallTime::Unknown(format!("the DLQ has more than {MAX_SOURCES} source queues"));
+    }
+    let mut longest = Duration::ZERO;
+    let mut consumed = Vec::with_capacity(queues.len());
+    for (queue, facts) in queues {
+        match facts.and_then(|facts| way_back(dlq, &queue, &facts)) {
+            Ok(time) => longest = longest.max(time),
+            Err(why) => return FallTime::Unknown(why),
+        }
+        consumed.push(queue);
+    }
+    if consumed.is_empty() {
+        return FallTime::Unknown("no queue uses this queue as its DLQ".to_owned());
+    }
+    if longest > MAX_FALL_TIME {
+        let longest = humantime::format_duration(longest);
+        return FallTime::Unknown(format!(
+            "a failing message takes about {longest} to come back, over an hour"
+        ));
+    }
+    FallTime::Known(Fall {
+        time: longest,
+        consumed,
+        retention,
+    })
+}
+
+fn way_back(dlq: &QueueArn, queue: &QueueArn, facts: &QueueFacts) -> Result<Duration, String> {
+    if (queue.account(), queue.region()) != (dlq.account(), dlq.region()) {
+        return Err(format!("`{queue}` is in another account or region"));
+    }
+    let policy = facts.redrive_policy.as_ref();
+    let policy = policy.filter(|policy| policy.dlq_arn == dlq.as_str());
+    let Some(policy) = policy else {
+        return Err(format!("failing messages of `{queue}` do not come to this DLQ"));
+    };
+    let receive = facts.visibility_timeout + POLL;
+    Ok(receive.saturating_mul(policy.max_receive_count) + facts.delay)
+}

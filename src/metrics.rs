@@ -1,0 +1,210 @@
+//! What the decision needs to know from CloudWatch: what to ask, and how to reduce the answer while
+//! it is read.
+
+use crate::queue::QueueArn;
+use std::time::{Duration, SystemTime};
+
+/// How late SQS's datapoints may arrive.
+pub const METRICS_DELAY: Duration = Duration::from_secs(120);
+
+/// One DLQ's question to CloudWatch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsQuery {
+    /// The DLQ. Its depth is always read.
+    pub dlq: QueueArn,
+    /// The queues whose handled messages are summed up. Empty if only the depth matters.
+    pub consumed: Vec<QueueArn>,
+    /// The start of the period.
+    pub from: SystemTime,
+    /// The end of the period: the time of the invocation.
+    pub now: SystemTime,
+    /// The quiet period of the policy.
+    pub quiet_period: Duration,
+    /// The move tasks to judge, newest first.
+    pub tasks: Vec<TaskSpan>,
+}
+
+/// The times that matter for the judgement of one move task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSpan {
+    /// When the task started.
+    pub started: SystemTime,
+    /// When the next newer task started, or now.
+    pub until: SystemTime,
+    /// The depth at or below which the DLQ counts as calm.
+    pub calm_depth: u64,
+    /// How long it must stay calm on end.
+    pub calm_for: Duration,
+}
+
+/// What CloudWatch returned for one DLQ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metrics {
+    /// Its datapoints, reduced.
+    Read(Readings),
+    /// The function has no permission to read; AWS's words. An operator's choice.
+    Denied(String),
+    /// CloudWatch failed, or did not answer in time; the reason. A doubt.
+    Failed(String),
+    /// Nobody asked, because the answer changed nothing a little while ago.
+    NotAsked,
+}
+
+/// The datapoints of one DLQ, reduced to what decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// The lowest depth within the quiet period; `None` without a datapoint.
+    pub fewest: Option<u64>,
+    /// The lowest depth within the last hour; `None` without a datapoint.
+    pub fewest_in_hour: Option<u64>,
+    /// The messages handled within the quiet period.
+    pub handled: u64,
+    /// The datapoints around each task of the query, in the same order.
+    pub tasks: Vec<TaskReadings>,
+}
+
+/// The datapoints around one move task, reduced to what decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskReadings {
+    /// When the task started: what tells it apart from the others.
+    pub started: SystemTime,
+    /// When the consumer first handled a message after the start; `None` if it did not.
+    pub first_handled: Option<SystemTime>,
+    /// When the consumer last handled a message before the next task; `None` if it did not.
+    pub last_handled: Option<SystemTime>,
+    /// Whether CloudWatch has a datapoint of handled messages since the start.
+    pub has_handled_data: bool,
+    /// The latest time at which the DLQ had been calm for long enough; `None` if it never had.
+    pub calm_until: Option<SystemTime>,
+    /// By how much the DLQ grew within the quiet period before the start.
+    pub gained_before: u64,
+    /// The messages handled within the quiet period before the start.
+    pub handled_before: u64,
+}
+
+impl TaskReadings {
+    fn nothing(span: &TaskSpan) -> Self {
+        Self {
+            started: span.started,
+            first_handled: None,
+            last_handled: None,
+            has_handled_data: false,
+            calm_until: None,
+            gained_before: 0,
+            handled_before: 0,
+        }
+    }
+}
+
+impl MetricsQuery {
+    /// The length of one datapoint: a minute if the period is under three hours long, else five.
+    pub fn period(&self) -> Duration {
+        let length = self.now.duration_since(self.from).unwrap_or_default();
+        match length < Duration::from_secs(3 * 3600) {
+            true => Duration::from_secs(60),
+            false => Duration::from_secs(300),
+        }
+    }
+}
+
+/// Reduces the datapoints of one DLQ as they come. Each series must come in the order of time.
+#[derive(Debug)]
+pub struct Reading {
+    query: MetricsQuery,
+    readings: Readings,
+    /// Of each task: since when the DLQ is calm, and the lowest and the last depth before the start.
+    calm_since: Vec<Option<SystemTime>>,
+    before: Vec<Option<(u64, u64)>>,
+}
+
+impl Reading {
+    /// Nothing read yet.
+    pub fn new(query: MetricsQuery) -> Self {
+        let tasks = query.tasks.len();
+        Self {
+            readings: Readings {
+                tasks: query.tasks.iter().map(TaskReadings::nothing).collect(),
+                ..Readings::default()
+            },
+            calm_since: vec![None; tasks],
+            before: vec![None; tasks],
+            query,
+        }
+    }
+
+    /// Takes the depth of the period that starts at `time`.
+    pub fn depth(&mut self, time: SystemTime, depth: u64) {
+        let Self {
+            query,
+            readings,
+            calm_since,
+            before,
+        } = self;
+        let lower = |fewest: &mut Option<u64>| {
+            *fewest = Some(fewest.map_or(depth, |fewest| fewest.min(depth)));
+        };
+        if time >= before_time(query.now, query.quiet_period + METRICS_DELAY) {
+            lower(&mut readings.fewest);
+        }
+        if time >= before_time(query.now, HOUR + METRICS_DELAY) {
+            lower(&mut readings.fewest_in_hour);
+        }
+        let period = query.period();
+        let tasks = query.tasks.iter().zip(&mut readings.tasks);
+        for ((span, task), (calm_since, before)) in tasks.zip(calm_since.iter_mut().zip(before)) {
+            let is_before = time < span.started;
+            if is_before && time >= before_time(span.started, query.quiet_period) {
+                let (fewest, _) = before.unwrap_or((depth, depth));
+                *before = Some((fewest.min(depth), depth));
+                task.gained_before = depth.saturating_sub(fewest.min(depth));
+            }
+            if is_before || time >= span.until || depth > span.calm_depth {
+                *calm_since = None;
+                continue;
+            }
+            let since = *calm_since.get_or_insert(time);
+            let end = time + period;
+            if end.duration_since(since).unwrap_or_default() >= span.calm_for {
+                task.calm_until = Some(end);
+            }
+        }
+    }
+
+    /// Takes the messages that one consumed queue handled in the period that starts at `time`.
+    pub fn handled(&mut self, time: SystemTime, handled: u64) {
+        let Self {
+            query, readings, ..
+        } = self;
+        if time >= before_time(query.now, query.quiet_period + METRICS_DELAY) {
+            readings.handled += handled;
+        }
+        let period = query.period();
+        for (span, task) in query.tasks.iter().zip(&mut readings.tasks) {
+            if time < span.started && time >= before_time(span.started, query.quiet_period) {
+                task.handled_before += handled;
+            }
+            // A period that began before the start may hold what the task brought.
+            if time + period <= span.started || time >= span.until {
+                continue;
+            }
+            task.has_handled_data = true;
+            if handled > 0 {
+                let first = task.first_handled.map_or(time, |first| first.min(time));
+                task.first_handled = Some(first.max(span.started));
+                let end = time + period;
+                task.last_handled = Some(task.last_handled.map_or(end, |last| last.max(end)));
+            }
+        }
+    }
+
+    /// What has been read.
+    pub fn finish(self) -> Readings {
+        self.readings
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn before_time(time: SystemTime, ago: Duration) -> SystemTime {
+    time.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
+}

@@ -1,0 +1,312 @@
+//! What past move tasks brought: which stayed away, which came back, and how sure that is.
+//!
+//! Pure. SQS's task list is the only memory; source facts and CloudWatch make the verdict fairer.
+
+use crate::decision::Observation;
+use crate::fall::{Fall, FallTime};
+use crate::metrics::{METRICS_DELAY, MetricsQuery, TaskReadings, TaskSpan};
+use crate::policy::Policy;
+use crate::queue::{MoveTask, QueueArn, TaskStatus};
+use std::time::{Duration, SystemTime};
+
+/// What became of the messages of one move task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// At most half of them are in the DLQ again.
+    StayedAway,
+    /// More than half of them are in the DLQ again, or the task FAILED.
+    CameBack,
+    /// The DLQ gains so many new messages that a few returning ones would not show.
+    Unclear,
+}
+
+/// A move task of ours with its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged<'a> {
+    /// The task.
+    pub task: &'a MoveTask,
+    /// What became of its messages.
+    pub verdict: Verdict,
+    /// About how many of its messages came back.
+    pub came_back: u64,
+}
+
+/// What an estimate of time may be off by.
+pub const SLACK: Duration = Duration::from_secs(120);
+
+/// The pace of a sample, in messages per second. No other task of ours has it.
+pub const SAMPLE_PACE: u32 = 1;
+
+/// Whether this task is a sample of ours: it has the sample pace, and so has no redrive of this policy.
+pub fn is_sample(policy: &Policy, task: &MoveTask) -> bool {
+    let is_configured = policy
+        .max_messages_per_second
+        .is_some_and(|rate| u32::from(rate.get()) == SAMPLE_PACE);
+    task.max_messages_per_second == Some(SAMPLE_PACE) && !is_configured && is_ours(policy, task)
+}
+
+/// Whether this policy could have started the task. Any other was started by a person: it has no verdict.
+pub fn is_ours(policy: &Policy, task: &MoveTask) -> bool {
+    let sends_to = policy.destination.as_ref().map(QueueArn::as_str);
+    task.destination_arn.as_deref() == sends_to || is_parking(policy, task)
+}
+
+/// Whether the task moves messages to the parking queue.
+pub fn is_parking(policy: &Policy, task: &MoveTask) -> bool {
+    let parking = policy.parking.as_ref().map(QueueArn::as_str);
+    parking.is_some() && task.destination_arn.as_deref() == parking
+}
+
+/// The verdicts on the move tasks of ours, newest first.
+///
+/// Judged are the tasks within the attempt window that had a message to move, up to the first COMPLETED
+/// task to the parking queue. `fall` is `None` if sampling does not apply: then a CANCELLED task has no
+/// verdict, and neither metrics nor expiry count.
+pub fn verdicts<'a>(
+    policy: &Policy,
+    seen: &'a Observation,
+    fall: Option<&Fall>,
+    now: SystemTime,
+) -> Vec<Judged<'a>> {
+    let window = window(policy, fall);
+    let mut judged = Vec::new();
+    for (n, task) in seen.tasks.iter().enumerate() {
+        if task.status.is_active() || !is_ours(policy, task) || task.age(now) > window {
+            continue;
+        }
+        match (&task.status, is_parking(policy, task)) {
+            (TaskStatus::Completed, true) => break,
+            (_, true) => continue,
+            (TaskStatus::Cancelled, _) if fall.is_none() => continue,
+            _ => {}
+        }
+        if task.size() == 0 && task.status != TaskStatus::Failed {
+            continue;
+        }
+        let newer = n.checked_sub(1).and_then(|newer| seen.tasks.get(newer));
+        judged.push(judge(policy, seen, fall, task, newer));
+    }
+    judged
+}
+
+fn judge<'a>(
+    policy: &Policy,
+    seen: &'a Observation,
+    fall: Option<&Fall>,
+    task: &'a MoveTask,
+    newer: Option<&MoveTask>,
+) -> Judged<'a> {
+    let came_back = came_back(seen, task, newer);
+    let is_back = task.status == TaskStatus::Failed || came_back > task.moved_about() / 2;
+    let readings = fall.and_then(|fall| Some((fall, readings_of(seen, task)?)));
+    let verdict = match readings {
+        _ if task.status == TaskStatus::Failed => Verdict::CameBack,
+        _ if !is_back && fall.is_some() && seen.is_expiring() => Verdict::CameBack,
+        _ if !is_back => Verdict::StayedAway,
+        None => Verdict::CameBack,
+        Some((fall, it)) if !seen.is_expiring() && is_excused(policy, task, fall, it) => {
+            Verdict::StayedAway
+        }
+        Some((fall, it)) if is_unclear(policy, task, fall, it) => Verdict::Unclear,
+        Some(_) => Verdict::CameBack,
+    };
+    Judged {
+        task,
+        verdict,
+        came_back: came_back.min(task.moved_about()),
+    }
+}
+
+/// About how many messages more are in the DLQ than the task left there: those in it now, or when the
+/// next newer task started.
+fn came_back(seen: &Observation, task: &MoveTask, newer: Option<&MoveTask>) -> u64 {
+    let after = match newer {
+        None => seen.depth.visible.saturating_add(seen.depth.in_flight),
+        Some(newer) => newer.to_move.unwrap_or_else(|| newer.size()),
+    };
+    let left = match (&task.status, task.to_move) {
+        (TaskStatus::Cancelled, Some(to_move)) => to_move.saturating_sub(task.moved_about()),
+        (TaskStatus::Cancelled, None) => return u64::MAX,
+        _ => 0,
+    };
+    after.saturating_sub(left)
+}
+
+/// What came back is new: CloudWatch saw the DLQ calm for long enough after the task's messages should
+/// have been back.
+fn is_excused(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskReadings) -> bool {
+    let (Some(handled), Some(calm_until)) = (readings.first_handled, readings.calm_until) else {
+        return false;
+    };
+    let Some(ended) = end(policy, task) else {
+        return false;
+    };
+    let back_by = ended.max(handled) + fall.time;
+    calm_until
+        .duration_since(back_by)
+        .is_ok_and(|calm| calm >= calm_for(policy, task))
+}
+
+/// At its rate before the task, the DLQ gains more messages in a fall time than half of what the task
+/// moved, and its consumer is mostly well.
+fn is_unclear(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskReadings) -> bool {
+    let quiet = policy.quiet_period.as_secs();
+    if quiet == 0 {
+        return false;
+    }
+    let in_fall_time = |n: u64| {
+        let scaled = u128::from(n) * u128::from((fall.time + SLACK).as_secs()) / u128::from(quiet);
+        u64::try_from(scaled).unwrap_or(u64::MAX)
+    };
+    let gained = in_fall_time(readings.gained_before);
+    let handled = in_fall_time(readings.handled_before);
+    gained > task.moved_about() / 2 && is_small_share(gained, handled)
+}
+
+/// Whether the messages that the DLQ gained are at most a twentieth of all that its consumer got.
+pub fn is_small_share(gained: u64, handled: u64) -> bool {
+    gained.saturating_mul(20) <= gained.saturating_add(handled)
+}
+
+/// The fruitless redrives in a row, newest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streak {
+    /// How many there are.
+    pub length: u32,
+    /// Whether every one of them FAILED, so that nothing reached the consumer.
+    pub only_failed: bool,
+    /// Whether one of them sent all.
+    pub sent_all: bool,
+}
+
+/// Counts the redrives that came back. A CANCELLED task that stayed away and an unclear one are passed
+/// over; any other that stayed away ends the streak.
+pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
+    let mut streak = Streak::default();
+    for Judged { task, verdict, .. } in judged {
+        match (verdict, &task.status) {
+            (Verdict::CameBack, status) => {
+                let has_failed = *status == TaskStatus::Failed;
+                streak.only_failed = has_failed && (streak.length == 0 || streak.only_failed);
+                streak.sent_all |= !has_failed && !is_sample(policy, task);
+                streak.length += 1;
+            }
+            (Verdict::Unclear, _) | (Verdict::StayedAway, TaskStatus::Cancelled) => {}
+            (Verdict::StayedAway, _) => break,
+        }
+    }
+    streak
+}
+
+/// SQS's reason, if the last two tasks to the parking queue FAILED in a row.
+pub fn failed_parking<'a>(
+    policy: &Policy,
+    seen: &'a Observation,
+    now: SystemTime,
+) -> Option<&'a MoveTask> {
+    let recent = seen.tasks.iter().filter(|task| task.age(now) <= policy.attempt_window);
+    let parked = recent.take_while(|task| is_parking(policy, task) || !is_ours(policy, task));
+    let mut parked = parked.filter(|task| {
+        is_parking(policy, task) && !task.status.is_active() && task.status != TaskStatus::Cancelled
+    });
+    let (newest, before) = (parked.next()?, parked.next()?);
+    let both_failed = newest.status == TaskStatus::Failed && before.status == TaskStatus::Failed;
+    both_failed.then_some(newest)
+}
+
+/// When a task ended, about: SQS does not say. `None` if it did not say when it started either.
+pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
+    let lasted = if is_sample(policy, task) {
+        policy.sample + Duration::from_secs(30)
+    } else {
+        let pace = u64::from(task.max_messages_per_second.unwrap_or(250)).max(1);
+        let lasted = Duration::from_secs(task.moved_about() / pace);
+        lasted * if pace < 10 { 2 } else { 1 }
+    };
+    task.started_at?.checked_add(lasted)
+}
+
+/// For how long tasks count: the attempt window, or what all attempts need if that is longer.
+pub fn window(policy: &Policy, fall: Option<&Fall>) -> Duration {
+    let attempts = policy.max_attempts.saturating_add(1);
+    let needed = fall.map(|fall| (fall.time + SLACK).saturating_mul(attempts));
+    policy.attempt_window.max(needed.unwrap_or_default())
+}
+
+/// How many messages are few: twice what a sample moves at most.
+pub fn few(policy: &Policy) -> u64 {
+    2 * policy.sample.as_secs()
+}
+
+/// The question to CloudWatch from which these tasks can be judged. Where sampling does not apply, only
+/// the depth within the quiet period matters.
+pub fn metrics_query(
+    policy: &Policy,
+    seen: &Observation,
+    dlq: &QueueArn,
+    now: SystemTime,
+) -> MetricsQuery {
+    let before = |time: SystemTime, ago| time.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+    let quiet_from = before(now, policy.quiet_period + METRICS_DELAY);
+    let fall = match &seen.fall_time {
+        Some(FallTime::Known(fall)) if !policy.sample.is_zero() => fall,
+        _ => {
+            return MetricsQuery {
+                dlq: dlq.clone(),
+                consumed: Vec::new(),
+                from: quiet_from,
+                now,
+                quiet_period: policy.quiet_period,
+                tasks: Vec::new(),
+            };
+        }
+    };
+    let tasks = spans(policy, seen, fall, now);
+    let oldest = tasks.last().map(|task| before(task.started, policy.quiet_period));
+    let hour_ago = before(now, Duration::from_secs(3600) + METRICS_DELAY);
+    MetricsQuery {
+        dlq: dlq.clone(),
+        consumed: fall.consumed.clone(),
+        from: oldest.unwrap_or(now).min(quiet_from).min(hour_ago),
+        now,
+        quiet_period: policy.quiet_period,
+        tasks,
+    }
+}
+
+/// One span for each task that may get a verdict.
+fn spans(policy: &Policy, seen: &Observation, fall: &Fall, now: SystemTime) -> Vec<TaskSpan> {
+    let window = window(policy, Some(fall));
+    let mut until = now;
+    let mut spans = Vec::new();
+    for task in &seen.tasks {
+        let Some(started) = task.started_at else {
+            continue;
+        };
+        if is_ours(policy, task) && task.age(now) <= window {
+            let left = match task.status {
+                TaskStatus::Cancelled => task.size().saturating_sub(task.moved_about()),
+                _ => 0,
+            };
+            spans.push(TaskSpan {
+                started,
+                until,
+                calm_depth: left + task.moved_about() / 2,
+                calm_for: calm_for(policy, task),
+            });
+        }
+        until = started;
+    }
+    spans
+}
+
+fn calm_for(policy: &Policy, task: &MoveTask) -> Duration {
+    let is_small = task.status != TaskStatus::Cancelled && task.size() <= few(policy);
+    Duration::from_secs(if is_small { 60 } else { 30 * 60 })
+}
+
+/// The readings around one task; `None` if CloudWatch was not asked, or did not answer.
+pub fn readings_of<'a>(seen: &'a Observation, task: &MoveTask) -> Option<&'a TaskReadings> {
+    let tasks = &seen.readings()?.tasks;
+    tasks.iter().find(|readings| Some(readings.started) == task.started_at)
+}
