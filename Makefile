@@ -40,16 +40,13 @@ demo: setup
 	@cargo build --locked
 	@.venv/local/bin/python local/demo.py
 
-# Those that mostly wait run beside the others.
-WAITING := deploy faults timeouts
-OTHERS := $(filter-out $(WAITING),$(basename $(notdir $(wildcard tests/*.rs))))
-
+# The tests of tests/it/waiting mostly wait for timeouts, so they run beside the others, and many at a time.
 test: setup
 	@echo '==> Building and running the tests (the first time takes a few minutes)'
 	@cargo test --locked --no-run
-	@cargo test --locked --no-fail-fast $(WAITING:%=--test %) > target/waiting-tests.txt 2>&1 & waiting=$$!; \
+	@cargo test --locked --no-fail-fast --test it -- waiting:: --test-threads=6 > target/waiting-tests.txt 2>&1 & waiting=$$!; \
 	trap 'kill $$waiting' INT TERM; \
-	cargo test --locked --no-fail-fast --lib --bins $(OTHERS:%=--test %); others=$$?; \
+	cargo test --locked --no-fail-fast --lib --bins --test it -- --skip waiting::; others=$$?; \
 	wait $$waiting; waited=$$?; cat target/waiting-tests.txt; exit $$((others | waited))
 
 lint-setup:
@@ -101,7 +98,7 @@ bench:
 soak:
 	@echo '==> Building the function, as it is released'
 	@cargo build --release --locked
-	@SOAK_BINARY=$(CURDIR)/target/release/sqs-auto-redrive SOAK_INVOCATIONS=100000 cargo test --locked --test soak -- --nocapture
+	@SOAK_BINARY=$(CURDIR)/target/release/sqs-auto-redrive SOAK_INVOCATIONS=100000 cargo test --locked --test it -- soak:: --nocapture
 
 # cargo-fuzz asks for options of the nightly compiler; RUSTC_BOOTSTRAP has the stable one take them.
 fuzz:

@@ -1,9 +1,8 @@
 //! What the tests share: the world around the function.
 
-#![allow(dead_code, reason = "every test file uses a part of it")]
-
 pub mod account;
 pub mod cloudwatch;
+pub mod fake;
 pub mod function;
 pub mod hang;
 pub mod http;

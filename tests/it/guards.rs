@@ -3,16 +3,6 @@
 //! SQS is LocalStack's, CloudWatch MiniStack's. Where no time need pass, the function is the real
 //! binary under cargo-lambda's emulator; where hours would, it is [`Timeless`].
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_cloudwatch::types::StateValue;
@@ -22,16 +12,16 @@ use sqs_auto_redrive::cloudwatch::CloudWatchClients;
 use sqs_auto_redrive::config::Config;
 use sqs_auto_redrive::queue::Location;
 
+use crate::support::cloudwatch::{Alarm, Counter, refusing_url, saw, silent_url, unreachable_url};
+use crate::support::function::{Function, sample};
+use crate::support::local::{ACCOUNT, REGION, servers};
+use crate::support::queues::{Queue, Queues};
+use crate::support::report::of;
 use sqs_auto_redrive::handler::{self, Invocation};
 use sqs_auto_redrive::report::Report;
 use sqs_auto_redrive::sqs::SqsClients;
 use sqs_auto_redrive::tagging::TaggingClient;
 use std::time::{Duration, Instant, SystemTime};
-use support::cloudwatch::{Alarm, Counter, refusing_url, saw, silent_url, unreachable_url};
-use support::function::{Function, sample};
-use support::local::{ACCOUNT, REGION, servers};
-use support::queues::{Queue, Queues};
-use support::report::of;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -4,26 +4,16 @@
 //! function runs in the environment that it gives, against an account that keeps a record of every call.
 //! Whether the role allows these calls, and denies others, is for `MiniStack`'s policy engine to say.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::account::{Account, Call, task};
+use crate::support::function::sample;
+use crate::support::local::{ACCOUNT, REGION};
+use crate::support::python::ask;
+use crate::support::queues::queue_arn;
+use crate::support::runtime::Function;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
-use support::account::{Account, Call, task};
-use support::function::sample;
-use support::local::{ACCOUNT, REGION};
-use support::python::ask;
-use support::queues::queue_arn;
-use support::runtime::Function;
 
 // What a call needs
 
@@ -788,7 +778,7 @@ fn what_has_a_resource_names_it() {
 
 #[test]
 fn readme_tells_what_each_call_needs() {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     for (operation, _, actions) in NEEDS {
         let actions: Vec<String> = actions.iter().map(|action| format!("`{action}`")).collect();
         let row = format!("\n| {operation} | {} |", actions.join(", "));

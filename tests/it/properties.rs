@@ -1,22 +1,10 @@
 //! What holds of every decision, under any policy and whatever was seen; and of every event, however
 //! hostile.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-#[path = "support/fake.rs"]
-#[allow(dead_code, reason = "the model needs the rest of it")]
-mod fake;
-#[path = "../fuzz/src/lib.rs"]
-mod fuzz;
-
-use fake::Fake;
-use fuzz::event::{WORLDS, World};
-use fuzz::text::{assert_reads_well, assert_report_reads_well};
+use crate::fuzz;
+use crate::fuzz::event::{WORLDS, World};
+use crate::fuzz::text::{assert_reads_well, assert_report_reads_well};
+use crate::support::fake::Fake;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -1,19 +1,7 @@
 //! The whole function but for Lambda's runtime, over the fake: which calls it makes, in which order,
 //! and what it reports.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-#[path = "support/fake.rs"]
-#[allow(dead_code, reason = "the model needs the rest of it")]
-mod fake;
-
-use fake::{Fake, MINUTE, dlq};
+use crate::support::fake::{Fake, MINUTE, dlq};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, EnrollTag};
 use sqs_auto_redrive::handler::{Invocation, InvocationError};
@@ -25,8 +13,8 @@ use sqs_auto_redrive::tagging::TaggingError;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-const SWEEP: &str = include_str!("../events/schedule-eventbridge-rule.json");
-const ALARM: &str = include_str!("../events/alarm-eventbridge.json");
+const SWEEP: &str = include_str!("../../events/schedule-eventbridge-rule.json");
+const ALARM: &str = include_str!("../../events/alarm-eventbridge.json");
 const CANCEL: &str = r#"{"action": "cancel"}"#;
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -138,7 +126,7 @@ async fn start_takes_three_calls() {
 async fn event_that_calls_for_nothing_takes_no_call() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5);
-    let ignored = include_str!("../events/ignored-ok.json");
+    let ignored = include_str!("../../events/ignored-ok.json");
     let report = invoke(&fake, config(&[&queue]), ignored).await.unwrap();
     assert_eq!(report["trigger"]["kind"], "ignored");
     assert_eq!(report["trigger"]["why"], "the alarm is in OK, not in ALARM");
@@ -537,7 +525,7 @@ async fn function_mapped_onto_a_dlq_fails_even_if_its_messages_can_be_read() {
 async fn batch_is_acted_on_as_far_as_it_can_be_read_and_then_fails() {
     let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
     let fake = Fake::default().with(&orders, 5).with(&payments, 5);
-    let batch = include_str!("../events/batch-partly-unreadable.json");
+    let batch = include_str!("../../events/batch-partly-unreadable.json");
     let failure = invoke(&fake, config(&[&orders, &payments]), batch)
         .await
         .unwrap_err();
@@ -768,8 +756,8 @@ async fn brake_going_off_cancels_the_running_tasks_it_guards() {
 #[tokio::test]
 async fn suppressed_or_muted_brake_is_a_brake_all_the_same() {
     let queue = dlq("orders-dlq");
-    let suppressed = include_str!("../events/ignored-suppressed.json");
-    let muted = include_str!("../events/ignored-muted.json");
+    let suppressed = include_str!("../../events/ignored-suppressed.json");
+    let muted = include_str!("../../events/ignored-muted.json");
     for event in [suppressed, muted] {
         let name = serde_json::from_str::<Value>(event).unwrap()["detail"]["alarmName"]
             .as_str()
@@ -787,14 +775,14 @@ async fn suppressed_or_muted_brake_is_a_brake_all_the_same() {
 async fn brake_samples_cancel_and_sweep() {
     let queue = dlq("orders-dlq");
     let policy = braked("orders consumer is down");
-    let alarm = include_str!("../events/brake-alarm.json");
+    let alarm = include_str!("../../events/brake-alarm.json");
     let fake = with_past(&queue, 5, "RUNNING", MINUTE);
     let report = invoke(&fake, with_policy(&[&queue], policy.clone()), alarm)
         .await
         .unwrap();
     assert_eq!(outcomes(&report), ["cancelled/braked"]);
 
-    let ok = include_str!("../events/brake-ok.json");
+    let ok = include_str!("../../events/brake-ok.json");
     let fake = Fake::default()
         .with(&queue, 5)
         .with_alarm("orders consumer is down", BrakeState::Off);
@@ -812,7 +800,7 @@ async fn brake_back_to_ok_sweeps() {
         .with(&payments, 5)
         .with_alarm("orders-dlq-depth", BrakeState::Off);
     let config = with_policy(&[&orders, &payments], braked("orders-dlq-depth"));
-    let ok = include_str!("../events/ignored-ok.json");
+    let ok = include_str!("../../events/ignored-ok.json");
     let report = invoke(&fake, config, ok).await.unwrap();
     assert_eq!(report["trigger"]["kind"], "brake");
     assert_eq!(outcomes(&report), ["started/ready", "started/ready"]);
@@ -822,7 +810,7 @@ async fn brake_back_to_ok_sweeps() {
 async fn brake_without_data_is_ignored() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5);
-    let event = include_str!("../events/ignored-insufficient-data.json");
+    let event = include_str!("../../events/ignored-insufficient-data.json");
     let report = invoke(
         &fake,
         with_policy(&[&queue], braked("orders-dlq-depth")),
@@ -938,7 +926,7 @@ async fn alarm_asks_for_the_tags_of_the_queue_it_names_and_of_no_other() {
     assert_eq!(fake.calls()[0], "GetResources orders-dlq");
 
     let fake = Fake::default().with(&orders, 5).with_tags(&payments, &[]);
-    let contributor = include_str!("../events/contributor-eventbridge.json");
+    let contributor = include_str!("../../events/contributor-eventbridge.json");
     let report = invoke(&fake, tagged(&[]), contributor).await.unwrap();
     assert_eq!(outcomes(&report), ["skipped/not-enrolled"]);
     assert_eq!(fake.calls(), ["GetResources orders-dlq"]);
@@ -950,7 +938,7 @@ async fn event_that_calls_for_nothing_asks_for_no_tags() {
     invoke(
         &fake,
         tagged(&[]),
-        include_str!("../events/ignored-ok.json"),
+        include_str!("../../events/ignored-ok.json"),
     )
     .await
     .unwrap();
@@ -1236,7 +1224,7 @@ async fn brakes_of_a_tag_hold_their_own_dlq_alone() {
 async fn function_mapped_onto_a_tagged_dlq_fails_though_its_messages_call_for_nothing() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5).with_tags(&queue, &[]);
-    let ok = include_str!("../events/ignored-ok.json");
+    let ok = include_str!("../../events/ignored-ok.json");
     let event = json!({"Records": [{"messageId": "1", "body": ok, "eventSource": "aws:sqs", "eventSourceARN": queue.as_str()}]});
     let failure = invoke(&fake, tagged(&[]), &event.to_string())
         .await
@@ -1499,7 +1487,7 @@ async fn cancel_names_the_brake_that_caused_it() {
 async fn brake_goes_before_all_else_in_a_batch() {
     let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
     let fake = with_past(&orders, 5, "RUNNING", MINUTE).with(&payments, 5);
-    let brake: Value = serde_json::from_str(include_str!("../events/brake-alarm.json")).unwrap();
+    let brake: Value = serde_json::from_str(include_str!("../../events/brake-alarm.json")).unwrap();
     let alarm: Value = serde_json::from_str(ALARM).unwrap();
     for batch in [json!([alarm, brake]), json!([brake, alarm])] {
         let policy = braked("orders consumer is down");

@@ -2,20 +2,12 @@
 //!
 //! The template is read as text: its dashboard is JSON, and its alarms are lines of known form.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
 use serde_json::Value;
 use sqs_auto_redrive::report::{Report, TriggerReport, Unlisted};
 use std::collections::BTreeSet;
 use std::time::UNIX_EPOCH;
 
-const TEMPLATE: &str = include_str!("../template.yaml");
+const TEMPLATE: &str = include_str!("../../template.yaml");
 
 /// A metric as a dashboard or an alarm names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,7 +149,7 @@ fn fleet_alarm_asks_what_the_docs_say() {
     };
     let (_, alarm) = TEMPLATE.split_once("\n  FleetDepthAlarm:\n").unwrap();
     let asked = query(alarm).replace("${EnrollTagValue}", "enabled");
-    assert_eq!(asked, query(include_str!("../docs/fleet.md")));
+    assert_eq!(asked, query(include_str!("../../docs/fleet.md")));
     assert!(asked.starts_with("ApproximateNumberOfMessagesVisible)"));
 }
 
@@ -208,7 +200,7 @@ fn every_parameter_has_a_type_a_description_a_default_and_a_place_in_the_console
 
 #[test]
 fn docs_list_every_parameter_with_its_default() {
-    let rows: Vec<(&str, &str)> = include_str!("../docs/deploy.md")
+    let rows: Vec<(&str, &str)> = include_str!("../../docs/deploy.md")
         .lines()
         .filter_map(|row| row.strip_prefix("| `")?.split_once("` | "))
         .map(|(name, rest)| (name, rest.split(" |").next().unwrap().trim_matches('`')))

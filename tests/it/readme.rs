@@ -1,16 +1,9 @@
 //! The README's lists are the code's lists.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
-
 use sqs_auto_redrive::report::{Outcome, Reason, Report, TriggerReport, Unlisted};
 use std::time::UNIX_EPOCH;
 
-const README: &str = include_str!("../README.md");
+const README: &str = include_str!("../../README.md");
 
 /// The first column of the table between `<!-- name -->` and `<!-- /name -->`: codes in backticks.
 fn codes_in_table(name: &str) -> Vec<&'static str> {
@@ -71,7 +64,7 @@ fn no_two_codes_are_alike() {
 
 #[test]
 fn template_sets_all_variables_that_the_readme_explains_and_no_others() {
-    let template = include_str!("../template.yaml");
+    let template = include_str!("../../template.yaml");
     let variables = codes_in_table("variables");
     assert!(variables.len() > 10, "{variables:?}");
     let set: Vec<&str> = template

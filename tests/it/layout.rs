@@ -1,12 +1,5 @@
 //! The invariants of absence: what each module must not mention. `src/lib.rs` promises them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
 use std::path::{Path, PathBuf};
 
 /// One rule: where it holds, the words it forbids there, and why.

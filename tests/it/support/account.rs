@@ -14,8 +14,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A call, as it came.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The service, as its protocol names it.
-    pub service: String,
     /// The operation.
     pub operation: String,
     /// What was asked; null where the protocol is not JSON.
@@ -156,7 +154,7 @@ fn read(requests: &mut impl BufRead) -> Option<Call> {
     let mut body = vec![0; length.parse().ok()?];
     requests.read_exact(&mut body).ok()?;
     // JSON protocols name the operation in a header, the CBOR one in the path.
-    let (service, operation) = match headers.get("x-amz-target") {
+    let (_, operation) = match headers.get("x-amz-target") {
         Some(target) => target.split_once('.')?,
         None => {
             let path = target.split(' ').nth(1)?.strip_prefix("/service/")?;
@@ -164,7 +162,6 @@ fn read(requests: &mut impl BufRead) -> Option<Call> {
         }
     };
     Some(Call {
-        service: service.to_owned(),
         operation: operation.to_owned(),
         question: serde_json::from_slice(&body).unwrap_or_default(),
     })

@@ -3,23 +3,13 @@
 //! The lines are the real binary's. The published schema is `tests/emf.schema.json`; Python's `jsonschema`
 //! checks them against it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::account::{Account, task};
+use crate::support::function::{Function, sample};
+use crate::support::python::ask;
+use crate::support::queues::queue_arn;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use support::account::{Account, task};
-use support::function::{Function, sample};
-use support::python::ask;
-use support::queues::queue_arn;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,5 @@
 //! Every event we know of becomes what its index says.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
 use sqs_auto_redrive::event::{self, CallsFor, Selection};
 use sqs_auto_redrive::queue::QueueRef;
 use std::collections::BTreeSet;

@@ -2,21 +2,11 @@
 //!
 //! SQS is LocalStack's, Lambda is cargo-lambda's emulator; `make setup` installs both.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::function::{Function, sample};
+use crate::support::queues::{Queue, Queues, queue_arn};
+use crate::support::report::{counts, of, verdict};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use support::function::{Function, sample};
-use support::queues::{Queue, Queues, queue_arn};
-use support::report::{counts, of, verdict};
 
 /// An alarm on this DLQ goes off.
 fn alarm(dlq: &Queue) -> String {

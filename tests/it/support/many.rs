@@ -64,11 +64,6 @@ impl ManyQueues {
         &self.server.url
     }
 
-    /// How many connections it has taken.
-    pub fn connections(&self) -> usize {
-        self.server.connections()
-    }
-
     /// What came in so far.
     pub fn seen(&self) -> Seen {
         self.seen.lock().unwrap().clone()

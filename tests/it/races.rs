@@ -2,26 +2,16 @@
 //!
 //! SQS is LocalStack's, behind a way on which calls are counted.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::function::sample;
+use crate::support::local::servers;
+use crate::support::proxy::Proxy;
+use crate::support::queues::Queues;
+use crate::support::runtime::Function;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::function::sample;
-use support::local::servers;
-use support::proxy::Proxy;
-use support::queues::Queues;
-use support::runtime::Function;
 use tokio::runtime::Builder;
 
 /// Far longer than an invocation takes.

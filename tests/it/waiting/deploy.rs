@@ -5,26 +5,16 @@
 //! MiniStack's alarms do not call functions, and do not tell EventBridge; [`alarm_acts`] and
 //! [`eventbridge`] do that for them, by what the stack says and allows.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::cloudwatch::Alarm;
+use crate::support::function::sample;
+use crate::support::http::agent;
+use crate::support::local::{ACCOUNT, REGION, project_file, sdk, servers};
+use crate::support::queues::{Queue, Queues, queue_arn};
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::types::{Dimension, StateValue};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::cloudwatch::Alarm;
-use support::function::sample;
-use support::http::agent;
-use support::local::{ACCOUNT, REGION, project_file, sdk, servers};
-use support::queues::{Queue, Queues, queue_arn};
 use tokio::time::{Instant, sleep};
 
 /// A schedule comes round after a minute, and MiniStack looks at its schedules every ten seconds.

@@ -5,16 +5,11 @@
 //! Runtime API are servers of our own, light enough for that. Every event of `events/` comes round,
 //! with answers of every kind; one call in fifty fails.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::function::sample;
+use crate::support::http::{Answer, Request, Server};
+use crate::support::local::project_file;
+use crate::support::queues::queue_arn;
+use crate::support::runtime::Function;
 use aws_smithy_cbor::Encoder;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -22,11 +17,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::function::sample;
-use support::http::{Answer, Request, Server};
-use support::local::project_file;
-use support::queues::queue_arn;
-use support::runtime::Function;
 
 /// Longer than anything here takes.
 const TIME: Duration = Duration::from_secs(60);

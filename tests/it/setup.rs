@@ -1,24 +1,14 @@
 //! What the function takes from AWS's own variables: whom to trust, and its credentials.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::function::sample;
+use crate::support::http::{Answer, Server};
+use crate::support::queues::queue_arn;
+use crate::support::runtime::Function;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::function::sample;
-use support::http::{Answer, Server};
-use support::queues::queue_arn;
-use support::runtime::Function;
 
 const TIME: Duration = Duration::from_secs(20);
 
@@ -34,7 +24,7 @@ impl TlsServer {
         let ca = std::env::temp_dir().join(format!("ca-{}.pem", std::process::id()));
         let root = env!("CARGO_MANIFEST_DIR");
         let mut process = Command::new(format!("{root}/.venv/local/bin/python"))
-            .arg(format!("{root}/tests/support/tls_server.py"))
+            .arg(format!("{root}/tests/it/support/tls_server.py"))
             .arg(&ca)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,16 +5,13 @@
 //! deadlines are real. The tables here say what comes of each; whatever it is, no message is lost or
 //! there twice, no second move task starts, and the next invocation carries on.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::cloudwatch::{Alarm, saw};
+use crate::support::function::sample;
+use crate::support::local::servers;
+use crate::support::proxy::{Call, DISTURBANCES, Disturbance, Proxy};
+use crate::support::queues::{Queue, Queues};
+use crate::support::runtime::Function;
+use crate::support::tagging::{Tagging, tag};
 use Disturbance::{
     BlackHole, Expired, InternalError, Late, Malformed, Refused, ResetAtOnce, ResetMidAnswer,
     Throttled, Truncated, Unavailable,
@@ -26,13 +23,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, SystemTime};
-use support::cloudwatch::{Alarm, saw};
-use support::function::sample;
-use support::local::servers;
-use support::proxy::{Call, DISTURBANCES, Disturbance, Proxy};
-use support::queues::{Queue, Queues};
-use support::runtime::Function;
-use support::tagging::{Tagging, tag};
 use tokio::runtime::{Builder, Runtime};
 
 const TAGGING_URL: &str = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API";

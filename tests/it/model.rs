@@ -3,19 +3,7 @@
 //!
 //! `cargo test --test model -- --nocapture` prints the table of which the README shows the rows that matter.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-#[path = "support/fake.rs"]
-#[allow(dead_code, reason = "the model needs a part of it")]
-mod fake;
-
-use fake::{Fake, dlq};
+use crate::support::fake::{Fake, dlq};
 use sqs_auto_redrive::config::Config;
 use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::QueueArn;
@@ -495,7 +483,7 @@ async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Result, World)
                 if t % 5 == 0 || alarm_at == Some(t) {
                     let function = fake.function(config.clone());
                     let invocation = fake.invocation();
-                    let sweep = include_str!("../events/schedule-eventbridge-rule.json");
+                    let sweep = include_str!("../../events/schedule-eventbridge-rule.json");
                     let invocations = (0..at_once).map(|_| function.invoke(sweep, &invocation));
                     for answer in futures_util::future::join_all(invocations).await {
                         assert!(answer.unwrap().result().is_ok(), "{}", scenario.name);
@@ -596,7 +584,7 @@ async fn the_policy_is_as_good_as_its_model_in_every_scenario() {
         }
     }
     println!("{table}");
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let (_, shown) = readme
         .split_once("<!-- model -->")
         .expect("README.md shows the model run");

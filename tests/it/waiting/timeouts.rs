@@ -3,25 +3,15 @@
 //! `src/start.rs` has the time-outs of a connection (2 s) and of an attempt (5 s). How long all attempts
 //! may take is for the invocation to say, by Lambda's deadline, which is real here. Servers are our own.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::function::sample;
+use crate::support::hang::{Hang, Place};
+use crate::support::http::{Answer, Server};
+use crate::support::queues::queue_arn;
+use crate::support::runtime::Function;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::function::sample;
-use support::hang::{Hang, Place};
-use support::http::{Answer, Server};
-use support::queues::queue_arn;
-use support::runtime::Function;
 
 const TAGGING_URL: &str = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API";
 const CLOUDWATCH_URL: &str = "AWS_ENDPOINT_URL_CLOUDWATCH";

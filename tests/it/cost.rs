@@ -3,27 +3,16 @@
 //! The function is measured in a process of its own, which this test starts from itself, so that the
 //! environment is the function's, and the server it asks is counted in another.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-#![recursion_limit = "256"]
-
-mod support;
-
+use crate::support::local::{ACCOUNT, REGION};
+use crate::support::many::{Manners, ManyQueues};
+use crate::support::queues::queue_arn;
+use crate::support::tagging::Tagging;
 use allocation_counter::measure;
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::RawValue;
 use sqs_auto_redrive::setup;
 use std::env;
 use std::process::Command;
-use support::local::{ACCOUNT, REGION};
-use support::many::{Manners, ManyQueues};
-use support::queues::queue_arn;
-use support::tagging::Tagging;
 
 /// Allocations, as counted when this was last changed. Whoever makes one of them grow by more than a
 /// tenth shall know it, and whoever makes it fall shall write it down here.
@@ -94,7 +83,7 @@ fn cost(queues: usize, full: usize, enrolled: By) -> Cost {
         By::Tag => ("REDRIVE_ENROLL_TAG", "auto-redrive=enabled".to_owned()),
     };
     let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "cost_is_as_recorded", "--nocapture"])
+        .args(["--exact", "cost::cost_is_as_recorded", "--nocapture"])
         .env_clear()
         .envs([
             (MEASURED, "1"),

@@ -4,27 +4,17 @@
 //! are more of them than those can bear, or time is short, both are servers of our own, and so is
 //! Lambda's Runtime API, whose deadlines are real.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
-mod support;
-
+use crate::support::cloudwatch::unreachable_url;
+use crate::support::function::{Function, sample};
+use crate::support::many::{Manners, ManyQueues, names};
+use crate::support::queues::{Queue, Queues};
+use crate::support::report::{counts, of, verdict};
+use crate::support::runtime;
+use crate::support::tagging::{Tagging, tag};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use support::cloudwatch::unreachable_url;
-use support::function::{Function, sample};
-use support::many::{Manners, ManyQueues, names};
-use support::queues::{Queue, Queues};
-use support::report::{counts, of, verdict};
-use support::runtime;
-use support::tagging::{Tagging, tag};
 
 const TAGGING_URL: &str = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API";
 
