@@ -38,3 +38,5 @@ pub mod sqs;
 pub mod tagging;
 mod text;
 pub mod tls;
+#[cfg(test)]
+mod wire;
