@@ -4,7 +4,7 @@
 //! environment is the function's, and the server it asks is counted in another.
 
 use crate::support::local::{ACCOUNT, REGION};
-use crate::support::many::{Manners, ManyQueues};
+use crate::support::many::{Behavior, ManyQueues};
 use crate::support::queues::queue_arn;
 use crate::support::tagging::Tagging;
 use allocation_counter::measure;
@@ -73,7 +73,7 @@ struct Cost {
 
 /// What it costs to sweep so many DLQs, the first of them full.
 fn cost(queues: usize, full: usize, enrolled: By) -> Cost {
-    let sqs = ManyQueues::start(Manners::default());
+    let sqs = ManyQueues::start(Behavior::default());
     let names = (0..queues).map(|n| format!("dlq-{n:03}-d{}", usize::from(n < full)));
     let names: Vec<String> = names.collect();
     let arns: Vec<String> = names.iter().map(|name| queue_arn(name)).collect();

@@ -4,12 +4,12 @@
 //! are more of them than those can bear, or time is short, both are servers of our own, and so is
 //! Lambda's Runtime API, whose deadlines are real.
 
-use crate::support::cloudwatch::unreachable_url;
-use crate::support::function::{Function, sample};
-use crate::support::many::{Manners, ManyQueues, names};
+use crate::support::function::{EmulatedFunction, sample};
+use crate::support::http::unreachable_url;
+use crate::support::many::{Behavior, ManyQueues, names};
 use crate::support::queues::{Queue, Queues};
 use crate::support::report::{counts, of, verdict};
-use crate::support::runtime;
+use crate::support::runtime::Process;
 use crate::support::tagging::{Tagging, tag};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -30,13 +30,13 @@ fn schedule() -> String {
 
 /// The function, with the queues of the tag `auto-redrive=<value>` enrolled. Every test takes a value of
 /// its own, since all share one tagging API.
-fn enrolling(value: &str, tagging: &Tagging, variables: &[(&str, &str)]) -> Function {
+fn enrolling(value: &str, tagging: &Tagging, variables: &[(&str, &str)]) -> EmulatedFunction {
     let tag = format!("auto-redrive={value}");
     let ours = [
         (TAGGING_URL, tagging.url.as_str()),
         ("REDRIVE_ENROLL_TAG", &tag),
     ];
-    Function::start(&[&ours, variables].concat())
+    EmulatedFunction::start(&[&ours, variables].concat())
 }
 
 /// A tagged DLQ with a dead letter in it, and its source queue.
@@ -50,7 +50,12 @@ async fn tagged(source: &str, value: &str, settings: &[(&str, &str)]) -> Queues 
 
 /// Asserts what the log says came of this queue, and returns why.
 #[track_caller]
-fn assert_logged(function: &Function, queue: &Queue, outcome: &str, reason: &str) -> String {
+fn assert_logged(
+    function: &EmulatedFunction,
+    queue: &Queue,
+    outcome: &str,
+    reason: &str,
+) -> String {
     let lines = function.log_of(&queue.arn);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert_eq!(verdict(&lines[0]), (outcome, reason), "{lines:#?}");
@@ -264,7 +269,7 @@ async fn tagged_queue_that_was_just_deleted_is_reported_and_fails_nothing() {
 async fn assert_listed_are_served(source: &str, tagging_url: &str, said: &[&str]) {
     let listed = Queues::create(source).await;
     listed.dead_letter(1).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         (TAGGING_URL, tagging_url),
         ("REDRIVE_ENROLL_TAG", "auto-redrive"),
         ("REDRIVE_QUEUES", &listed.dlq.arn),
@@ -307,28 +312,24 @@ async fn expired_paging_token_is_told_and_listed_queues_are_served() {
 // Sweeps of very many DLQs
 
 /// A function that enrols these queues of this SQS by tag.
-fn sweeping(queues: &[String], sqs: &ManyQueues, variables: &[(&str, &str)]) -> runtime::Function {
+fn sweeping(queues: &[String], sqs: &ManyQueues, variables: &[(&str, &str)]) -> Process {
     let tagging = Tagging::of(queues.iter().cloned(), ("auto-redrive", "enabled"));
     enrolled_by(&tagging, sqs, variables)
 }
 
-fn enrolled_by(
-    tagging: &Tagging,
-    sqs: &ManyQueues,
-    variables: &[(&str, &str)],
-) -> runtime::Function {
+fn enrolled_by(tagging: &Tagging, sqs: &ManyQueues, variables: &[(&str, &str)]) -> Process {
     let ours = [
         (TAGGING_URL, tagging.url.as_str()),
         ("AWS_ENDPOINT_URL", sqs.url()),
         ("REDRIVE_ENROLL_TAG", "auto-redrive=enabled"),
     ];
-    runtime::Function::start(&[&ours, variables].concat())
+    Process::start(&[&ours, variables].concat())
 }
 
 #[test]
 fn tagging_api_that_throttles_makes_a_sweep_slow_and_loses_no_page() {
     let queues = names(150, 0);
-    let sqs = ManyQueues::start(Manners::default());
+    let sqs = ManyQueues::start(Behavior::default());
     // More than the SDK's usual three attempts.
     let enabled = ("auto-redrive", "enabled");
     let tagging = Tagging::throttling(queues.iter().cloned(), enabled, 6);
@@ -345,9 +346,9 @@ fn tagging_api_that_throttles_makes_a_sweep_slow_and_loses_no_page() {
 #[test]
 fn throttled_sweep_is_slow_and_fails_no_queue() {
     let queues = names(1000, 10);
-    let sqs = ManyQueues::start(Manners {
+    let sqs = ManyQueues::start(Behavior {
         calls_a_second: Some(100),
-        ..Manners::default()
+        ..Behavior::default()
     });
     let mut function = sweeping(&queues, &sqs, &[]);
 
@@ -369,9 +370,9 @@ fn throttled_sweep_is_slow_and_fails_no_queue() {
 #[test]
 fn throttled_sweep_that_runs_out_of_time_defers_the_rest() {
     let queues = names(1000, 20);
-    let sqs = ManyQueues::start(Manners {
+    let sqs = ManyQueues::start(Behavior {
         calls_a_second: Some(100),
-        ..Manners::default()
+        ..Behavior::default()
     });
     let mut function = sweeping(&queues, &sqs, &[]);
 
@@ -393,9 +394,9 @@ fn throttled_sweep_that_runs_out_of_time_defers_the_rest() {
 fn sweeps_that_run_out_of_time_look_at_every_queue_in_the_end() {
     const TIME: Duration = Duration::from_secs(3);
     let queues = names(2000, 100);
-    let sqs = ManyQueues::start(Manners {
+    let sqs = ManyQueues::start(Behavior {
         latency: Duration::from_millis(300),
-        ..Manners::default()
+        ..Behavior::default()
     });
     let mut function = sweeping(&queues, &sqs, &[]);
 

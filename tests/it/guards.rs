@@ -1,7 +1,7 @@
 //! The guards of the whole function: on real queues and real move tasks, with real alarms and metrics.
 //!
 //! SQS is LocalStack's, CloudWatch MiniStack's. Where no time need pass, the function is the real
-//! binary under cargo-lambda's emulator; where hours would, it is [`Timeless`].
+//! binary under cargo-lambda's emulator; where hours would, it is [`InProcess`].
 
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -12,9 +12,12 @@ use sqs_auto_redrive::cloudwatch::CloudWatchClients;
 use sqs_auto_redrive::config::Config;
 use sqs_auto_redrive::queue::Location;
 
-use crate::support::cloudwatch::{Alarm, Counter, refusing_url, saw, silent_url, unreachable_url};
-use crate::support::function::{Function, sample};
+use crate::support::cloudwatch::{Alarm, refusing_url, saw};
+use crate::support::function::{EmulatedFunction, sample};
+use crate::support::hang::{Hang, Place};
+use crate::support::http::unreachable_url;
 use crate::support::local::{ACCOUNT, REGION, servers};
+use crate::support::proxy::Proxy;
 use crate::support::queues::{Queue, Queues};
 use crate::support::report::of;
 use sqs_auto_redrive::handler::{self, Invocation};
@@ -26,9 +29,9 @@ use std::time::{Duration, Instant, SystemTime};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The function without its process, so that its time is ours to say.
-struct Timeless(handler::Function<SqsClients, CloudWatchClients, TaggingClient>);
+struct InProcess(handler::Function<SqsClients, CloudWatchClients, TaggingClient>);
 
-impl Timeless {
+impl InProcess {
     fn start(variables: &[(&str, &str)]) -> Self {
         Self::watching(&servers().cloudwatch_url, variables)
     }
@@ -139,14 +142,14 @@ async fn wait_for_status(dlq: &Queue, status: &str) {
 }
 
 /// Has a redrive run for longer than a test takes: 40 messages, one a second.
-async fn running(name: &str, variables: &[(&str, &str)]) -> (Queues, Function) {
+async fn running(name: &str, variables: &[(&str, &str)]) -> (Queues, EmulatedFunction) {
     let queues = Queues::create(name).await;
     queues.dead_letter(40).await;
     let ours = [
         ("REDRIVE_QUEUES", queues.dlq.arn.as_str()),
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
     ];
-    let mut function = Function::start(&[&ours, variables].concat());
+    let mut function = EmulatedFunction::start(&[&ours, variables].concat());
     let report = function.invoke(&alarm(&queues.dlq)).unwrap();
     assert_verdict(&report, &queues.dlq, "started", "ready");
     wait_for_status(&queues.dlq, "RUNNING").await;
@@ -170,7 +173,7 @@ async fn poison_messages_are_redriven_until_the_attempts_are_exhausted() {
     let queues = Queues::create("poison").await;
     queues.dead_letter(3).await;
     let dlq = &queues.dlq;
-    let function = Timeless::start(&[("REDRIVE_QUEUES", &dlq.arn), ("REDRIVE_MAX_ATTEMPTS", "2")]);
+    let function = InProcess::start(&[("REDRIVE_QUEUES", &dlq.arn), ("REDRIVE_MAX_ATTEMPTS", "2")]);
 
     let report = function.later(Duration::ZERO, &alarm(dlq)).await;
     assert_verdict(&report, dlq, "started", "ready");
@@ -200,7 +203,7 @@ async fn every_fruitless_redrive_but_the_first_doubles_the_wait() {
     let queues = Queues::create("backoff").await;
     queues.dead_letter(2).await;
     let dlq = &queues.dlq;
-    let function = Timeless::start(&[("REDRIVE_QUEUES", &dlq.arn)]);
+    let function = InProcess::start(&[("REDRIVE_QUEUES", &dlq.arn)]);
 
     for (streak, too_early, late_enough) in [
         (0, None, 0),
@@ -225,7 +228,7 @@ async fn messages_that_keep_coming_back_are_parked() {
     let sent = queues.dead_letter(3).await;
     let parking = Queue::create("parking").await;
     let dlq = &queues.dlq;
-    let function = Timeless::start(&[
+    let function = InProcess::start(&[
         ("REDRIVE_QUEUES", &dlq.arn),
         ("REDRIVE_MAX_ATTEMPTS", "1"),
         ("REDRIVE_PARKING_ARN", &parking.arn),
@@ -265,7 +268,7 @@ async fn brake_keeps_from_parking_too() {
     let parking = Queue::create("parking-of-braked").await;
     let brake = Alarm::create("parking braked").await;
     let dlq = &queues.dlq;
-    let function = Timeless::start(&[
+    let function = InProcess::start(&[
         ("REDRIVE_QUEUES", &dlq.arn),
         ("REDRIVE_MAX_ATTEMPTS", "1"),
         ("REDRIVE_PARKING_ARN", &parking.arn),
@@ -318,7 +321,7 @@ async fn dlq_without_a_running_task_has_nothing_to_cancel() {
     let done = Queues::create("redriven").await;
     done.dead_letter(1).await;
     let dlqs = [&fresh, &done].map(|queues| queues.dlq.arn.as_str());
-    let mut function = Function::enrolling(&dlqs);
+    let mut function = EmulatedFunction::enrolling(&dlqs);
     function.invoke(&alarm(&done.dlq)).unwrap();
     done.dlq.wait_for_task().await;
 
@@ -340,7 +343,7 @@ async fn nothing_starts_while_a_brake_is_in_alarm() {
     let off = Alarm::create("braked: never off").await;
     let brake = Alarm::in_alarm("braked: 5xx of the orders API (prod)").await;
     let dlq = &queues.dlq;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &dlq.arn),
         (
             "REDRIVE_BRAKE_ALARMS",
@@ -368,7 +371,7 @@ async fn brake_without_data_does_not_brake() {
     let queues = Queues::create("brake-without-data").await;
     queues.dead_letter(1).await;
     let brake = Alarm::create("brake without data").await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_BRAKE_ALARMS", &brake.name),
     ]);
@@ -384,7 +387,7 @@ async fn brake_that_does_not_exist_holds() {
     let queues = Queues::create("brake-missing").await;
     queues.dead_letter(1).await;
     let there = Alarm::create("there").await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         (
             "REDRIVE_BRAKE_ALARMS",
@@ -412,7 +415,7 @@ async fn composite_alarm_brakes() {
     queues.dead_letter(1).await;
     let child = Alarm::in_alarm("child of a composite").await;
     child.composite("orders are in trouble").await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_BRAKE_ALARMS", "orders are in trouble"),
     ]);
@@ -441,7 +444,7 @@ async fn brake_that_cannot_be_read_holds() {
         ),
     ] {
         let begun = Instant::now();
-        let mut function = Function::start(&[
+        let mut function = EmulatedFunction::start(&[
             ("REDRIVE_QUEUES", &dlq.arn),
             ("REDRIVE_BRAKE_ALARMS", "brake out of reach"),
             ("AWS_ENDPOINT_URL_CLOUDWATCH", &url),
@@ -460,8 +463,8 @@ async fn brake_that_cannot_be_read_holds() {
 async fn brake_that_is_not_told_in_time_holds() {
     let queues = Queues::create("brake-silent").await;
     queues.dead_letter(1).await;
-    let function = Timeless::watching(
-        &silent_url(),
+    let function = InProcess::watching(
+        &Hang::at(Place::Answer).url,
         &[
             ("REDRIVE_QUEUES", &queues.dlq.arn),
             ("REDRIVE_BRAKE_ALARMS", "silent brake"),
@@ -557,7 +560,7 @@ async fn brake_cancels_even_while_its_actions_are_suppressed() {
 async fn dry_run_cancels_nothing_for_a_brake() {
     let brake = Alarm::create("dry: brake").await;
     let (queues, _) = running("brake-dry", &[]).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_BRAKE_ALARMS", &brake.name),
         ("REDRIVE_DRY_RUN", "true"),
@@ -583,7 +586,7 @@ async fn brake_that_returns_to_ok_sweeps() {
     for queues in [&one, &two] {
         queues.dead_letter(1).await;
     }
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         (
             "REDRIVE_QUEUES",
             &format!("{} {}", one.dlq.arn, two.dlq.arn),
@@ -629,7 +632,7 @@ async fn brake_that_has_no_data_any_more_calls_for_nothing() {
 async fn alarm_that_is_no_brake_cancels_nothing() {
     let brake = Alarm::create("some other brake").await;
     let (queues, _) = running("no-brake", &[]).await;
-    let function = Timeless::start(&[
+    let function = InProcess::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_BRAKE_ALARMS", &brake.name),
     ]);
@@ -657,11 +660,11 @@ async fn came_back(
     name: &str,
     cloudwatch_url: &str,
     variables: &[(&str, &str)],
-) -> (Queues, Timeless) {
+) -> (Queues, InProcess) {
     let queues = Queues::create(name).await;
     queues.dead_letter(3).await;
     let ours = [("REDRIVE_QUEUES", queues.dlq.arn.as_str())];
-    let function = Timeless::watching(cloudwatch_url, &[&ours, variables].concat());
+    let function = InProcess::watching(cloudwatch_url, &[&ours, variables].concat());
     let report = function.later(Duration::ZERO, &alarm(&queues.dlq)).await;
     assert_verdict(&report, &queues.dlq, "started", "ready");
     all_come_back(&queues, 3).await;
@@ -777,14 +780,19 @@ async fn depth_history_that_is_refused_keeps_nothing_from_starting() {
 
 #[tokio::test]
 async fn depth_history_that_is_not_told_in_time_keeps_nothing_from_starting() {
-    assert_started_unread("depth-silent", &silent_url(), Duration::from_secs(4)).await;
+    assert_started_unread(
+        "depth-silent",
+        &Hang::at(Place::Answer).url,
+        Duration::from_secs(4),
+    )
+    .await;
 }
 
 // Calls
 
 #[tokio::test]
 async fn brakes_are_read_once_and_only_if_something_would_start() {
-    let counter = Counter::start();
+    let cloudwatch = Proxy::start(&servers().cloudwatch_url);
     let brakes = [
         Alarm::create("counted one").await,
         Alarm::create("counted two").await,
@@ -795,17 +803,17 @@ async fn brakes_are_read_once_and_only_if_something_would_start() {
         all.push(queues);
     }
     let dlqs: Vec<&str> = all.iter().map(|queues| queues.dlq.arn.as_str()).collect();
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &dlqs.join(" ")),
         (
             "REDRIVE_BRAKE_ALARMS",
             &brakes.map(|brake| brake.name).join(","),
         ),
-        ("AWS_ENDPOINT_URL_CLOUDWATCH", &counter.url),
+        ("AWS_ENDPOINT_URL_CLOUDWATCH", &cloudwatch.url),
     ]);
     let calls = || {
         let operations = ["DescribeAlarms", "GetMetricData"];
-        operations.map(|operation| counter.calls(operation))
+        operations.map(|operation| cloudwatch.seen().calls_of(operation))
     };
 
     let report = function.invoke(&schedule()).unwrap();
@@ -829,7 +837,7 @@ async fn brakes_are_read_once_and_only_if_something_would_start() {
 
 #[tokio::test]
 async fn depth_histories_are_read_once_for_all_that_get_so_far() {
-    let counter = Counter::start();
+    let cloudwatch = Proxy::start(&servers().cloudwatch_url);
     let brake = Alarm::create("counted with depths").await;
     let mut all = Vec::new();
     for n in 1..=4 {
@@ -839,8 +847,8 @@ async fn depth_histories_are_read_once_for_all_that_get_so_far() {
     }
     let (fresh, tried) = all.split_last().unwrap();
     let dlqs: Vec<&str> = all.iter().map(|queues| queues.dlq.arn.as_str()).collect();
-    let function = Timeless::watching(
-        &counter.url,
+    let function = InProcess::watching(
+        &cloudwatch.url,
         &[
             ("REDRIVE_QUEUES", &dlqs.join(" ")),
             ("REDRIVE_BRAKE_ALARMS", &brake.name),
@@ -848,7 +856,7 @@ async fn depth_histories_are_read_once_for_all_that_get_so_far() {
     );
     let calls = || {
         let operations = ["DescribeAlarms", "GetMetricData"];
-        operations.map(|operation| counter.calls(operation))
+        operations.map(|operation| cloudwatch.seen().calls_of(operation))
     };
     for (n, queues) in (1..).zip(tried) {
         function.later(Duration::ZERO, &alarm(&queues.dlq)).await;
@@ -871,14 +879,14 @@ async fn depth_histories_are_read_once_for_all_that_get_so_far() {
 
 #[tokio::test]
 async fn quiet_period_of_zero_asks_for_no_depth_history() {
-    let counter = Counter::start();
+    let cloudwatch = Proxy::start(&servers().cloudwatch_url);
     let off = [("REDRIVE_QUIET_PERIOD", "0s")];
-    let (queues, function) = came_back("never-quiet", &counter.url, &off).await;
+    let (queues, function) = came_back("never-quiet", &cloudwatch.url, &off).await;
     saw(&queues.dlq.name, [(SystemTime::now() + 19 * MINUTE, 1)]).await;
 
     let report = function.later(20 * MINUTE, &schedule()).await;
 
     assert_verdict(&report, &queues.dlq, "started", "ready");
-    assert_eq!(counter.calls("GetMetricData"), 0);
+    assert_eq!(cloudwatch.seen().calls_of("GetMetricData"), 0);
     queues.source.wait_until_holds(3).await;
 }

@@ -2,7 +2,7 @@
 //!
 //! SQS is LocalStack's, Lambda is cargo-lambda's emulator; `make setup` installs both.
 
-use crate::support::function::{Function, sample};
+use crate::support::function::{EmulatedFunction, sample};
 use crate::support::queues::{Queue, Queues, queue_arn};
 use crate::support::report::{counts, of, verdict};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn assert_contains(text: &str, part: &str) {
 async fn messages_go_back_to_their_source_queue() {
     let queues = Queues::create("back").await;
     let sent = queues.dead_letter(10).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
     let report = function.invoke(&alarm(&queues.dlq)).unwrap();
 
@@ -72,7 +72,7 @@ async fn destination_and_rate_are_those_of_the_configuration() {
     let queues = Queues::create("to-elsewhere").await;
     let destination = Queue::create("elsewhere").await;
     let sent = queues.dead_letter(5).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_DESTINATION_ARN", &destination.arn),
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "200"),
@@ -99,7 +99,7 @@ async fn destination_and_rate_are_those_of_the_configuration() {
 async fn rate_auto_leaves_the_pace_to_sqs() {
     let queues = Queues::create("own-pace").await;
     queues.dead_letter(1).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "auto"),
     ]);
@@ -118,7 +118,7 @@ async fn rate_auto_leaves_the_pace_to_sqs() {
 async fn active_task_means_no_start_not_even_by_force() {
     let queues = Queues::create("active").await;
     queues.dead_letter(8).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
     ]);
@@ -149,7 +149,7 @@ async fn of_many_invocations_at_once_one_starts_and_none_fails() {
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
     ];
     // Functions that have answered once are warm, and so ask SQS at the same moment.
-    let mut functions = [(); 4].map(|()| Function::start(&variables));
+    let mut functions = [(); 4].map(|()| EmulatedFunction::start(&variables));
     for function in &mut functions {
         function.invoke(&sample("ignored-ok.json", &[])).unwrap();
     }
@@ -176,7 +176,7 @@ async fn of_many_invocations_at_once_one_starts_and_none_fails() {
 #[tokio::test]
 async fn empty_dlq_is_left_alone() {
     let queues = Queues::create("empty").await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
     let report = function.invoke(&alarm(&queues.dlq)).unwrap();
 
@@ -195,11 +195,11 @@ async fn empty_dlq_is_left_alone() {
 async fn dry_run_starts_nothing() {
     let queues = Queues::create("dry").await;
     queues.dead_letter(3).await;
-    let mut deployed_dry = Function::start(&[
+    let mut deployed_dry = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_DRY_RUN", "true"),
     ]);
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
     let dry_request = sample(
         "request-redrive-dry-run.json",
         &[("orders-dlq", &queues.dlq.name)],
@@ -226,7 +226,7 @@ async fn dry_run_starts_nothing() {
 async fn request_cannot_wet_a_dry_run() {
     let queues = Queues::create("stays-dry").await;
     queues.dead_letter(1).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_DRY_RUN", "true"),
     ]);
@@ -244,7 +244,7 @@ async fn missing_queue_stops_no_other_and_fails_the_invocation() {
     let queues = Queues::create("present").await;
     queues.dead_letter(2).await;
     let missing = queue_arn("missing-dlq");
-    let mut function = Function::enrolling(&[&missing, &queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&missing, &queues.dlq.arn]);
 
     let message = failure(function.invoke(&schedule()), "RedriveIncomplete");
 
@@ -267,7 +267,7 @@ async fn messages_of_a_shared_dlq_go_each_to_its_own_source_queue() {
     let payments = orders.sharing_dlq("shared-payments").await;
     let of_orders = orders.dead_letter(3).await;
     let of_payments = payments.dead_letter(4).await;
-    let mut function = Function::enrolling(&[&orders.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&orders.dlq.arn]);
 
     let report = function.invoke(&alarm(&orders.dlq)).unwrap();
 
@@ -284,7 +284,7 @@ async fn messages_of_a_shared_dlq_go_each_to_its_own_source_queue() {
 async fn queue_that_is_no_dlq_fails_and_keeps_its_messages() {
     let queue = Queue::create("nobodys-dlq").await;
     queue.send(&BTreeSet::from(["lost".to_owned()])).await;
-    let mut function = Function::enrolling(&[&queue.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queue.arn]);
 
     let message = failure(function.invoke(&alarm(&queue)), "RedriveIncomplete");
 
@@ -301,7 +301,7 @@ async fn queue_that_is_no_dlq_fails_and_keeps_its_messages() {
 async fn missing_destination_fails_and_keeps_the_messages() {
     let queues = Queues::create("nowhere-to-go").await;
     queues.dead_letter(1).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_DESTINATION_ARN", &queue_arn("nowhere")),
     ]);
@@ -318,7 +318,7 @@ async fn missing_destination_fails_and_keeps_the_messages() {
 async fn message_that_falls_back_waits_for_the_cooldown_unless_forced() {
     let queues = Queues::create("cooling").await;
     queues.dead_letter(2).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
     let first = function.invoke(&alarm(&queues.dlq)).unwrap();
     assert_eq!(counts(&first), json!({"started": 1}));
     queues.dlq.wait_for_task().await;
@@ -361,7 +361,7 @@ async fn message_that_falls_back_waits_for_the_cooldown_unless_forced() {
 async fn force_does_not_pass_the_kill_switch() {
     let queues = Queues::create("paused").await;
     queues.dead_letter(1).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_PAUSED", "true"),
     ]);
@@ -379,7 +379,7 @@ async fn forced_request_goes_to_its_own_destination() {
     let queues = Queues::create("by-request").await;
     let destination = Queue::create("requested").await;
     let sent = queues.dead_letter(2).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
     let request = sample(
         "request-redrive-force.json",
@@ -403,7 +403,7 @@ async fn forced_request_goes_to_its_own_destination() {
 async fn invalid_request_is_rejected() {
     let queues = Queues::create("badly-asked").await;
     queues.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
     for (field, value) in [
         ("maxMessagesPerSecond", json!(0)),
@@ -430,7 +430,7 @@ async fn faulty_configuration_answers_every_invocation_with_all_faults() {
     let queues = Queues::create("misconfigured").await;
     queues.dead_letter(1).await;
     let topic = "arn:aws:sns:us-east-1:123456789012:alarms";
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &format!("{}, {topic}", queues.dlq.arn)),
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "501"),
         ("REDRIVE_COOLDOWN", "5s"),
@@ -466,7 +466,7 @@ async fn fifo_dlq_with_a_standard_destination_is_a_fault_of_the_configuration() 
     let dlq = Queue::create("invoices-dlq.fifo").await;
     dlq.send(&BTreeSet::from(["invoice".to_owned()])).await;
     let destination = Queue::create("invoices-elsewhere").await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &dlq.arn),
         ("REDRIVE_DESTINATION_ARN", &destination.arn),
     ]);
@@ -483,7 +483,7 @@ async fn fifo_dlq_with_a_standard_destination_is_a_fault_of_the_configuration() 
 async fn event_none_of_ours_is_rejected_and_the_next_is_answered() {
     let queues = Queues::create("foreign-events").await;
     queues.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
     let five_megabytes = "x".repeat(5_000_000);
     let junk = vec![json!({"messageId": "junk", "body": queues.dlq.name}); 50_000];
 
@@ -517,7 +517,7 @@ async fn event_none_of_ours_is_rejected_and_the_next_is_answered() {
 async fn request_in_a_coat_is_rejected() {
     let queues = Queues::create("coated-request").await;
     queues.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
     let event = sample("rejected-request-in-sns.json", &[]);
     failure(function.invoke(&event), "EventRejected");
@@ -529,7 +529,7 @@ async fn request_in_a_coat_is_rejected() {
 async fn function_mapped_onto_the_dlq_fails_and_starts_nothing() {
     let queues = Queues::create("mapped").await;
     queues.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
     let name = queues.dlq.name.as_str();
 
     let dead_letters = sample(
@@ -556,7 +556,7 @@ async fn unreadable_record_fails_the_invocation_after_the_others_were_acted_on()
     let payments = Queues::create("batch-payments").await;
     orders.dead_letter(2).await;
     payments.dead_letter(3).await;
-    let mut function = Function::enrolling(&[&orders.dlq.arn, &payments.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&orders.dlq.arn, &payments.dlq.arn]);
 
     let event = sample(
         "batch-partly-unreadable.json",
@@ -588,7 +588,7 @@ async fn sweep_looks_at_every_enrolled_queue() {
     for queues in [&one, &two, &other] {
         queues.dead_letter(1).await;
     }
-    let mut function = Function::enrolling(&[&one.dlq.arn, &two.dlq.arn, &empty.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&one.dlq.arn, &two.dlq.arn, &empty.dlq.arn]);
 
     let report = function.invoke(&schedule()).unwrap();
 
@@ -613,7 +613,7 @@ async fn sweep_looks_at_every_enrolled_queue() {
 async fn composite_alarm_sweeps() {
     let queues = Queues::create("composite").await;
     queues.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
     let event = sample("composite-eventbridge.json", &[]);
     let report = function.invoke(&event).unwrap();
@@ -630,7 +630,7 @@ async fn alarm_looks_only_at_the_dlq_it_names() {
     let other = Queues::create("not-named").await;
     named.dead_letter(1).await;
     other.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&named.dlq.arn, &other.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&named.dlq.arn, &other.dlq.arn]);
 
     let report = function.invoke(&alarm(&named.dlq)).unwrap();
 
@@ -648,7 +648,7 @@ async fn queue_that_is_not_enrolled_is_not_touched() {
     let other = Queues::create("not-enrolled").await;
     enrolled.dead_letter(1).await;
     other.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&enrolled.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&enrolled.dlq.arn]);
 
     let alarm_on_both = sample(
         "alarm-eventbridge-metric-math.json",
@@ -686,7 +686,7 @@ async fn queue_that_is_not_enrolled_is_not_touched() {
 async fn alarm_on_a_queue_of_the_same_name_in_another_account_touches_nothing() {
     let queues = Queues::create("namesake").await;
     queues.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
     let event = sample(
         "alarm-eventbridge-other-account.json",
@@ -704,7 +704,7 @@ async fn alarm_on_a_queue_of_the_same_name_in_another_account_touches_nothing() 
 async fn alarm_that_calls_for_nothing_succeeds_and_says_why() {
     let queues = Queues::create("ignored").await;
     queues.dead_letter(1).await;
-    let mut function = Function::enrolling(&[&queues.dlq.arn]);
+    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
     let event = sample("ignored-ok.json", &[("orders-dlq", &queues.dlq.name)]);
     let report = function.invoke(&event).unwrap();
@@ -724,7 +724,7 @@ async fn log_has_a_line_for_each_queue_that_is_not_empty_a_summary_and_the_metri
     ready.dead_letter(2).await;
     below.dead_letter(1).await;
     let dlqs = [&ready, &below, &empty].map(|queues| queues.dlq.arn.as_str());
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &dlqs.join(" ")),
         ("REDRIVE_MIN_MESSAGES", "2"),
     ]);
@@ -789,7 +789,7 @@ async fn log_has_a_line_for_each_queue_that_is_not_empty_a_summary_and_the_metri
 async fn log_level_warn_silences_what_is_normal_and_not_the_metrics() {
     let queues = Queues::create("quiet").await;
     queues.dead_letter(1).await;
-    let mut function = Function::start(&[
+    let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_PAUSED", "true"),
         ("AWS_LAMBDA_LOG_LEVEL", "WARN"),

@@ -4,7 +4,7 @@
 //! checks them against it.
 
 use crate::support::account::{Account, task};
-use crate::support::function::{Function, sample};
+use crate::support::function::{EmulatedFunction, sample};
 use crate::support::python::ask;
 use crate::support::queues::queue_arn;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A function that has these DLQs enrolled, in this account.
-fn function(account: &Account, dlqs: &[&str], variables: &[(&str, &str)]) -> Function {
+fn function(account: &Account, dlqs: &[&str], variables: &[(&str, &str)]) -> EmulatedFunction {
     let arns: Vec<String> = dlqs.iter().map(|dlq| queue_arn(dlq)).collect();
     let arns = arns.join(",");
     let ours = [
@@ -22,11 +22,11 @@ fn function(account: &Account, dlqs: &[&str], variables: &[(&str, &str)]) -> Fun
         ("AWS_ENDPOINT_URL", &account.url),
         ("AWS_ENDPOINT_URL_CLOUDWATCH", &account.url),
     ];
-    Function::start(&[&ours, variables].concat())
+    EmulatedFunction::start(&[&ours, variables].concat())
 }
 
 /// Its lines of metrics so far.
-fn lines_of(function: &Function) -> Vec<Value> {
+fn lines_of(function: &EmulatedFunction) -> Vec<Value> {
     let mut lines = function.log();
     lines.retain(|line| line.get("_aws").is_some());
     lines

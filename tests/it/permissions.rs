@@ -9,7 +9,7 @@ use crate::support::function::sample;
 use crate::support::local::{ACCOUNT, REGION};
 use crate::support::python::ask;
 use crate::support::queues::queue_arn;
-use crate::support::runtime::Function;
+use crate::support::runtime::Process;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -300,7 +300,7 @@ impl Deployment {
             .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
             .collect();
         variables.push(("AWS_ENDPOINT_URL", &account.url));
-        let mut function = Function::start(&variables);
+        let mut function = Process::start(&variables);
         let mut invoke = |event: &str, outcome: &str, reasons: &[&str]| {
             let report = function.invoke(event, Duration::from_secs(30)).unwrap();
             let queues = report["queues"].as_array().unwrap();

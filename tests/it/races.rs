@@ -1,12 +1,12 @@
 //! Many processes at once, and processes that end in the middle: what Lambda does with functions.
 //!
-//! SQS is LocalStack's, behind a way on which calls are counted.
+//! SQS is LocalStack's, behind a proxy that counts the calls.
 
 use crate::support::function::sample;
 use crate::support::local::servers;
 use crate::support::proxy::Proxy;
 use crate::support::queues::Queues;
-use crate::support::runtime::Function;
+use crate::support::runtime::Process;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Barrier, Mutex};
@@ -37,14 +37,14 @@ fn counted(verdicts: impl IntoIterator<Item = String>) -> BTreeMap<String, usize
 }
 
 /// Hands all functions the event at the same moment.
-fn at_once(functions: &mut [Function], event: &str) -> BTreeMap<String, usize> {
+fn at_once(functions: &mut [Process], event: &str) -> BTreeMap<String, usize> {
     let all = Barrier::new(functions.len());
     let verdicts = thread::scope(|scope| {
         let invoke = |function| {
             let all = &all;
             scope.spawn(move || {
                 all.wait();
-                verdict(&Function::invoke(function, event, TIME))
+                verdict(&Process::invoke(function, event, TIME))
             })
         };
         let invocations: Vec<_> = functions.iter_mut().map(invoke).collect();
@@ -72,7 +72,7 @@ fn of_50_invocations_at_once_one_starts_and_the_others_stand_back() {
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
         ("AWS_ENDPOINT_URL", &sqs.url),
     ];
-    let mut functions: Vec<Function> = (0..50).map(|_| Function::start(&variables)).collect();
+    let mut functions: Vec<Process> = (0..50).map(|_| Process::start(&variables)).collect();
     for function in &mut functions {
         let report = function.invoke(&sample("ignored-ok.json", &[]), TIME);
         report.expect("it has started");
@@ -173,7 +173,7 @@ fn kill_and_carry_on(thread: usize, seed: u64, reached: &Mutex<Reached>) {
     ];
     // One that has answered once is warm: what is killed is an invocation, not a start.
     let warm = || {
-        let mut function = Function::start(&variables);
+        let mut function = Process::start(&variables);
         let report = function.invoke(&sample("ignored-ok.json", &[]), TIME);
         report.expect("it has started");
         function
@@ -191,7 +191,7 @@ fn kill_and_carry_on(thread: usize, seed: u64, reached: &Mutex<Reached>) {
 
     // Of the newest invocations that were let live: the machine may become slower or faster.
     let mut took = VecDeque::new();
-    let mut invoke = |function: &mut Function| {
+    let mut invoke = |function: &mut Process| {
         let begun = Instant::now();
         let verdict = verdict(&function.invoke(&event, TIME));
         took.push_front(begun.elapsed());
@@ -212,7 +212,7 @@ fn kill_and_carry_on(thread: usize, seed: u64, reached: &Mutex<Reached>) {
     for _ in 0..KILLED / THREADS {
         let before = sqs.seen();
         let mut function = warm();
-        function.hand(&event, TIME);
+        function.send(&event, TIME);
         // From 0 to just over what an invocation takes.
         thread::sleep(median.mul_f64(1.2 * random.f64()));
         function.kill();

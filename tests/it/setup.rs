@@ -3,7 +3,7 @@
 use crate::support::function::sample;
 use crate::support::http::{Answer, Server};
 use crate::support::queues::queue_arn;
-use crate::support::runtime::Function;
+use crate::support::runtime::Process;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -59,20 +59,20 @@ fn server_is_trusted_only_by_the_roots_of_the_bundle() {
     ];
     let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
 
-    let mut without = Function::start(&variables);
+    let mut without = Process::start(&variables);
     let error = without.invoke(&schedule, TIME).unwrap_err();
     let message = error["errorMessage"].as_str().unwrap();
     assert!(message.contains("service-error"), "{message}");
 
     let bundle = [("AWS_CA_BUNDLE", server.ca.as_str())];
-    let mut with = Function::start(&[&variables[..], &bundle].concat());
+    let mut with = Process::start(&[&variables[..], &bundle].concat());
     let report = with.invoke(&schedule, TIME).unwrap();
     assert_eq!(report["counts"]["skipped"], 1, "{report:#}");
 }
 
 #[test]
 fn bundle_that_cannot_be_read_fails_every_invocation_and_says_why() {
-    let mut function = Function::start(&[
+    let mut function = Process::start(&[
         ("REDRIVE_COOLDOWN", "soon"),
         ("AWS_CA_BUNDLE", "/nowhere/ca.pem"),
         ("AWS_USE_FIPS_ENDPOINT", "yes"),
@@ -99,7 +99,7 @@ fn endpoints_are_those_of_fips_and_dual_stack_if_aws_variables_say_so() {
         ("AWS_USE_DUALSTACK_ENDPOINT", "Dualstack"),
     ] {
         let start = |value| {
-            Function::start(&[
+            Process::start(&[
                 ("REDRIVE_QUEUES", &queue_arn("orders-dlq")),
                 ("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9"),
                 (name, value),
@@ -124,7 +124,7 @@ fn endpoints_are_those_of_fips_and_dual_stack_if_aws_variables_say_so() {
 #[test]
 fn endpoint_that_is_no_url_fails_every_invocation_and_says_which() {
     let error = |variables: &[(&str, &str)]| {
-        let error = Function::start(variables).invoke("{}", TIME).unwrap_err();
+        let error = Process::start(variables).invoke("{}", TIME).unwrap_err();
         assert_eq!(error["errorType"], "InvalidConfiguration");
         error["errorMessage"].as_str().unwrap().to_owned()
     };
@@ -153,7 +153,7 @@ fn credentials_come_from_the_container_where_the_environment_has_none() {
     let signed = Arc::new(Mutex::new(Vec::new()));
     let signatures = Arc::clone(&signed);
     let server = Server::start(move |request| {
-        if request.target.starts_with("GET /credentials") {
+        if request.path.starts_with("/credentials") {
             return Answer::ok(
                 r#"{"AccessKeyId": "OFTHECONTAINER", "SecretAccessKey": "none", "Token": "none", "Expiration": "2100-01-01T00:00:00Z"}"#,
             );
@@ -164,7 +164,7 @@ fn credentials_come_from_the_container_where_the_environment_has_none() {
             r#"{"Attributes": {"ApproximateNumberOfMessages": "0", "ApproximateNumberOfMessagesNotVisible": "0"}}"#,
         )
     });
-    let mut function = Function::start(&[
+    let mut function = Process::start(&[
         ("REDRIVE_QUEUES", &queue_arn("signed-dlq")),
         ("AWS_ENDPOINT_URL_SQS", &server.url),
         ("AWS_ACCESS_KEY_ID", ""),

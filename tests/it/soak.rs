@@ -9,7 +9,7 @@ use crate::support::function::sample;
 use crate::support::http::{Answer, Request, Server};
 use crate::support::local::project_file;
 use crate::support::queues::queue_arn;
-use crate::support::runtime::Function;
+use crate::support::runtime::Process;
 use aws_smithy_cbor::Encoder;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ fn aws() -> Server {
             *calls += 1;
             *calls
         };
-        fault(n).unwrap_or_else(|| match request.target.contains("/operation/") {
+        fault(n).unwrap_or_else(|| match request.is_cbor() {
             true => cloudwatch(request, n),
             false => sqs_or_tags(request, n),
         })
@@ -78,7 +78,7 @@ fn fault(n: u64) -> Option<Answer> {
 }
 
 fn sqs_or_tags(request: &Request, n: u64) -> Answer {
-    let question: Value = serde_json::from_str(&request.body).unwrap();
+    let question = request.json();
     match request.operation() {
         "GetQueueAttributes" => Answer::ok(json!({"Attributes": {
             "ApproximateNumberOfMessages": (n % 5 * 7).to_string(),
@@ -152,11 +152,7 @@ fn cloudwatch(request: &Request, n: u64) -> Answer {
         }
         other => panic!("{other}"),
     }
-    Answer {
-        headers: vec!["smithy-protocol: rpc-v2-cbor".to_owned()],
-        body: body.into_writer(),
-        ..Answer::ok("")
-    }
+    Answer::cbor(body)
 }
 
 /// What an invocation must come to, whatever was answered. Returns its outcomes.
@@ -187,9 +183,9 @@ fn check(name: &str, result: &Result<Value, Value>) -> BTreeMap<String, u64> {
 }
 
 /// What Linux says of a process.
-struct Process(u32);
+struct LinuxProcess(u32);
 
-impl Process {
+impl LinuxProcess {
     fn file(&self, name: &str) -> String {
         format!("/proc/{}/{name}", self.0)
     }
@@ -269,8 +265,8 @@ fn warm_process_takes_no_more_in_the_end_than_in_the_beginning() {
         ("REDRIVE_BRAKE_ALARMS", "orders consumer is down"),
         ("AWS_ENDPOINT_URL", &aws.url),
     ];
-    let mut function = Function::start_binary(Path::new(binary), &variables);
-    let process = Process(function.id());
+    let mut function = Process::start_binary(Path::new(binary), &variables);
+    let process = LinuxProcess(function.id());
     let events = events();
 
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();

@@ -1,14 +1,12 @@
 //! An account of AWS that keeps a record of every call: SQS, CloudWatch and the tagging API behind one
 //! address, so that no call goes unseen. It moves nothing; what a DLQ looks like is for the test to say.
 
+use super::http::{Answer, Server};
 use super::queues::queue_arn;
 use aws_smithy_cbor::Encoder;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A call, as it came.
@@ -45,18 +43,26 @@ struct Dlq {
 impl Account {
     /// An account without queues and alarms.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for connection in listener.incoming() {
-                let state = Arc::clone(&shared);
-                // A client that goes away in the middle is none of our business.
-                thread::spawn(move || serve(connection.ok()?, &state));
+        let server = Server::start(move |request| {
+            let call = Call {
+                operation: request.operation().to_owned(),
+                question: request.json(),
+            };
+            // A connection that is opened early is no call.
+            if call.operation.is_empty() {
+                return Answer::error(404, "UnknownOperationException", "");
             }
+            let mut state = shared.lock().unwrap();
+            let answer = state.answer(&call);
+            state.calls.push(call);
+            answer
         });
-        Self { url, state }
+        Self {
+            url: server.url,
+            state,
+        }
     }
 
     /// A DLQ with so many visible messages and these tags.
@@ -113,60 +119,6 @@ pub fn task(dlq: &str, status: &str, size: u64, age: Duration) -> Value {
     task
 }
 
-/// Status, content type and body.
-type Answer = (u16, &'static str, Vec<u8>);
-
-/// Answers each request of a connection; `None` when that has come to its end.
-fn serve(connection: TcpStream, state: &Mutex<State>) -> Option<()> {
-    connection.set_nodelay(true).ok()?;
-    let mut requests = BufReader::new(connection.try_clone().ok()?);
-    let mut answers = connection;
-    loop {
-        let call = read(&mut requests)?;
-        let (status, content_type, body) = {
-            let mut state = state.lock().unwrap();
-            let answer = state.answer(&call);
-            state.calls.push(call);
-            answer
-        };
-        let head = format!(
-            "HTTP/1.1 {status} -\r\ncontent-type: {content_type}\r\nsmithy-protocol: rpc-v2-cbor\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        answers
-            .write_all(&[head.into_bytes(), body].concat())
-            .ok()?;
-    }
-}
-
-fn read(requests: &mut impl BufRead) -> Option<Call> {
-    let mut line = || {
-        let mut line = String::new();
-        let read = requests.read_line(&mut line).ok()?;
-        (read > 0).then(|| line.trim_end().to_owned())
-    };
-    let target = line()?;
-    let mut headers = BTreeMap::new();
-    while let Some((name, value)) = line()?.split_once(':') {
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").map_or("0", String::as_str);
-    let mut body = vec![0; length.parse().ok()?];
-    requests.read_exact(&mut body).ok()?;
-    // JSON protocols name the operation in a header, the CBOR one in the path.
-    let (_, operation) = match headers.get("x-amz-target") {
-        Some(target) => target.split_once('.')?,
-        None => {
-            let path = target.split(' ').nth(1)?.strip_prefix("/service/")?;
-            path.split_once("/operation/")?
-        }
-    };
-    Some(Call {
-        operation: operation.to_owned(),
-        question: serde_json::from_slice(&body).unwrap_or_default(),
-    })
-}
-
 impl State {
     fn answer(&mut self, call: &Call) -> Answer {
         let arn = |field: &str| call.question[field].as_str().unwrap().to_owned();
@@ -180,8 +132,8 @@ impl State {
                         "ApproximateNumberOfMessagesNotVisible": "0",
                     }}),
                     None => {
-                        let code = "com.amazonaws.sqs#QueueDoesNotExist";
-                        return (400, JSON, json!({"__type": code}).to_string().into());
+                        let code = "QueueDoesNotExist";
+                        return Answer::error(400, code, "");
                     }
                 }
             }
@@ -191,13 +143,15 @@ impl State {
             "GetResources" => {
                 json!({"PaginationToken": "", "ResourceTagMappingList": self.tagged(&call.question)})
             }
-            "DescribeAlarms" => return (200, CBOR, self.describe_alarms()),
-            "GetMetricData" if self.refuses_metrics => return (403, CBOR, access_denied()),
-            "GetMetricData" => return (200, CBOR, no_datapoints(self.dlqs.len())),
+            "DescribeAlarms" => return self.describe_alarms(),
+            "GetMetricData" if self.refuses_metrics => {
+                return Answer::cbor_error(403, "AccessDenied", "");
+            }
+            "GetMetricData" => return no_datapoints(self.dlqs.len()),
             // It is in the record; the test says what is wrong with it.
-            _ => return (404, JSON, b"{}".to_vec()),
+            _ => return Answer::error(404, "UnknownOperationException", ""),
         };
-        (200, JSON, answer.to_string().into_bytes())
+        Answer::ok(answer)
     }
 
     /// The queues that a question of the tagging API is about.
@@ -226,34 +180,24 @@ impl State {
         found.map(resource).collect()
     }
 
-    /// In CBOR (RFC 8949), as are the other two of CloudWatch.
-    fn describe_alarms(&self) -> Vec<u8> {
+    fn describe_alarms(&self) -> Answer {
         let mut encoder = Encoder::new(Vec::new());
         encoder.map(1).str("MetricAlarms").array(self.alarms.len());
         for name in &self.alarms {
             encoder.map(2).str("AlarmName").str(name);
             encoder.str("StateValue").str("OK");
         }
-        encoder.into_writer()
+        Answer::cbor(encoder)
     }
 }
 
-const JSON: &str = "application/x-amz-json-1.0";
-const CBOR: &str = "application/cbor";
-
 /// Nothing was seen of so many queues.
-fn no_datapoints(queues: usize) -> Vec<u8> {
+fn no_datapoints(queues: usize) -> Answer {
     let mut encoder = Encoder::new(Vec::new());
     encoder.map(1).str("MetricDataResults").array(queues);
     for n in 0..queues {
         encoder.map(2).str("Id").str(&format!("q{n}"));
         encoder.str("StatusCode").str("Complete");
     }
-    encoder.into_writer()
-}
-
-fn access_denied() -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new());
-    encoder.map(1).str("__type").str("AccessDenied");
-    encoder.into_writer()
+    Answer::cbor(encoder)
 }

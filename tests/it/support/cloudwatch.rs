@@ -1,12 +1,9 @@
-//! CloudWatch, and what may stand where it should be.
+//! The local CloudWatch, and one that refuses every call.
 
+use super::http::{Answer, Server};
 use super::local::{sdk, servers};
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::types::{ComparisonOperator, Dimension, MetricDatum, StateValue};
-use std::io::{BufRead, BufReader, Read, Write, copy};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::SystemTime;
 
 /// An alarm in the local CloudWatch.
@@ -77,142 +74,13 @@ fn client() -> Client {
     Client::new(&sdk(&servers().cloudwatch_url))
 }
 
-/// The way to the local CloudWatch, with someone who counts the calls.
-pub struct Counter {
-    /// Where CloudWatch answers.
-    pub url: String,
-    /// What was sent on each connection.
-    sent: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Counter {
-    /// Counts from now on.
-    pub fn start() -> Self {
-        let sent = Arc::new(Mutex::new(Vec::new()));
-        let connections = Arc::clone(&sent);
-        let url = listen(move |function| {
-            let address = servers().cloudwatch_url.trim_start_matches("http://");
-            let cloudwatch = TcpStream::connect(address).unwrap();
-            let number = {
-                let mut connections = connections.lock().unwrap();
-                connections.push(Vec::new());
-                connections.len() - 1
-            };
-            let (mut answers, mut to_function) = (clone(&cloudwatch), clone(&function));
-            thread::spawn(move || copy(&mut answers, &mut to_function));
-            pass_on(function, cloudwatch, |bytes| {
-                connections.lock().unwrap()[number].extend_from_slice(bytes);
-            });
-        });
-        Self { url, sent }
-    }
-
-    /// How many calls of this operation there were.
-    pub fn calls(&self, operation: &str) -> usize {
-        let request_line = format!("/operation/{operation} HTTP/1.1\r\n");
-        let sent = self.sent.lock().unwrap();
-        let of_connection = |sent: &Vec<u8>| {
-            let text = String::from_utf8_lossy(sent);
-            text.matches(&request_line).count()
-        };
-        sent.iter().map(of_connection).sum()
-    }
-}
-
-/// Where no one listens.
-pub fn unreachable_url() -> String {
-    let (listener, url) = bind();
-    drop(listener);
-    url
-}
-
-/// Where connections are taken and nothing is ever answered.
-pub fn silent_url() -> String {
-    listen(|mut function| {
-        let _ = function.read_to_end(&mut Vec::new());
-    })
-}
-
-/// Where every call is refused, as by CloudWatch when a permission is missing.
+/// The URL of a CloudWatch that refuses every call, as AWS does if a permission is missing.
 pub fn refusing_url() -> String {
-    listen(|function| {
-        let mut requests = BufReader::new(clone(&function));
-        let mut function = function;
-        while let Some(operation) = read_request(&mut requests) {
-            let message =
-                format!("User: function is not authorized to perform: cloudwatch:{operation}");
-            let body = cbor_map(&[("__type", "AccessDenied"), ("message", &message)]);
-            let length = body.len();
-            let head = format!(
-                "HTTP/1.1 403 Forbidden\r\nsmithy-protocol: rpc-v2-cbor\r\ncontent-type: application/cbor\r\ncontent-length: {length}\r\n\r\n"
-            );
-            let answer = [head.into_bytes(), body].concat();
-            if function.write_all(&answer).is_err() {
-                break;
-            }
-        }
-    })
-}
-
-/// Reads one request, and returns the name of its operation; `None` at the end of the connection.
-fn read_request(requests: &mut impl BufRead) -> Option<String> {
-    let (mut request_line, mut length) = (String::new(), 0);
-    requests.read_line(&mut request_line).ok()?;
-    let (_, operation) = request_line.split_once("/operation/")?;
-    loop {
-        let mut header = String::new();
-        requests.read_line(&mut header).ok()?;
-        match header.trim().split_once(": ") {
-            None => break,
-            Some(("content-length", value)) => length = value.parse().unwrap(),
-            Some(_) => {}
-        }
-    }
-    requests.read_exact(&mut vec![0; length]).ok()?;
-    Some(operation.split(' ').next()?.to_owned())
-}
-
-/// A map of short texts, in CBOR (RFC 8949).
-fn cbor_map(entries: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [&[0x78, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    let mut bytes = vec![0xA0 + u8::try_from(entries.len()).unwrap()];
-    for (key, value) in entries {
-        bytes.extend([text(key), text(value)].concat());
-    }
-    bytes
-}
-
-/// Serves each connection in a thread of its own, as long as the tests last; returns where.
-fn listen(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
-    let (listener, url) = bind();
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            let serve = serve.clone();
-            thread::spawn(move || serve(connection.unwrap()));
-        }
+    let server = Server::start(|request| {
+        let operation = request.operation();
+        let message =
+            format!("User: function is not authorized to perform: cloudwatch:{operation}");
+        Answer::cbor_error(403, "AccessDenied", &message)
     });
-    url
-}
-
-fn bind() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    (listener, url)
-}
-
-fn clone(stream: &TcpStream) -> TcpStream {
-    stream.try_clone().unwrap()
-}
-
-/// Passes on all that comes, and shows it.
-fn pass_on(mut from: TcpStream, mut to: TcpStream, show: impl Fn(&[u8])) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        show(&buffer[..count]);
-        if to.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    // Its answers end then, too.
-    let _ = to.shutdown(Shutdown::Both);
+    server.url
 }

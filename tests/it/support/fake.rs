@@ -56,18 +56,18 @@ struct Queue {
     /// How long a start takes to be answered, beside all else.
     start_latency: Duration,
     /// Oldest first.
-    tasks: Vec<Task>,
+    tasks: Vec<FakeTask>,
     depths: Vec<(SystemTime, u64)>,
 }
 
-struct Task {
+struct FakeTask {
     listed: MoveTask,
     rate: Option<u16>,
     moved: u64,
     ended_at: Option<SystemTime>,
 }
 
-impl Task {
+impl FakeTask {
     fn is_active(&self) -> bool {
         self.listed.status.is_active()
     }
@@ -108,7 +108,7 @@ impl Fake {
 
     /// A task of the past, newer than those given before.
     pub fn with_task(self, queue: &QueueArn, task: MoveTask) -> Self {
-        let listed = Task {
+        let listed = FakeTask {
             moved: task.moved,
             rate: None,
             ended_at: Some(UNIX_EPOCH),
@@ -233,7 +233,7 @@ impl Fake {
     /// Every task ever started on this queue: when, and where to.
     pub fn starts(&self, queue: &QueueArn) -> Vec<(SystemTime, Option<String>)> {
         self.queue(queue, |queue| {
-            let start = |task: &Task| {
+            let start = |task: &FakeTask| {
                 (
                     task.listed.started_at.unwrap(),
                     task.listed.destination_arn.clone(),
@@ -325,7 +325,7 @@ impl Sqs for &Fake {
         self.call("ListMessageMoveTasks", dlq).await?;
         let now = self.now();
         Ok(self.queue(dlq, |queue| {
-            let listed = |task: &Task| {
+            let listed = |task: &FakeTask| {
                 let settled = task
                     .ended_at
                     .is_some_and(|ended| ended + MOVED_DELAY <= now);
@@ -346,11 +346,11 @@ impl Sqs for &Fake {
         }
         let now = self.now();
         self.queue(dlq, |queue| {
-            if queue.tasks.iter().any(Task::is_active) {
+            if queue.tasks.iter().any(FakeTask::is_active) {
                 return Err(StartError::TaskActive);
             }
             let handle = format!("task-{}", queue.tasks.len());
-            queue.tasks.push(Task {
+            queue.tasks.push(FakeTask {
                 listed: MoveTask {
                     status: TaskStatus::Running,
                     handle: Some(handle.clone()),
@@ -374,14 +374,14 @@ impl Sqs for &Fake {
             if queue.refuses_to_cancel {
                 return Err(CancelError::NothingToCancel("RequestExpired".to_owned()));
             }
-            let is_it = |task: &&mut Task| task.listed.cancellable() == Some(handle);
+            let is_it = |task: &&mut FakeTask| task.listed.cancellable() == Some(handle);
             match queue.tasks.iter_mut().find(is_it) {
                 Some(task) => {
                     task.listed.status = TaskStatus::Cancelling;
                     Ok(())
                 }
                 None => Err(CancelError::NothingToCancel(
-                    "Task does not exist.".to_owned(),
+                    "FakeTask does not exist.".to_owned(),
                 )),
             }
         })

@@ -9,14 +9,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A running function; it ends when this is dropped.
-pub struct Function {
+pub struct EmulatedFunction {
     /// What Lambda calls it.
     pub name: String,
     process: Child,
     log: PathBuf,
 }
 
-impl Function {
+impl EmulatedFunction {
     /// Starts the function with these variables, besides those that Lambda sets.
     pub fn start(variables: &[(&str, &str)]) -> Self {
         // `local/servers.py` has 64 names; every function of this process takes its own.
@@ -111,7 +111,7 @@ impl Function {
     }
 }
 
-impl Drop for Function {
+impl Drop for EmulatedFunction {
     fn drop(&mut self) {
         // It may have ended by itself already.
         let _ = self.process.kill();

@@ -1,5 +1,6 @@
 //! Places that keep a client waiting.
 
+use super::http::listen;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -30,12 +31,11 @@ pub struct Hang {
 impl Hang {
     /// Makes one.
     pub fn at(place: Place) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, url) = listen();
         let taken = Arc::new(AtomicUsize::new(0));
         let full = match place {
             Place::Connect => {
-                let waiting = fill(address);
+                let waiting = fill(listener.local_addr().unwrap());
                 Some((listener, waiting))
             }
             Place::Answer => {
@@ -50,7 +50,7 @@ impl Hang {
             }
         };
         Self {
-            url: format!("http://{address}"),
+            url,
             taken,
             _full: full,
         }

@@ -1,97 +1,224 @@
-//! Servers of our own: HTTP enough for AWS's SDK, a thread for each connection.
+//! Servers of the tests: as much HTTP as the AWS SDK needs, with a thread for each connection.
 
+use aws_smithy_cbor::Encoder;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// What a client asks.
+/// A request.
+#[derive(Clone)]
 pub struct Request {
-    /// The method, blank and path.
-    pub target: String,
-    /// By name, in small letters.
+    /// The path, with the query if it has one.
+    pub path: String,
+    /// By name, in lower case.
     headers: BTreeMap<String, String>,
-    /// Its body, as far as it is text.
-    pub body: String,
+    /// The body.
+    pub body: Vec<u8>,
 }
 
 impl Request {
-    /// A header, empty if it is missing.
+    /// Reads a request; `None` at the end of the connection.
+    fn read(from: &mut impl Read) -> Option<Self> {
+        let (mut request, length) = Self::read_head(from)?;
+        request.body = vec![0; length];
+        from.read_exact(&mut request.body).ok()?;
+        Some(request)
+    }
+
+    /// Reads a request up to its body, and returns the length of the body too. Takes no byte of the body.
+    pub fn read_head(from: &mut impl Read) -> Option<(Self, usize)> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            from.read_exact(&mut byte).ok()?;
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).ok()?;
+        let mut lines = head.lines();
+        let path = lines.next()?.split(' ').nth(1)?.to_owned();
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        let request = Self {
+            path,
+            headers: headers
+                .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+                .collect(),
+            body: Vec::new(),
+        };
+        let length = match request.header("content-length") {
+            "" => 0,
+            length => length.parse().ok()?,
+        };
+        Some((request, length))
+    }
+
+    /// A header; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The operation, in one of AWS's JSON protocols or in CBOR; empty where a connection is opened ahead.
+    /// The body as JSON; null if there is none, or if it is CBOR.
+    pub fn json(&self) -> Value {
+        match self.is_cbor() || self.body.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&self.body).unwrap(),
+        }
+    }
+
+    /// Whether the protocol is CBOR, in which the path contains the operation.
+    pub fn is_cbor(&self) -> bool {
+        self.path.contains("/operation/")
+    }
+
+    /// The operation, in a JSON protocol or in CBOR. Empty if the request only opens a connection early.
     pub fn operation(&self) -> &str {
         let in_header = self.header("x-amz-target").split_once('.');
-        let in_path = || self.target.rsplit_once("/operation/");
+        let in_path = || self.path.rsplit_once("/operation/");
         in_header
             .or_else(in_path)
             .map_or("", |(_, operation)| operation)
     }
+
+    /// Sends the request to another server. `None` if there is no answer.
+    pub fn forward(&self, url: &str) -> Option<Answer> {
+        let mut forwarded = agent().post(format!("{url}{}", self.path));
+        for (name, value) in &self.headers {
+            if !["host", "content-length", "connection"].contains(&name.as_str()) {
+                forwarded = forwarded.header(name, value);
+            }
+        }
+        let mut answer = forwarded.send(&self.body[..]).ok()?;
+        let headers = answer.headers().iter();
+        let headers = headers
+            .filter(|(name, _)| {
+                let name = name.as_str();
+                name == "content-type" || name == "smithy-protocol" || name.starts_with("x-amz")
+            })
+            .map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+        Some(Answer {
+            status: answer.status().as_u16(),
+            headers: headers.collect::<Option<_>>()?,
+            body: answer.body_mut().read_to_vec().ok()?,
+            is_cut: false,
+        })
+    }
 }
 
-/// What it is told.
+/// The answer to a request.
+#[derive(Clone)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// Further headers, each a line without its end.
-    pub headers: Vec<String>,
-    /// JSON, or what the headers say.
+    /// All headers except the length.
+    pub headers: Vec<(String, String)>,
+    /// The body.
     pub body: Vec<u8>,
-    /// Whether the connection is closed in the middle of it.
+    /// Whether the connection is closed in the middle of the body.
     pub is_cut: bool,
 }
 
 impl Answer {
-    /// It went well.
+    /// Success, in a JSON protocol.
     pub fn ok(body: impl ToString) -> Self {
+        let json = ("content-type", "application/x-amz-json-1.0");
+        Self::new(200, &[json], body.to_string().into_bytes())
+    }
+
+    /// An AWS error, in a JSON protocol.
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
+        let answer = Self::ok(json!({"__type": code, "message": message}));
+        let mut answer = Self { status, ..answer };
+        answer.add_header("x-amzn-query-error", &format!("{code};Sender"));
+        answer
+    }
+
+    /// Success, in CBOR.
+    pub fn cbor(body: Encoder) -> Self {
+        let cbor = [
+            ("content-type", "application/cbor"),
+            ("smithy-protocol", "rpc-v2-cbor"),
+        ];
+        Self::new(200, &cbor, body.into_writer())
+    }
+
+    /// An AWS error, in CBOR.
+    pub fn cbor_error(status: u16, code: &str, message: &str) -> Self {
+        let mut body = Encoder::new(Vec::new());
+        body.map(2).str("__type").str(code);
+        body.str("message").str(message);
         Self {
-            status: 200,
-            headers: Vec::new(),
-            body: body.to_string().into_bytes(),
-            is_cut: false,
+            status,
+            ..Self::cbor(body)
         }
     }
 
-    /// An error of AWS's, in the JSON protocols.
-    pub fn error(status: u16, code: &str, message: &str) -> Self {
-        Self {
+    /// An answer of another server than AWS.
+    pub fn html(status: u16) -> Self {
+        let body = b"<html><body>Something went wrong.</body></html>";
+        Self::new(status, &[("content-type", "text/html")], body.to_vec())
+    }
+
+    fn new(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Self {
+        let mut answer = Self {
             status,
-            headers: vec![format!("x-amzn-query-error: {code};Sender")],
-            ..Self::ok(serde_json::json!({"__type": code, "message": message}))
+            headers: Vec::new(),
+            body,
+            is_cut: false,
+        };
+        for (name, value) in headers {
+            answer.add_header(name, value);
         }
+        answer
+    }
+
+    /// Adds a header.
+    pub fn add_header(&mut self, name: &str, value: &str) {
+        self.headers.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// All that is sent.
+    pub fn bytes(&self) -> Vec<u8> {
+        let headers = self.headers.iter();
+        let headers: String = headers
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let (status, length) = (self.status, self.body.len());
+        let head = format!("HTTP/1.1 {status} -\r\ncontent-length: {length}\r\n{headers}\r\n");
+        let sent = if self.is_cut { length / 2 } else { length };
+        [head.as_bytes(), &self.body[..sent]].concat()
     }
 }
 
-/// Who asks the local servers: no proxy may come between, and an error is an answer like others.
+/// Calls the local servers: without a proxy, and an error is an answer too.
 pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .proxy(None)
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(60)))
+        // The server may close an idle connection in the moment in which it is used again.
+        .max_idle_connections(0)
         .build()
         .new_agent()
 }
 
-/// A server that answers as long as the tests last.
+/// A server that runs as long as the tests.
 pub struct Server {
-    /// Where.
+    /// Its address.
     pub url: String,
 }
 
 impl Server {
     /// Starts it.
     pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (listener, url) = listen();
         let answer = Arc::new(answer);
         thread::spawn(move || {
             for connection in listener.incoming() {
                 let answer = Arc::clone(&answer);
-                // A client that goes away in the middle is none of our business.
+                // It does not matter if a client closes the connection early.
                 thread::spawn(move || serve(connection.ok()?, &*answer));
             }
         });
@@ -99,59 +226,27 @@ impl Server {
     }
 }
 
-/// Answers each request of a connection; `None` when that has come to its end.
-fn serve(connection: TcpStream, answer: &dyn Fn(&Request) -> Answer) -> Option<()> {
+/// Answers each request of a connection. `None` at the end of the connection.
+fn serve(mut connection: TcpStream, answer: &dyn Fn(&Request) -> Answer) -> Option<()> {
     connection.set_nodelay(true).ok()?;
     let mut requests = BufReader::new(connection.try_clone().ok()?);
-    let mut answers = connection;
     loop {
-        let request = read(&mut requests)?;
-        let Answer {
-            status,
-            headers,
-            body,
-            is_cut,
-        } = answer(&request);
-        let more: String = headers
-            .iter()
-            .map(|header| format!("{header}\r\n"))
-            .collect();
-        let length = body.len();
-        let text = format!(
-            "HTTP/1.1 {status} -\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {length}\r\n{more}\r\n"
-        );
-        let text = [text.as_bytes(), &body].concat();
-        if is_cut {
-            answers.write_all(&text[..text.len() - length / 2]).ok()?;
+        let answer = answer(&Request::read(&mut requests)?);
+        connection.write_all(&answer.bytes()).ok()?;
+        if answer.is_cut {
             return None;
         }
-        answers.write_all(&text).ok()?;
     }
 }
 
-fn read(requests: &mut impl BufRead) -> Option<Request> {
-    let mut line = || {
-        let mut line = String::new();
-        requests
-            .read_line(&mut line)
-            .ok()
-            .filter(|read| *read > 0)?;
-        Some(line.trim_end().to_owned())
-    };
-    let target = line()?;
-    let (target, _) = target.rsplit_once(' ')?;
-    let mut headers = BTreeMap::new();
-    while let Some((name, value)) = line()?.split_once(':') {
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    let length = headers
-        .get("content-length")
-        .map_or(Some(0), |text| text.parse().ok())?;
-    let mut body = vec![0; length];
-    requests.read_exact(&mut body).ok()?;
-    Some(Request {
-        target: target.to_owned(),
-        headers,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+/// Listens on a free port, and returns the URL too.
+pub fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// The URL of a server that is not there: connections are refused.
+pub fn unreachable_url() -> String {
+    listen().1
 }

@@ -2,7 +2,7 @@
 //! its name, `dlq-<number>-d<depth>`.
 
 use super::http::{Answer, Request, Server};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
@@ -18,7 +18,7 @@ pub fn names(count: usize, nth: usize) -> Vec<String> {
 
 /// How it answers.
 #[derive(Clone, Copy, Default)]
-pub struct Manners {
+pub struct Behavior {
     /// How long every answer takes.
     pub latency: Duration,
     /// How many calls a second it takes; it throttles all others.
@@ -28,12 +28,12 @@ pub struct Manners {
 /// The server.
 pub struct ManyQueues {
     server: Server,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<Tally>>,
 }
 
 /// What came in so far.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub struct Tally {
     /// Calls of each operation that were answered.
     pub calls: BTreeMap<String, usize>,
     /// Calls that were throttled.
@@ -46,11 +46,11 @@ pub struct Seen {
 
 impl ManyQueues {
     /// Starts it.
-    pub fn start(manners: Manners) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let (noted, bucket) = (Arc::clone(&seen), Mutex::new(Bucket::of(manners)));
+    pub fn start(behavior: Behavior) -> Self {
+        let seen = Arc::new(Mutex::new(Tally::default()));
+        let (noted, bucket) = (Arc::clone(&seen), Mutex::new(Bucket::of(behavior)));
         let server = Server::start(move |request| {
-            sleep(manners.latency);
+            sleep(behavior.latency);
             match bucket.lock().unwrap().take() {
                 true => answer(request, &mut noted.lock().unwrap()),
                 false => throttle(&mut noted.lock().unwrap()),
@@ -65,18 +65,18 @@ impl ManyQueues {
     }
 
     /// What came in so far.
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Tally {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn answer(request: &Request, seen: &mut Seen) -> Answer {
+fn answer(request: &Request, seen: &mut Tally) -> Answer {
     let operation = request.operation();
     if operation.is_empty() {
         return Answer::error(404, "UnknownOperationException", "");
     }
     *seen.calls.entry(operation.to_owned()).or_default() += 1;
-    let question: Value = serde_json::from_str(&request.body).unwrap();
+    let question = request.json();
     let named = |field: &str, separator| {
         let text = question[field].as_str().unwrap();
         text.rsplit(separator).next().unwrap().to_owned()
@@ -110,7 +110,7 @@ fn answer(request: &Request, seen: &mut Seen) -> Answer {
 }
 
 /// SQS has two ways to say it.
-fn throttle(seen: &mut Seen) -> Answer {
+fn throttle(seen: &mut Tally) -> Answer {
     seen.throttled += 1;
     if seen.throttled.is_multiple_of(2) {
         Answer::error(403, "RequestThrottled", "Request is throttled.")
@@ -127,8 +127,8 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn of(manners: Manners) -> Self {
-        let a_second = manners.calls_a_second.map(f64::from);
+    fn of(behavior: Behavior) -> Self {
+        let a_second = behavior.calls_a_second.map(f64::from);
         Self {
             a_second,
             left: a_second.unwrap_or_default(),

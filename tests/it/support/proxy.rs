@@ -1,6 +1,6 @@
-//! The way to a server of AWS's, and what may happen to a call on it.
+//! A proxy in front of an AWS server, and what may happen to a call there.
 
-use aws_smithy_cbor::Encoder;
+use super::http::{Answer, Request};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -56,7 +56,7 @@ pub const DISTURBANCES: [Disturbance; 11] = [
 const LATE: Duration = Duration::from_millis(5500);
 
 /// A call, as those who do harm see it.
-pub struct Call<'a> {
+pub struct Attempt<'a> {
     /// Of what.
     pub operation: &'a str,
     /// What is asked; null where it is not JSON.
@@ -65,9 +65,9 @@ pub struct Call<'a> {
     pub nth: usize,
 }
 
-type Plan = dyn Fn(&Call) -> Option<Disturbance> + Send + Sync;
+type Plan = dyn Fn(&Attempt) -> Option<Disturbance> + Send + Sync;
 
-/// The way to a server.
+/// A proxy in front of a server.
 pub struct Proxy {
     /// Where it begins.
     pub url: String,
@@ -76,7 +76,6 @@ pub struct Proxy {
 
 struct Shared {
     upstream: String,
-    agent: ureq::Agent,
     address: SocketAddr,
     /// And how many calls there were before it was made.
     plan: RwLock<(Box<Plan>, usize)>,
@@ -88,12 +87,12 @@ struct Shared {
     ending: Mutex<Option<Sender<Sender<()>>>>,
     /// Tasks seem to have started so much earlier.
     aged: Duration,
-    seen: Mutex<Seen>,
+    seen: Mutex<Traffic>,
 }
 
 /// What came by so far.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub struct Traffic {
     /// The operation of each call, and what happened to it.
     pub calls: Vec<(String, Option<Disturbance>)>,
     /// The DLQs of which the server agreed to start a redrive, in order.
@@ -102,7 +101,7 @@ pub struct Seen {
     cancelled: BTreeSet<String>,
 }
 
-impl Seen {
+impl Traffic {
     /// How many calls of this operation there were.
     pub fn calls_of(&self, operation: &str) -> usize {
         let calls = self.calls.iter();
@@ -111,25 +110,17 @@ impl Seen {
 }
 
 impl Proxy {
-    /// The way to this server. Nothing happens on it as yet.
+    /// Starts a proxy in front of this server. No call is disturbed yet.
     pub fn start(upstream: &str) -> Self {
         Self::ageing(upstream, Duration::ZERO)
     }
 
-    /// A way on which move tasks age: they seem to have started so much earlier.
+    /// Starts a proxy that ages move tasks: they seem to have started this much earlier.
     pub fn ageing(upstream: &str, aged: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let agent = ureq::Agent::config_builder()
-            .proxy(None)
-            .http_status_as_error(false)
-            // One that was idle for a while may be closed by the server just when it is used again.
-            .max_idle_connections(0)
-            .build()
-            .new_agent();
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
-            agent,
             address,
             plan: RwLock::new((Box::new(|_| None), 0)),
             last: Mutex::default(),
@@ -146,7 +137,7 @@ impl Proxy {
     }
 
     /// From now on the plan says what happens to which call.
-    pub fn plan(&self, plan: impl Fn(&Call) -> Option<Disturbance> + Send + Sync + 'static) {
+    pub fn plan(&self, plan: impl Fn(&Attempt) -> Option<Disturbance> + Send + Sync + 'static) {
         let so_far = self.seen().calls.len();
         *self.shared.plan.write().unwrap() = (Box::new(plan), so_far);
     }
@@ -178,7 +169,7 @@ impl Proxy {
     }
 
     /// What came by so far.
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Traffic {
         self.shared.seen.lock().unwrap().clone()
     }
 }
@@ -201,38 +192,23 @@ fn listen(listener: TcpListener, shared: &Arc<Shared>) {
                 return;
             }
             let shared = Arc::clone(&shared);
-            // A client that goes away in the middle is none of our business.
+            // It does not matter if a client closes the connection early.
             thread::spawn(move || shared.serve(connection.ok()?));
         }
     });
-}
-
-/// A request, all of it but the last byte taken from the connection: to close one on which something
-/// was not read resets it.
-struct Request {
-    operation: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
 }
 
 impl Shared {
     /// Answers one request. Every one has a connection of its own: to be refused one, it must need one.
     fn serve(&self, mut client: TcpStream) -> Option<()> {
         let request = peek_request(&mut client)?;
-        let operation = request.operation.as_str();
-        let question = serde_json::from_slice(&request.body).unwrap_or_default();
+        let operation = request.operation();
+        let question = request.json();
         let fault = {
             let (plan, so_far) = &*self.plan.read().unwrap();
             let mut seen = self.seen.lock().unwrap();
             let before = seen.calls[*so_far..].iter();
-            let call = Call {
+            let call = Attempt {
                 operation,
                 question,
                 nth: before.filter(|(of, _)| of == operation).count(),
@@ -241,8 +217,10 @@ impl Shared {
             seen.calls.push((operation.to_owned(), fault));
             fault
         };
-        let is_cbor = request.path.contains("/operation/");
-        let error = |status, code, message| Answer::error(is_cbor, status, code, message);
+        let error = match request.is_cbor() {
+            true => Answer::cbor_error,
+            false => Answer::error,
+        };
         let answer = match fault {
             Some(Disturbance::Refused) => panic!("too late to refuse the connection"),
             Some(Disturbance::ResetAtOnce) => return None,
@@ -258,30 +236,23 @@ impl Shared {
             }
             _ => self.pass_on(&request)?,
         };
-        let html = |status| Answer {
-            status,
-            headers: vec![("content-type".to_owned(), "text/html".to_owned())],
-            body: b"<html><body>Something went wrong.</body></html>".to_vec(),
-        };
-        let answer = match fault {
-            Some(Disturbance::InternalError) => html(500),
-            Some(Disturbance::Malformed) => html(200),
+        let mut answer = match fault {
+            Some(Disturbance::InternalError) => Answer::html(500),
+            Some(Disturbance::Malformed) => Answer::html(200),
             _ => answer,
         };
-        let text = answer.text();
+        answer.add_header("connection", "close");
         match fault {
             Some(Disturbance::ResetMidAnswer) => {
-                client
-                    .write_all(&text[..text.len() - answer.body.len() / 2])
-                    .ok()?;
+                answer.is_cut = true;
+                client.write_all(&answer.bytes()).ok()?;
                 // The last byte of the request is still there: this resets.
                 return None;
             }
             Some(Disturbance::Truncated) => {
+                answer.is_cut = true;
                 take_last(&mut client)?;
-                client
-                    .write_all(&text[..text.len() - answer.body.len() / 2])
-                    .ok()?;
+                client.write_all(&answer.bytes()).ok()?;
                 return client.shutdown(Shutdown::Both).ok();
             }
             Some(Disturbance::Late) => sleep(LATE),
@@ -298,7 +269,7 @@ impl Shared {
         if *self.last.lock().unwrap() == Some(operation) {
             self.stop_listening();
         }
-        client.write_all(&text).ok()
+        client.write_all(&answer.bytes()).ok()
     }
 
     /// Returns once nobody listens.
@@ -313,7 +284,7 @@ impl Shared {
     }
 
     fn pass_on(&self, request: &Request) -> Option<Answer> {
-        let question: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let question = request.json();
         let handle = question["TaskHandle"].as_str();
         if let Some(handle) = handle
             && !self
@@ -325,38 +296,17 @@ impl Shared {
         {
             // LocalStack would have a task that has ended be CANCELLING from then on, for ever.
             return Some(Answer::error(
-                false,
                 404,
                 "ResourceNotFoundException",
                 "Task does not exist.",
             ));
         }
-        let mut forwarded = self
-            .agent
-            .post(format!("{}{}", self.upstream, request.path));
-        for (name, value) in &request.headers {
-            if !["host", "content-length", "connection"].contains(&name.as_str()) {
-                forwarded = forwarded.header(name, value);
-            }
-        }
-        let mut answer = forwarded.send(&request.body[..]).ok()?;
-        let headers = answer.headers().iter();
-        let headers = headers
-            .filter(|(name, _)| {
-                let name = name.as_str();
-                name == "content-type" || name == "smithy-protocol" || name.starts_with("x-amz")
-            })
-            .map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-        let mut answer = Answer {
-            status: answer.status().as_u16(),
-            headers: headers.collect::<Option<_>>()?,
-            body: answer.body_mut().read_to_vec().ok()?,
-        };
-        if request.operation == "StartMessageMoveTask" && answer.status == 200 {
+        let mut answer = request.forward(&self.upstream)?;
+        if request.operation() == "StartMessageMoveTask" && answer.status == 200 {
             let dlq = question["SourceArn"].as_str()?.to_owned();
             self.seen.lock().unwrap().started.push(dlq);
         }
-        if request.operation == "ListMessageMoveTasks" && !self.aged.is_zero() {
+        if request.operation() == "ListMessageMoveTasks" && !self.aged.is_zero() {
             answer.body = aged(&answer.body, self.aged);
         }
         Some(answer)
@@ -373,85 +323,15 @@ fn aged(tasks: &[u8], age: Duration) -> Vec<u8> {
     tasks.to_string().into_bytes()
 }
 
-impl Answer {
-    /// An error of AWS's, in the protocol of the request.
-    fn error(is_cbor: bool, status: u16, code: &str, message: &str) -> Self {
-        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        if is_cbor {
-            let mut body = Encoder::new(Vec::new());
-            body.begin_map();
-            body.str("__type").str(code);
-            body.str("message").str(message);
-            body.end();
-            return Self {
-                status,
-                headers: vec![
-                    header("content-type", "application/cbor"),
-                    header("smithy-protocol", "rpc-v2-cbor"),
-                ],
-                body: body.into_writer(),
-            };
-        }
-        let body = json!({"__type": code, "message": message}).to_string();
-        Self {
-            status,
-            headers: vec![
-                header("content-type", "application/x-amz-json-1.0"),
-                header("x-amzn-query-error", &format!("{code};Sender")),
-            ],
-            body: body.into_bytes(),
-        }
-    }
-
-    fn text(&self) -> Vec<u8> {
-        let headers = self.headers.iter();
-        let headers: String = headers
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
-        let (status, length) = (self.status, self.body.len());
-        let head = format!(
-            "HTTP/1.1 {status} -\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
-        );
-        [head.as_bytes(), &self.body].concat()
-    }
-}
-
-/// Reads a request, and leaves its last byte where it was.
+/// Reads a request, and leaves the last byte of its body on the connection: to close a connection with
+/// something unread resets it.
 fn peek_request(client: &mut TcpStream) -> Option<Request> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).ok()?;
-    let mut lines = head.lines();
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let headers = lines.filter_map(|line| line.split_once(':'));
-    let headers: Vec<(String, String)> = headers
-        .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
-        .collect();
-    let header = |name: &str| {
-        let mut headers = headers.iter();
-        headers.find_map(|(of, value)| (of == name).then_some(value.as_str()))
-    };
-    let length: usize = header("content-length")?.parse().ok()?;
-    let mut body = vec![0; length];
-    let (all_but_last, last) = body.split_at_mut(length.checked_sub(1)?);
+    let (mut request, length) = Request::read_head(client)?;
+    request.body = vec![0; length];
+    let (all_but_last, last) = request.body.split_at_mut(length.checked_sub(1)?);
     client.read_exact(all_but_last).ok()?;
-    if client.peek(last).ok()? == 0 {
-        return None;
-    }
-    let operation = match header("x-amz-target") {
-        Some(target) => target.split_once('.')?.1,
-        None => path.rsplit_once("/operation/")?.1,
-    };
-    Some(Request {
-        operation: operation.to_owned(),
-        path,
-        headers,
-        body,
-    })
+    let is_whole = client.peek(last).ok()? > 0;
+    (is_whole && !request.operation().is_empty()).then_some(request)
 }
 
 /// Takes the last byte of a request: the connection can be closed in peace.

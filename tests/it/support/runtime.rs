@@ -12,14 +12,14 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A running function; it ends when this is dropped.
-pub struct Function {
+pub struct Process {
     events: Sender<(String, Duration)>,
     results: Receiver<Result<Value, Value>>,
     process: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
 
-impl Function {
+impl Process {
     /// Starts the function with these variables, besides those that Lambda sets.
     pub fn start(variables: &[(&str, &str)]) -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_sqs-auto-redrive"));
@@ -32,16 +32,16 @@ impl Function {
         let (answer, results) = channel();
         let (next, answer) = (Mutex::new(next), Mutex::new(answer));
         let runtime = Server::start(move |request| {
-            if request.target.ends_with("/invocation/next") {
+            if request.path.ends_with("/invocation/next") {
                 let next = next.lock().unwrap().recv();
                 // Where nobody is left to hand out events, there is no process left that asks.
                 return next.map_or_else(|_| Answer::ok("{}"), |next| event(&next));
             }
-            let value = serde_json::from_str(&request.body).unwrap();
-            let result = match request.target.rsplit('/').next() {
+            let value = request.json();
+            let result = match request.path.rsplit('/').next() {
                 Some("response") => Ok(value),
                 Some("error") => Err(value),
-                _ => panic!("{}", request.target),
+                _ => panic!("{}", request.path),
             };
             answer.lock().unwrap().send(result).unwrap();
             Answer::ok("{}")
@@ -122,7 +122,7 @@ impl Function {
     }
 
     /// Hands the function an event, and does not wait.
-    pub fn hand(&self, event: &str, time: Duration) {
+    pub fn send(&self, event: &str, time: Duration) {
         self.events.send((event.to_owned(), time)).unwrap();
     }
 
@@ -143,7 +143,7 @@ impl Function {
     }
 }
 
-impl Drop for Function {
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself already.
         let _ = self.process.kill();
@@ -158,14 +158,14 @@ fn event((event, time): &(String, Duration)) -> Answer {
     let deadline = (SystemTime::now() + *time)
         .duration_since(UNIX_EPOCH)
         .unwrap();
-    Answer {
-        headers: vec![
-            "lambda-runtime-aws-request-id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
-            format!("lambda-runtime-deadline-ms: {}", deadline.as_millis()),
-            format!(
-                "lambda-runtime-invoked-function-arn: arn:aws:lambda:{REGION}:{ACCOUNT}:function:fleet"
-            ),
-        ],
-        ..Answer::ok(event)
+    let function = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:fleet");
+    let mut answer = Answer::ok(event);
+    for (name, value) in [
+        ("aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd"),
+        ("deadline-ms", &deadline.as_millis().to_string()),
+        ("invoked-function-arn", &function),
+    ] {
+        answer.add_header(&format!("lambda-runtime-{name}"), value);
     }
+    answer
 }

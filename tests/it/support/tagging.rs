@@ -36,18 +36,10 @@ impl Tagging {
             for paging in ["PaginationToken", "ResourcesPerPage"] {
                 question.as_object_mut().unwrap().remove(paging);
             }
-            let url = &servers().cloudwatch_url;
-            let agent = ureq::Agent::config_builder()
-                .proxy(None)
-                .build()
-                .new_agent();
-            let mut forwarded = agent.post(url);
-            for name in ["x-amz-target", "content-type", "authorization"] {
-                forwarded = forwarded.header(name, request.header(name));
-            }
-            let mut answer = forwarded.send(question.to_string()).unwrap();
-            let answer: Value =
-                serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+            let mut forwarded = request.clone();
+            forwarded.body = question.to_string().into_bytes();
+            let answer = forwarded.forward(&servers().cloudwatch_url).unwrap();
+            let answer: Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(answer["PaginationToken"], "", "MiniStack pages");
             Ok(answer["ResourceTagMappingList"].as_array().unwrap().clone())
         })
@@ -102,7 +94,7 @@ impl Tagging {
         let questions = Arc::clone(&asked);
         let server = Server::start(move |request| {
             assert_eq!(request.operation(), "GetResources");
-            let question: Value = serde_json::from_str(&request.body).unwrap();
+            let question = request.json();
             questions.lock().unwrap().push(question.clone());
             match resources(request, &question) {
                 Ok(resources) => page(&question, &resources),

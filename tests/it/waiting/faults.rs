@@ -8,9 +8,9 @@
 use crate::support::cloudwatch::{Alarm, saw};
 use crate::support::function::sample;
 use crate::support::local::servers;
-use crate::support::proxy::{Call, DISTURBANCES, Disturbance, Proxy};
+use crate::support::proxy::{Attempt, DISTURBANCES, Disturbance, Proxy};
 use crate::support::queues::{Queue, Queues};
-use crate::support::runtime::Function;
+use crate::support::runtime::Process;
 use crate::support::tagging::{Tagging, tag};
 use Disturbance::{
     BlackHole, Expired, InternalError, Late, Malformed, Refused, ResetAtOnce, ResetMidAnswer,
@@ -173,8 +173,8 @@ impl Case {
         format!("{}-{:?}-{times}", self.operation, self.fault)
     }
 
-    /// Has it happen on this way, from now on.
-    fn befall(&self, way: &Proxy) {
+    /// Makes this proxy do it from now on.
+    fn inject(&self, proxy: &Proxy) {
         let Self {
             operation,
             fault,
@@ -183,21 +183,21 @@ impl Case {
         } = *self;
         match (fault, operation) {
             (Refused, "StartMessageMoveTask" | "CancelMessageMoveTask") => {
-                way.refuse_after("ListMessageMoveTasks");
+                proxy.refuse_after("ListMessageMoveTasks");
             }
-            (Refused, "ListMessageMoveTasks") => way.refuse_after("GetQueueAttributes"),
-            (Refused, _) => way.refuse(),
-            _ => way.plan(move |call: &Call| {
+            (Refused, "ListMessageMoveTasks") => proxy.refuse_after("GetQueueAttributes"),
+            (Refused, _) => proxy.refuse(),
+            _ => proxy.plan(move |call: &Attempt| {
                 let is_met = call.operation == operation && (always || call.nth == 0);
                 is_met.then_some(fault)
             }),
         }
     }
 
-    /// Asserts that it has happened on this way.
+    /// Asserts that it has happened on this proxy.
     #[track_caller]
-    fn assert_befell(&self, way: &Proxy) {
-        let calls = way.seen().calls;
+    fn assert_injected(&self, proxy: &Proxy) {
+        let calls = proxy.seen().calls;
         let met = (self.operation.to_owned(), Some(self.fault));
         assert!(self.fault == Refused || calls.contains(&met), "{calls:?}");
     }
@@ -252,15 +252,15 @@ fn side_by_side(runs: impl Iterator<Item = (String, impl FnOnce() + Send)>) {
 }
 
 /// A DLQ with dead letters in it, and its source queue.
-struct Stage {
+struct Scenario {
     queues: Queues,
     sent: BTreeSet<String>,
     runtime: Runtime,
 }
 
-impl Stage {
+impl Scenario {
     /// Makes it. One at a time: all at once would have LocalStack be slower than the function waits.
-    fn set(name: &str, messages: u64) -> Self {
+    fn new(name: &str, messages: u64) -> Self {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let _turn = ONE_AT_A_TIME.lock();
@@ -280,8 +280,8 @@ impl Stage {
         &self.queues.dlq
     }
 
-    /// The function, with this DLQ enrolled and its SQS at the end of this way.
-    fn function(&self, sqs: &Proxy, variables: &[(&str, &str)]) -> Function {
+    /// The function, with this DLQ enrolled and its SQS at the end of this proxy.
+    fn function(&self, sqs: &Proxy, variables: &[(&str, &str)]) -> Process {
         let ours = [
             ("REDRIVE_QUEUES", self.dlq().arn.as_str()),
             // So slow that a task is still active when its start is tried again.
@@ -289,7 +289,7 @@ impl Stage {
             ("AWS_ENDPOINT_URL", &sqs.url),
             ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
         ];
-        Function::start(&[&ours, variables].concat())
+        Process::start(&[&ours, variables].concat())
     }
 
     /// An alarm on the DLQ goes off.
@@ -302,14 +302,14 @@ impl Stage {
 
     /// What came of the DLQ; no other was enrolled.
     #[track_caller]
-    fn outcome(&self, function: &mut Function, event: &str) -> String {
+    fn outcome(&self, function: &mut Process, event: &str) -> String {
         let (result, log) = function.invoke_and_log(event, TIME);
         outcome(&result, &log, self.dlq())
     }
 
-    /// Asserts that all goes on as soon as the way is free: one redrive was started in all, and in the
+    /// Asserts that the function carries on as soon as no call is disturbed: one redrive was started in all, and in the
     /// end every message is in the source queue, once.
-    fn assert_carries_on(&self, function: &mut Function, sqs: &Proxy) {
+    fn assert_carries_on(&self, function: &mut Process, sqs: &Proxy) {
         let next = self.outcome(function, &self.alarm());
         let normal = [
             "started/ready",
@@ -383,17 +383,17 @@ fn redrive(case: &Case) {
         ("StartMessageMoveTask", _) => case.lasts().as_secs() + 3,
         _ => 2,
     };
-    let stage = Stage::set(&case.name(), messages);
+    let scenario = Scenario::new(&case.name(), messages);
     let sqs = Proxy::start(&servers().sqs_url);
-    let mut function = stage.function(&sqs, &[]);
-    case.befall(&sqs);
+    let mut function = scenario.function(&sqs, &[]);
+    case.inject(&sqs);
 
-    let outcome = stage.outcome(&mut function, &stage.alarm());
+    let outcome = scenario.outcome(&mut function, &scenario.alarm());
 
     assert_eq!(outcome, case.expected);
-    case.assert_befell(&sqs);
+    case.assert_injected(&sqs);
     sqs.heal();
-    stage.assert_carries_on(&mut function, &sqs);
+    scenario.assert_carries_on(&mut function, &sqs);
 }
 
 #[test]
@@ -414,30 +414,32 @@ fn fault_on_the_way_to_the_start() {
 /// A redrive is to be cancelled, and the fault meets a call on the way to it.
 fn cancel(case: &Case) {
     let name = format!("cancel-{}", case.name());
-    let stage = Stage::set(&name, case.lasts().as_secs() + 30);
+    let scenario = Scenario::new(&name, case.lasts().as_secs() + 30);
     let sqs = Proxy::start(&servers().sqs_url);
-    let mut function = stage.function(&sqs, &[]);
-    let started = stage.outcome(&mut function, &stage.alarm());
+    let mut function = scenario.function(&sqs, &[]);
+    let started = scenario.outcome(&mut function, &scenario.alarm());
     assert_eq!(started, "started/ready");
     match (case.fault, case.operation) {
         (Refused, "ListMessageMoveTasks") => sqs.refuse(),
-        _ => case.befall(&sqs),
+        _ => case.inject(&sqs),
     }
-    let request = json!({"action": "cancel", "queues": [stage.dlq().name]}).to_string();
+    let request = json!({"action": "cancel", "queues": [scenario.dlq().name]}).to_string();
 
-    let outcome = stage.outcome(&mut function, &request);
+    let outcome = scenario.outcome(&mut function, &request);
 
     assert_eq!(outcome, case.expected);
-    case.assert_befell(&sqs);
+    case.assert_injected(&sqs);
     sqs.heal();
-    let again = stage.outcome(&mut function, &request);
+    let again = scenario.outcome(&mut function, &request);
     let normal = ["cancelled/requested", "skipped/nothing-to-cancel"];
     assert!(normal.contains(&again.as_str()), "{again}");
-    stage.runtime.block_on(wait_until_cancelled(stage.dlq()));
-    let next = stage.outcome(&mut function, &stage.alarm());
+    scenario
+        .runtime
+        .block_on(wait_until_cancelled(scenario.dlq()));
+    let next = scenario.outcome(&mut function, &scenario.alarm());
     assert_eq!(next, "skipped/cooling-down");
     assert_eq!(sqs.seen().started.len(), 1);
-    stage.assert_none_lost();
+    scenario.assert_none_lost();
 }
 
 /// Waits until the only task of a DLQ is CANCELLED.
@@ -465,24 +467,24 @@ fn fault_on_the_way_to_the_cancelling() {
 
 /// A redrive is to start, and the fault meets the question for the brakes.
 fn brake(case: &Case) {
-    let stage = Stage::set(&case.name(), 2);
+    let scenario = Scenario::new(&case.name(), 2);
     let brake = case.name();
-    stage.runtime.block_on(Alarm::create(&brake));
+    scenario.runtime.block_on(Alarm::create(&brake));
     let sqs = Proxy::start(&servers().sqs_url);
     let cloudwatch = Proxy::start(&servers().cloudwatch_url);
     let variables = [
         ("REDRIVE_BRAKE_ALARMS", brake.as_str()),
         (CLOUDWATCH_URL, &cloudwatch.url),
     ];
-    let mut function = stage.function(&sqs, &variables);
-    case.befall(&cloudwatch);
+    let mut function = scenario.function(&sqs, &variables);
+    case.inject(&cloudwatch);
 
-    let outcome = stage.outcome(&mut function, &stage.alarm());
+    let outcome = scenario.outcome(&mut function, &scenario.alarm());
 
     assert_eq!(outcome, case.expected);
-    case.assert_befell(&cloudwatch);
+    case.assert_injected(&cloudwatch);
     cloudwatch.heal();
-    stage.assert_carries_on(&mut function, &sqs);
+    scenario.assert_carries_on(&mut function, &sqs);
 }
 
 #[test]
@@ -493,38 +495,38 @@ fn fault_on_the_way_to_the_brakes() {
 /// A redrive has come back and the DLQ grows, and the fault meets the question for its depth history.
 fn depth_history(case: &Case) {
     const MINUTE: Duration = Duration::from_secs(60);
-    let stage = Stage::set(&case.name(), 2);
+    let scenario = Scenario::new(&case.name(), 2);
     let sqs = Proxy::ageing(&servers().sqs_url, 20 * MINUTE);
     let cloudwatch = Proxy::start(&servers().cloudwatch_url);
     let variables = [
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "500"),
         (CLOUDWATCH_URL, &cloudwatch.url),
     ];
-    let mut function = stage.function(&sqs, &variables);
-    let started = stage.outcome(&mut function, &stage.alarm());
+    let mut function = scenario.function(&sqs, &variables);
+    let started = scenario.outcome(&mut function, &scenario.alarm());
     assert_eq!(started, "started/ready");
-    stage.runtime.block_on(async {
-        stage.dlq().wait_for_task().await;
-        stage.queues.fall(2).await;
+    scenario.runtime.block_on(async {
+        scenario.dlq().wait_for_task().await;
+        scenario.queues.fall(2).await;
         let depth = (SystemTime::now() - 5 * MINUTE, 1);
-        saw(&stage.dlq().name, [depth]).await;
+        saw(&scenario.dlq().name, [depth]).await;
     });
-    case.befall(&cloudwatch);
+    case.inject(&cloudwatch);
 
-    let (result, log) = function.invoke_and_log(&stage.alarm(), TIME);
+    let (result, log) = function.invoke_and_log(&scenario.alarm(), TIME);
 
-    assert_eq!(outcome(&result, &log, stage.dlq()), case.expected);
+    assert_eq!(outcome(&result, &log, scenario.dlq()), case.expected);
     let unread = u32::from(case.expected == "started/ready");
     assert_eq!(log.last().unwrap()["DepthHistoryUnreadable"], unread);
-    case.assert_befell(&cloudwatch);
+    case.assert_injected(&cloudwatch);
     cloudwatch.heal();
-    stage.runtime.block_on(stage.dlq().wait_for_task());
-    let next = stage.outcome(&mut function, &stage.alarm());
+    scenario.runtime.block_on(scenario.dlq().wait_for_task());
+    let next = scenario.outcome(&mut function, &scenario.alarm());
     let normal = ["skipped/empty", "skipped/still-filling"];
     assert!(normal.contains(&next.as_str()), "{next}");
     let started = sqs.seen().started.len();
     assert_eq!(started, if unread == 1 { 2 } else { 1 });
-    stage.assert_none_lost();
+    scenario.assert_none_lost();
 }
 
 #[test]
@@ -534,12 +536,12 @@ fn fault_on_the_way_to_the_depth_history() {
 
 /// A redrive of a tagged DLQ is to start, and the fault meets the question for its tags.
 fn tags(case: &Case) {
-    let stage = Stage::set(&case.name(), 2);
+    let scenario = Scenario::new(&case.name(), 2);
     let enroll = format!("auto-redrive={}", case.name());
     let (key, value) = enroll.split_once('=').unwrap();
-    stage
+    scenario
         .runtime
-        .block_on(tag([stage.dlq().name.clone()], &[(key, value)]));
+        .block_on(tag([scenario.dlq().name.clone()], &[(key, value)]));
     let sqs = Proxy::start(&servers().sqs_url);
     let tagging = Proxy::start(&Tagging::of_ministack().url);
     let variables = [
@@ -547,15 +549,15 @@ fn tags(case: &Case) {
         ("REDRIVE_ENROLL_TAG", &enroll),
         (TAGGING_URL, &tagging.url),
     ];
-    let mut function = stage.function(&sqs, &variables);
-    case.befall(&tagging);
+    let mut function = scenario.function(&sqs, &variables);
+    case.inject(&tagging);
 
-    let outcome = stage.outcome(&mut function, &stage.alarm());
+    let outcome = scenario.outcome(&mut function, &scenario.alarm());
 
     assert_eq!(outcome, case.expected);
-    case.assert_befell(&tagging);
+    case.assert_injected(&tagging);
     tagging.heal();
-    stage.assert_carries_on(&mut function, &sqs);
+    scenario.assert_carries_on(&mut function, &sqs);
 }
 
 #[test]
@@ -589,10 +591,10 @@ impl Dice {
     }
 }
 
-/// Faults meet calls on this way at random.
-fn befall_at_random(way: &Proxy, seed: u64, round: usize) {
+/// Makes this proxy disturb calls at random.
+fn inject_at_random(proxy: &Proxy, seed: u64, round: usize) {
     let calls = Mutex::new(BTreeMap::<String, usize>::new());
-    way.plan(move |call| {
+    proxy.plan(move |call| {
         // By queue, since several are looked at at the same time.
         let queue = ["QueueUrl", "SourceArn", "TaskHandle"].map(|name| &call.question[name]);
         let what = format!("{round} {} {queue:?}", call.operation);
@@ -606,9 +608,9 @@ fn befall_at_random(way: &Proxy, seed: u64, round: usize) {
 /// A listed DLQ and a tagged one, a brake alarm, and faults wherever there is a call.
 fn anything_happens(seed: u64, round: usize) {
     let name = format!("random-{round}");
-    let listed = Stage::set(&format!("{name}-listed"), 20);
-    let tagged = Stage::set(&format!("{name}-tagged"), 20);
-    let stages = [&listed, &tagged];
+    let listed = Scenario::new(&format!("{name}-listed"), 20);
+    let tagged = Scenario::new(&format!("{name}-tagged"), 20);
+    let scenarios = [&listed, &tagged];
     listed.runtime.block_on(async {
         tag([tagged.dlq().name.clone()], &[("auto-redrive", &name)]).await;
         Alarm::create(&name).await;
@@ -626,9 +628,9 @@ fn anything_happens(seed: u64, round: usize) {
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
     let mut function = listed.function(&sqs, &variables);
-    let ways = [&sqs, &cloudwatch, &tagging];
-    for way in ways {
-        befall_at_random(way, seed, round);
+    let proxies = [&sqs, &cloudwatch, &tagging];
+    for proxy in proxies {
+        inject_at_random(proxy, seed, round);
     }
 
     let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
@@ -636,11 +638,11 @@ fn anything_happens(seed: u64, round: usize) {
         let (result, log) = function.invoke_and_log(&schedule, TIME);
         let tags_error = matches!(&result, Err(error)
             if error["errorMessage"].as_str().unwrap().contains("enrolment by tag could not be read"));
-        for stage in stages {
-            if tags_error && stage.dlq().arn == tagged.dlq().arn {
+        for scenario in scenarios {
+            if tags_error && scenario.dlq().arn == tagged.dlq().arn {
                 continue;
             }
-            let outcome = outcome(&result, &log, stage.dlq());
+            let outcome = outcome(&result, &log, scenario.dlq());
             let possible = [
                 "started/ready",
                 "skipped/task-active",
@@ -655,16 +657,16 @@ fn anything_happens(seed: u64, round: usize) {
         }
     }
 
-    ways.into_iter().for_each(Proxy::heal);
+    proxies.into_iter().for_each(Proxy::heal);
     let (result, _) = function.invoke_and_log(&schedule, TIME);
     result.unwrap();
-    for stage in stages {
-        let source = &stage.queues.source;
-        stage.runtime.block_on(source.wait_until_holds(20));
-        stage.assert_none_lost();
+    for scenario in scenarios {
+        let source = &scenario.queues.source;
+        scenario.runtime.block_on(source.wait_until_holds(20));
+        scenario.assert_none_lost();
     }
     let started = sqs.seen().started;
-    let dlqs = stages.map(|stage| stage.dlq().arn.clone());
+    let dlqs = scenarios.map(|scenario| scenario.dlq().arn.clone());
     assert_eq!(started.len(), 2, "one redrive of each: {started:?}");
     assert!(dlqs.iter().all(|dlq| started.contains(dlq)), "{started:?}");
 }

@@ -7,7 +7,7 @@ use crate::support::function::sample;
 use crate::support::hang::{Hang, Place};
 use crate::support::http::{Answer, Server};
 use crate::support::queues::queue_arn;
-use crate::support::runtime::Function;
+use crate::support::runtime::Process;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::thread::{self, sleep};
@@ -67,7 +67,7 @@ fn sqs(silent_on: &'static str) -> Server {
 }
 
 /// The function, with a DLQ of its SQS enrolled.
-fn function(sqs_url: &str, variables: &[(&str, &str)]) -> Function {
+fn function(sqs_url: &str, variables: &[(&str, &str)]) -> Process {
     let arn = queue_arn("orders-dlq");
     let ours = [
         ("REDRIVE_QUEUES", arn.as_str()),
@@ -75,7 +75,7 @@ fn function(sqs_url: &str, variables: &[(&str, &str)]) -> Function {
         ("AWS_ENDPOINT_URL", sqs_url),
         ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ];
-    let mut function = Function::start(&[&ours, variables].concat());
+    let mut function = Process::start(&[&ours, variables].concat());
     // A process that is still starting would take of the time of the first invocation.
     let (report, _) = function.invoke_and_log(&sample("ignored-ok.json", &[]), LONG);
     report.expect("it has started");
@@ -88,7 +88,7 @@ fn schedule() -> String {
 
 /// What came of the DLQ, and how long that took. A function that is later than its time panics here.
 #[track_caller]
-fn outcome(function: &mut Function, event: &str, time: Duration) -> (String, Duration) {
+fn outcome(function: &mut Process, event: &str, time: Duration) -> (String, Duration) {
     let begun = Instant::now();
     let (_, log) = function.invoke_and_log(event, time);
     let took = begun.elapsed();
@@ -249,7 +249,7 @@ fn invocation_whose_deadline_has_passed_ends_at_once() {
     let sqs = sqs("GetQueueAttributes");
     let function = function(&sqs.url, &[]);
 
-    function.hand(&schedule(), Duration::ZERO);
+    function.send(&schedule(), Duration::ZERO);
 
     let begun = Instant::now();
     let report = loop {
