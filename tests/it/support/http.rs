@@ -3,7 +3,7 @@
 use aws_smithy_cbor::Encoder;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -22,30 +22,28 @@ pub struct Request {
 
 impl Request {
     /// Reads a request; `None` at the end of the connection.
-    fn read(from: &mut impl Read) -> Option<Self> {
+    fn read(from: &mut impl BufRead) -> Option<Self> {
         let (mut request, length) = Self::read_head(from)?;
         request.body = vec![0; length];
         from.read_exact(&mut request.body).ok()?;
         Some(request)
     }
 
-    /// Reads a request up to its body, and returns the length of the body too. Takes no byte of the body.
-    pub fn read_head(from: &mut impl Read) -> Option<(Self, usize)> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            from.read_exact(&mut byte).ok()?;
-            head.extend(byte);
+    /// Reads a request up to its body, and returns the length of the body too.
+    pub fn read_head(from: &mut impl BufRead) -> Option<(Self, usize)> {
+        let mut line = || {
+            let mut line = String::new();
+            let read = from.read_line(&mut line).ok()?;
+            (read > 0).then(|| line.trim_end().to_owned())
+        };
+        let path = line()?.split(' ').nth(1)?.to_owned();
+        let mut headers = BTreeMap::new();
+        while let Some((name, value)) = line()?.split_once(':') {
+            headers.insert(name.to_lowercase(), value.trim().to_owned());
         }
-        let head = String::from_utf8(head).ok()?;
-        let mut lines = head.lines();
-        let path = lines.next()?.split(' ').nth(1)?.to_owned();
-        let headers = lines.filter_map(|line| line.split_once(':'));
         let request = Self {
             path,
-            headers: headers
-                .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
-                .collect(),
+            headers,
             body: Vec::new(),
         };
         let length = match request.header("content-length") {

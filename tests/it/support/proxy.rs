@@ -3,7 +3,7 @@
 use super::http::{Answer, Request};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier, Mutex, RwLock};
@@ -326,7 +326,9 @@ fn aged(tasks: &[u8], age: Duration) -> Vec<u8> {
 /// Reads a request, and leaves the last byte of its body on the connection: to close a connection with
 /// something unread resets it.
 fn peek_request(client: &mut TcpStream) -> Option<Request> {
-    let (mut request, length) = Request::read_head(client)?;
+    // A buffer of one byte, so that it takes no byte of the body.
+    let mut head = BufReader::with_capacity(1, &*client);
+    let (mut request, length) = Request::read_head(&mut head)?;
     request.body = vec![0; length];
     let (all_but_last, last) = request.body.split_at_mut(length.checked_sub(1)?);
     client.read_exact(all_but_last).ok()?;

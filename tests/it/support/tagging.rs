@@ -41,14 +41,15 @@ impl Tagging {
             let answer = forwarded.forward(&servers().cloudwatch_url).unwrap();
             let answer: Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(answer["PaginationToken"], "", "MiniStack pages");
-            Ok(answer["ResourceTagMappingList"].as_array().unwrap().clone())
+            let listed = answer["ResourceTagMappingList"].as_array().unwrap();
+            Ok(listed.as_slice().into())
         })
     }
 
     /// One where all of these queues bear this tag, and nothing else.
     pub fn of(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
         let resources = resources(queues, tag);
-        Self::start(move |_, _| Ok(resources.clone()))
+        Self::start(move |_, _| Ok(Arc::clone(&resources)))
     }
 
     /// One that refuses every call with this error.
@@ -60,7 +61,7 @@ impl Tagging {
     pub fn expiring(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
         let resources = resources(queues, tag);
         Self::start(move |_, question| match question.get("PaginationToken") {
-            None => Ok(resources.clone()),
+            None => Ok(Arc::clone(&resources)),
             Some(_) => Err(Answer::error(
                 400,
                 "PaginationTokenExpiredException",
@@ -83,12 +84,12 @@ impl Tagging {
                 *left -= 1;
                 return Err(Answer::error(400, "ThrottledException", "Rate exceeded"));
             }
-            Ok(resources.clone())
+            Ok(Arc::clone(&resources))
         })
     }
 
     fn start(
-        resources: impl Fn(&Request, &Value) -> Result<Vec<Value>, Answer> + Send + Sync + 'static,
+        resources: impl Fn(&Request, &Value) -> Result<Arc<[Value]>, Answer> + Send + Sync + 'static,
     ) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let questions = Arc::clone(&asked);
@@ -114,7 +115,7 @@ impl Tagging {
 }
 
 /// Queues as the tagging API gives them, each with this tag.
-fn resources(queues: impl IntoIterator<Item = String>, (key, value): (&str, &str)) -> Vec<Value> {
+fn resources(queues: impl IntoIterator<Item = String>, (key, value): (&str, &str)) -> Arc<[Value]> {
     let tags = json!([{"Key": key, "Value": value}]);
     let queues = queues.into_iter();
     let resource = |name: String| json!({"ResourceARN": queue_arn(&name), "Tags": tags});
