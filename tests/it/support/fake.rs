@@ -1,10 +1,11 @@
 //! SQS and CloudWatch in memory, with the rules that matter here: one active task per queue, ten
 //! listed, counts that settle late, metrics that come late. It counts calls. Time is what the test says.
 
+use serde_json::Value;
 use sqs_auto_redrive::cloudwatch::{CloudWatch, DepthQuery};
 use sqs_auto_redrive::config::{Config, EnrollTag};
-use sqs_auto_redrive::handler::{Function, Invocation};
-use sqs_auto_redrive::policy::{Brake, BrakeState, DepthHistory, Start};
+use sqs_auto_redrive::handler::{Answer, Function, Invocation, InvocationError};
+use sqs_auto_redrive::policy::{Brake, BrakeState, DepthHistory, Policy, Start};
 use sqs_auto_redrive::queue::{Depth, Location, MoveTask, QueueArn, TaggedQueue, TaskStatus};
 use sqs_auto_redrive::sqs::{CancelError, Sqs, SqsError, StartError};
 use sqs_auto_redrive::tagging::{Tagging, TaggingError};
@@ -70,6 +71,70 @@ struct FakeTask {
 impl FakeTask {
     fn is_active(&self) -> bool {
         self.listed.status.is_active()
+    }
+}
+
+/// An invocation that is yet to be made.
+pub struct Invoke<'a> {
+    fake: &'a Fake,
+    event: &'a str,
+    config: Config,
+    invocation: Invocation,
+}
+
+impl Invoke<'_> {
+    /// Lists these DLQs in place of all.
+    pub fn listing(mut self, dlqs: &[&QueueArn]) -> Self {
+        self.config.queues = dlqs.iter().copied().cloned().collect();
+        self
+    }
+
+    /// Enrolls by the tag `auto-redrive=enabled` in place of a list.
+    pub fn by_tag(mut self) -> Self {
+        self.config.enroll_tag = Some(EnrollTag {
+            key: "auto-redrive".to_owned(),
+            value: Some("enabled".to_owned()),
+        });
+        self.listing(&[])
+    }
+
+    /// Sets the policy of the environment.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.config.policy = policy;
+        self
+    }
+
+    /// Sets the most redrives that one invocation starts.
+    pub fn max_starts(mut self, max_starts: usize) -> Self {
+        self.config.max_starts = max_starts;
+        self
+    }
+
+    /// Sets the time until Lambda's deadline.
+    pub fn time_left(mut self, time_left: Duration) -> Self {
+        self.invocation.time_left = time_left;
+        self
+    }
+
+    /// The answer of an invocation that gets as far as a report, with or without failures in it.
+    pub async fn answer(self) -> Answer {
+        self.run().await.unwrap()
+    }
+
+    /// The report of an invocation that succeeds.
+    pub async fn report(self) -> Value {
+        let report = self.answer().await.result().unwrap();
+        serde_json::to_value(report).unwrap()
+    }
+
+    /// The error of an invocation that fails.
+    pub async fn failure(self) -> InvocationError {
+        self.run().await.and_then(Answer::result).unwrap_err()
+    }
+
+    async fn run(self) -> Result<Answer, InvocationError> {
+        let function = self.fake.function(self.config);
+        function.invoke(self.event, &self.invocation).await
     }
 }
 
@@ -179,6 +244,27 @@ impl Fake {
     pub fn with_slow_tagging(self) -> Self {
         self.state.borrow_mut().tagging_hangs = true;
         self
+    }
+
+    /// Lists every DLQ given so far, with the default policy.
+    pub fn config(&self) -> Config {
+        Config {
+            queues: self.state.borrow().queues.keys().cloned().collect(),
+            enroll_tag: None,
+            policy: Policy::default(),
+            max_starts: 20,
+            concurrency: 64,
+        }
+    }
+
+    /// An invocation with this event, of a function with [`Self::config`] and a minute to live.
+    pub fn invoke<'a>(&'a self, event: &'a str) -> Invoke<'a> {
+        Invoke {
+            fake: self,
+            event,
+            config: self.config(),
+            invocation: self.invocation(),
+        }
     }
 
     /// The function, over this.
