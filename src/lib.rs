@@ -44,3 +44,5 @@ pub mod sqs;
 pub mod tagging;
 mod text;
 pub mod tls;
+#[cfg(test)]
+mod wire;
