@@ -25,16 +25,13 @@ demo: setup ## run the demo: a local SQS, 50 dead letters, a real alarm event (n
 	@cargo build --locked
 	@.venv/local/bin/python local/demo.py
 
-# These tests mostly wait for timeouts, so they run in parallel with the rest.
-WAITING := deploy faults timeouts
-OTHERS := $(filter-out $(WAITING),$(basename $(notdir $(wildcard tests/*.rs))))
-
+# The tests of tests/it/waiting mostly wait for timeouts, so they run in parallel with the rest, many at a time.
 test: setup ## run all tests
 	@echo '==> Building and running the tests (the first time takes a few minutes)'
 	@cargo test --locked --no-run
-	@cargo test --locked --no-fail-fast $(WAITING:%=--test %) > target/waiting-tests.txt 2>&1 & waiting=$$!; \
+	@cargo test --locked --no-fail-fast --test it -- waiting:: --test-threads=6 > target/waiting-tests.txt 2>&1 & waiting=$$!; \
 	trap 'kill $$waiting' INT TERM; \
-	cargo test --locked --no-fail-fast --lib --bins $(OTHERS:%=--test %); others=$$?; \
+	cargo test --locked --no-fail-fast --lib --bins --test it -- --skip waiting::; others=$$?; \
 	wait $$waiting; waited=$$?; cat target/waiting-tests.txt; exit $$((others | waited))
 
 # mypy checks our own code only: it ignores the types of installed packages and does not report missing ones.
@@ -99,14 +96,14 @@ bench: ## measure the function and its peers (about 20 minutes; QUICK=1: about t
 pictures: ## draw the pictures of the documents from the model run and the last bench run
 	$(call venv,pictures,local/pictures-requirements.txt)
 	@echo '==> Drawing docs/outage.svg and docs/startup.svg'
-	@OUTAGE_DATA=$(CURDIR)/target/outage.jsonl cargo test --locked --quiet --test model the_picture_of_an_outage
+	@OUTAGE_DATA=$(CURDIR)/target/outage.jsonl cargo test --locked --quiet --test it the_picture_of_an_outage
 	@.venv/pictures/bin/python local/pictures.py target/outage.jsonl
 
 soak: ## run 100,000 invocations in one process (about ten minutes)
 	@echo '==> Building the function as it is released'
 	@cargo build --release --locked
 	@SOAK_BINARY=$(CURDIR)/target/release/sqs-auto-redrive SOAK_INVOCATIONS=100000 \
-	  cargo test --locked --test soak -- --nocapture
+	  cargo test --locked --test it -- soak:: --nocapture
 
 # cargo-fuzz passes options that only a nightly compiler accepts; RUSTC_BOOTSTRAP makes the stable one accept them too.
 fuzz: ## look for inputs that break a rule, ten minutes per target (FUZZ_SECONDS=600)

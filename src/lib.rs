@@ -49,3 +49,5 @@ mod memory;
 mod text;
 pub mod tls;
 pub mod verdict;
+#[cfg(test)]
+mod wire;

@@ -1,17 +1,9 @@
 use super::*;
-use aws_config::retry::RetryConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_cloudwatch::config::{Credentials, SharedCredentialsProvider};
-use aws_smithy_cbor::data::Type;
-use aws_smithy_cbor::{Decoder, Encoder};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use serde_json::{Map, Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use crate::wire::{REGION, Request, Wire};
+use aws_smithy_cbor::Encoder;
+use serde_json::{Value, json};
 use std::time::UNIX_EPOCH;
 
-const REGION: &str = "us-east-1";
 const ELSEWHERE: &str = "ap-south-1";
 const MINUTE: u64 = 60;
 /// The time of every test, in seconds since 1970; a whole minute.
@@ -20,16 +12,7 @@ const NOW: u64 = 1_790_000_040;
 const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: cloudwatch:GetMetricData because no identity-based policy allows the cloudwatch:GetMetricData action";
 const LEFT_OUT: &str = "CloudWatch left it out";
 
-// A server that speaks CBOR as CloudWatch does, and the real client that talks to it.
-
-/// A request as it came in, its CBOR shown as JSON: times are seconds since 1970.
-#[derive(Clone)]
-struct Request {
-    operation: String,
-    /// Its signature, which names the region it was made for.
-    authorization: String,
-    body: Value,
-}
+// The real client, answered with recorded bytes.
 
 impl Request {
     fn is_for(&self, region: &str) -> bool {
@@ -55,128 +38,31 @@ impl Request {
     }
 }
 
-/// Answers as a function of the request says, and remembers the requests.
-struct Server {
-    endpoint: String,
-    requests: Arc<Mutex<Vec<Request>>>,
-}
+/// Answers as this function of the request does.
+struct Server(Wire);
 
 impl Server {
-    fn answering(answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
-                let request = read_request(&connection);
-                let answer = answer(&request);
-                seen.lock().unwrap().push(request);
-                connection.write_all(&answer).unwrap();
-            }
-        });
-        Self { endpoint, requests }
+    fn answering(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self(Wire::answering(answer))
     }
 
     fn clients(&self) -> CloudWatchClients {
-        clients(&self.endpoint)
+        CloudWatchClients::new(&self.0.config(), [REGION, ELSEWHERE].map(str::to_owned))
     }
 
     /// The requests so far, all for this operation.
     fn requests(&self, operation: &str) -> Vec<Request> {
-        let requests = self.requests.lock().unwrap().clone();
-        assert!(
-            requests
-                .iter()
-                .all(|request| request.operation == operation)
-        );
+        let path = format!("/service/GraniteServiceVersion20100801/operation/{operation}");
+        let requests = self.0.requests();
+        assert!(requests.iter().all(|request| request.target == path));
         requests
     }
 
     /// The only request that was made.
     fn only_request(&self, operation: &str) -> Request {
-        let mut requests = self.requests(operation);
-        assert_eq!(requests.len(), 1);
-        requests.remove(0)
+        self.requests(operation);
+        self.0.only_request()
     }
-}
-
-fn read_request(connection: &TcpStream) -> Request {
-    let mut reader = BufReader::new(connection);
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    let path = line.split(' ').nth(1).unwrap();
-    let operation = path
-        .strip_prefix("/service/GraniteServiceVersion20100801/operation/")
-        .unwrap()
-        .to_owned();
-    let mut authorization = String::new();
-    let mut length = 0;
-    line.clear();
-    while reader.read_line(&mut line).unwrap() > 2 {
-        let (name, value) = line.split_once(':').unwrap();
-        match &*name.to_lowercase() {
-            "authorization" => authorization = value.trim().to_owned(),
-            "content-length" => length = value.trim().parse().unwrap(),
-            _ => {}
-        }
-        line.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    Request {
-        operation,
-        authorization,
-        body: decoded(&mut Decoder::new(&body)),
-    }
-}
-
-/// As `main` makes them, but with a fixed endpoint and credentials, and without retries.
-fn clients(endpoint: &str) -> CloudWatchClients {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
-    let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
-    let config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .region(Region::new(REGION))
-        .endpoint_url(endpoint)
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .retry_config(RetryConfig::disabled())
-        .http_client(http)
-        .build();
-    CloudWatchClients::new(&config, [REGION, ELSEWHERE].map(str::to_owned))
-}
-
-fn decoded(from: &mut Decoder) -> Value {
-    match from.datatype().unwrap() {
-        Type::String | Type::StringIndef => json!(from.string().unwrap()),
-        Type::Tag => json!(from.timestamp().unwrap().as_secs_f64()),
-        Type::Array | Type::ArrayIndef => {
-            let length = from.list().unwrap();
-            json!(items(from, length, decoded))
-        }
-        Type::Map | Type::MapIndef => {
-            let length = from.map().unwrap();
-            let pair = |from: &mut Decoder| (from.string().unwrap(), decoded(from));
-            Value::Object(Map::from_iter(items(from, length, pair)))
-        }
-        _ => json!(from.long().unwrap()),
-    }
-}
-
-/// The items of an array or map of this length; `None` means as many as there are before the mark.
-fn items<T>(from: &mut Decoder, length: Option<u64>, item: impl Fn(&mut Decoder) -> T) -> Vec<T> {
-    if let Some(length) = length {
-        return (0..length).map(|_| item(from)).collect();
-    }
-    let mut items = Vec::new();
-    while from.datatype().unwrap() != Type::Break {
-        items.push(item(from));
-    }
-    from.skip().unwrap();
-    items
 }
 
 /// Writes JSON as CBOR: numbers are times below `Timestamps`, and floating elsewhere, as in `Values`.
@@ -272,7 +158,7 @@ fn by_queue(result_of: impl Fn(&str, &str) -> Option<Value>) -> impl Fn(&Request
 }
 
 /// What is made of a page with one such result.
-async fn history_of(result_of: impl Fn(&str) -> Value + Send + 'static) -> DepthHistory {
+async fn history_of(result_of: impl Fn(&str) -> Value + Send + Sync + 'static) -> DepthHistory {
     let server = Server::answering(by_queue(move |id, _| Some(result_of(id))));
     let asked = [query("orders-dlq", 10)];
     let mut histories = server.clients().depth_histories(&asked, now()).await;
@@ -394,7 +280,7 @@ async fn nothing_to_ask_takes_no_call() {
     let clients = server.clients();
     assert_eq!(clients.depth_histories(&[], now()).await, []);
     assert_eq!(clients.brakes(&[]).await, []);
-    assert_eq!(server.requests.lock().unwrap().len(), 0);
+    assert_eq!(server.0.requests().len(), 0);
 }
 
 // Depth histories: what is made of the answer.

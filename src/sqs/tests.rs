@@ -1,15 +1,10 @@
 use super::*;
 use crate::policy::Rate;
-use aws_config::retry::RetryConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use crate::wire::{self, REGION, Wire};
+use aws_config::SdkConfig;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::thread::JoinHandle;
+use std::net::TcpListener;
 
-const REGION: &str = "us-east-1";
 const ORDERS: &str = "arn:aws:sqs:us-east-1:123456789012:orders";
 
 // What SQS says where it matters, word for word.
@@ -35,93 +30,14 @@ fn url_is_in_the_queues_own_region_and_partition() {
     );
 }
 
-// A server that answers with recorded bytes, and the real client that talks to it.
+// The real client, answered with recorded bytes.
 
-/// A request as it came in.
-struct Request {
-    target: String,
-    /// Its signature, which names the region it was made for.
-    authorization: String,
-    body: Value,
+fn answering(bytes: Vec<u8>) -> Wire {
+    Wire::answering(move |_| bytes.clone())
 }
 
-/// Answers connections with these bytes, one each, and gives back the requests when all are used up.
-struct Server {
-    endpoint: String,
-    requests: JoinHandle<Vec<Request>>,
-}
-
-impl Server {
-    fn answering(answers: Vec<Vec<u8>>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let answer_all = move || {
-            let answer_one = |answer: Vec<u8>| {
-                let (mut connection, _) = listener.accept().unwrap();
-                let request = read_request(&connection);
-                connection.write_all(&answer).unwrap();
-                request
-            };
-            answers.into_iter().map(answer_one).collect()
-        };
-        Self {
-            endpoint,
-            requests: std::thread::spawn(answer_all),
-        }
-    }
-
-    fn clients(&self) -> SqsClients {
-        clients(&self.endpoint)
-    }
-
-    /// The only request that was made.
-    fn only_request(self) -> Request {
-        let mut requests = self.requests.join().unwrap();
-        assert_eq!(requests.len(), 1);
-        requests.remove(0)
-    }
-}
-
-fn read_request(connection: &TcpStream) -> Request {
-    let mut reader = BufReader::new(connection);
-    let mut target = String::new();
-    let mut authorization = String::new();
-    let mut length = 0;
-    let mut line = String::new();
-    while reader.read_line(&mut line).unwrap() > 2 {
-        let (name, value) = line.split_once(':').unwrap_or_default();
-        match &*name.to_lowercase() {
-            "x-amz-target" => target = value.trim().to_owned(),
-            "authorization" => authorization = value.trim().to_owned(),
-            "content-length" => length = value.trim().parse().unwrap(),
-            _ => {}
-        }
-        line.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    Request {
-        target,
-        authorization,
-        body: serde_json::from_slice(&body).unwrap(),
-    }
-}
-
-/// As `main` makes them, but with a fixed endpoint and credentials, and without retries.
-fn clients(endpoint: &str) -> SqsClients {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
-    let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
-    let config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .region(Region::new(REGION))
-        .endpoint_url(endpoint)
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .retry_config(RetryConfig::disabled())
-        .http_client(http)
-        .build();
-    SqsClients::new(&config, [REGION, "ap-south-1"].map(str::to_owned))
+fn clients(config: &SdkConfig) -> SqsClients {
+    SqsClients::new(config, [REGION, "ap-south-1"].map(str::to_owned))
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
@@ -156,23 +72,25 @@ fn a_start(destination: Option<QueueArn>, max_messages_per_second: Option<Rate>)
 }
 
 async fn start_answered(bytes: Vec<u8>) -> Result<String, StartError> {
-    let server = Server::answering(vec![bytes]);
-    server.clients().start(&dlq(), &a_start(None, None)).await
+    let wire = answering(bytes);
+    clients(&wire.config())
+        .start(&dlq(), &a_start(None, None))
+        .await
 }
 
 async fn counts_answered(bytes: Vec<u8>) -> Result<Depth, SqsError> {
-    let server = Server::answering(vec![bytes]);
-    server.clients().depth(&dlq()).await
+    let wire = answering(bytes);
+    clients(&wire.config()).depth(&dlq()).await
 }
 
 async fn list_answered(bytes: Vec<u8>) -> Result<Vec<MoveTask>, SqsError> {
-    let server = Server::answering(vec![bytes]);
-    server.clients().list_tasks(&dlq()).await
+    let wire = answering(bytes);
+    clients(&wire.config()).list_tasks(&dlq()).await
 }
 
 async fn cancel_answered(bytes: Vec<u8>) -> Result<(), CancelError> {
-    let server = Server::answering(vec![bytes]);
-    server.clients().cancel(&dlq(), "handle").await
+    let wire = answering(bytes);
+    clients(&wire.config()).cancel(&dlq(), "handle").await
 }
 
 // Errors.
@@ -575,7 +493,10 @@ async fn refused_connection_is_a_fault_of_the_service() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let fault = clients(&endpoint).depth(&dlq()).await.unwrap_err();
+    let fault = clients(&wire::config(&endpoint, wire::http_over_tcp()))
+        .depth(&dlq())
+        .await
+        .unwrap_err();
     assert_readable("refused", &fault);
     assert!(
         fault.to_string().to_lowercase().contains("refused"),
@@ -588,7 +509,7 @@ async fn queue_of_a_region_without_a_client_is_a_fault_that_names_it() {
     let elsewhere: QueueArn = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq"
         .parse()
         .unwrap();
-    let clients = clients("http://127.0.0.1:9");
+    let clients = clients(&answering(Vec::new()).config());
     let fault = clients.depth(&elsewhere).await.unwrap_err();
     assert_readable("no client", &fault);
     assert!(fault.to_string().contains(elsewhere.as_str()), "{fault}");
@@ -602,8 +523,8 @@ async fn counts_ask_for_exactly_two_attributes_by_a_path_style_url() {
         "ApproximateNumberOfMessages": "50",
         "ApproximateNumberOfMessagesNotVisible": "3",
     });
-    let server = Server::answering(vec![ok(&json!({"Attributes": attributes}))]);
-    let counts = server.clients().depth(&dlq()).await;
+    let wire = answering(ok(&json!({"Attributes": attributes})));
+    let counts = clients(&wire.config()).depth(&dlq()).await;
     assert_eq!(
         counts,
         Ok(Depth {
@@ -611,7 +532,7 @@ async fn counts_ask_for_exactly_two_attributes_by_a_path_style_url() {
             in_flight: 3
         })
     );
-    let request = server.only_request();
+    let request = wire.only_request();
     assert_eq!(request.target, "AmazonSQS.GetQueueAttributes");
     let expected = json!({
         "QueueUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/orders-dlq",
@@ -625,9 +546,12 @@ async fn counts_ask_for_exactly_two_attributes_by_a_path_style_url() {
 
 #[tokio::test]
 async fn list_asks_for_ten_tasks_of_the_dlq() {
-    let server = Server::answering(vec![ok(&json!({"Results": []}))]);
-    assert_eq!(server.clients().list_tasks(&dlq()).await, Ok(Vec::new()));
-    let request = server.only_request();
+    let wire = answering(ok(&json!({"Results": []})));
+    assert_eq!(
+        clients(&wire.config()).list_tasks(&dlq()).await,
+        Ok(Vec::new())
+    );
+    let request = wire.only_request();
     assert_eq!(request.target, "AmazonSQS.ListMessageMoveTasks");
     let expected = json!({"SourceArn": dlq().as_str(), "MaxResults": 10});
     assert_eq!(request.body, expected);
@@ -663,11 +587,11 @@ async fn start_sends_destination_and_rate_only_if_they_are_set() {
             }),
         ),
     ] {
-        let server = Server::answering(vec![ok(&json!({"TaskHandle": "handle-1"}))]);
+        let wire = answering(ok(&json!({"TaskHandle": "handle-1"})));
         let start = a_start(destination, rate);
-        let handle = server.clients().start(&dlq(), &start).await;
+        let handle = clients(&wire.config()).start(&dlq(), &start).await;
         assert_eq!(handle.as_deref(), Ok("handle-1"), "{case}");
-        let request = server.only_request();
+        let request = wire.only_request();
         assert_eq!(request.target, "AmazonSQS.StartMessageMoveTask", "{case}");
         assert_eq!(request.body, expected, "{case}");
     }
@@ -676,9 +600,12 @@ async fn start_sends_destination_and_rate_only_if_they_are_set() {
 #[tokio::test]
 async fn cancel_sends_the_handle() {
     let answer = ok(&json!({"ApproximateNumberOfMessagesMoved": 7}));
-    let server = Server::answering(vec![answer]);
-    assert_eq!(server.clients().cancel(&dlq(), "handle-1").await, Ok(()));
-    let request = server.only_request();
+    let wire = answering(answer);
+    assert_eq!(
+        clients(&wire.config()).cancel(&dlq(), "handle-1").await,
+        Ok(())
+    );
+    let request = wire.only_request();
     assert_eq!(request.target, "AmazonSQS.CancelMessageMoveTask");
     assert_eq!(request.body, json!({"TaskHandle": "handle-1"}));
 }
@@ -830,11 +757,11 @@ async fn queue_of_another_region_is_asked_for_in_its_region() {
         "ApproximateNumberOfMessagesNotVisible": "0",
     }});
     for region in [REGION, "ap-south-1"] {
-        let server = Server::answering(vec![ok(&attributes)]);
+        let wire = answering(ok(&attributes));
         let queue = format!("arn:aws:sqs:{region}:123456789012:orders-dlq");
-        let counts = server.clients().depth(&queue.parse().unwrap()).await;
+        let counts = clients(&wire.config()).depth(&queue.parse().unwrap()).await;
         assert_eq!(counts, Ok(Depth::default()));
-        let request = server.only_request();
+        let request = wire.only_request();
         let scope = format!("/{region}/sqs/aws4_request");
         assert!(
             request.authorization.contains(&scope),

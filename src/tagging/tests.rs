@@ -1,84 +1,33 @@
 use super::*;
-use aws_config::retry::RetryConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_resourcegroupstagging::config::{Credentials, SharedCredentialsProvider};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use crate::wire::Wire;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 
 const KEY: &str = "auto-redrive";
 const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: tag:GetResources because no identity-based policy allows the tag:GetResources action";
 
-// A server that speaks JSON as the tagging API does, and the real client that talks to it.
+// The real client, answered with recorded bytes.
 
-/// Answers as a function of the request's body says, and remembers the bodies.
-struct Server {
-    endpoint: String,
-    requests: Arc<Mutex<Vec<Value>>>,
-}
+/// Answers as this function of the request's body does.
+struct Server(Wire);
 
 impl Server {
-    fn answering(answer: impl Fn(&Value) -> Vec<u8> + Send + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
-                let request = read_request(&connection);
-                let answer = answer(&request);
-                seen.lock().unwrap().push(request);
-                connection.write_all(&answer).unwrap();
-            }
-        });
-        Self { endpoint, requests }
+    fn answering(answer: impl Fn(&Value) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self(Wire::answering(move |request| {
+            let operation = "ResourceGroupsTaggingAPI_20170126.GetResources";
+            assert_eq!(request.target, operation);
+            answer(&request.body)
+        }))
     }
 
-    /// As `main` makes it, but with a fixed endpoint and credentials, and without retries.
     fn client(&self) -> TaggingClient {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        let credentials = Credentials::new("AKIAEXAMPLE", "secret", None, None, "test");
-        let config = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(&self.endpoint)
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .retry_config(RetryConfig::disabled())
-            .http_client(http)
-            .build();
-        TaggingClient::new(&config)
+        TaggingClient::new(&self.0.config())
     }
 
     /// The bodies of the requests so far.
     fn requests(&self) -> Vec<Value> {
-        self.requests.lock().unwrap().clone()
+        let requests = self.0.requests().into_iter();
+        requests.map(|request| request.body).collect()
     }
-}
-
-/// The body of a `GetResources`.
-fn read_request(connection: &TcpStream) -> Value {
-    let mut reader = BufReader::new(connection);
-    let mut target = String::new();
-    let mut length = 0;
-    let mut line = String::new();
-    while reader.read_line(&mut line).unwrap() > 2 {
-        let (name, value) = line.split_once(':').unwrap_or_default();
-        match &*name.to_lowercase() {
-            "x-amz-target" => target = value.trim().to_owned(),
-            "content-length" => length = value.trim().parse().unwrap(),
-            _ => {}
-        }
-        line.clear();
-    }
-    assert_eq!(target, "ResourceGroupsTaggingAPI_20170126.GetResources");
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    serde_json::from_slice(&body).unwrap()
 }
 
 fn answer(status: &str, body: &Value) -> Vec<u8> {

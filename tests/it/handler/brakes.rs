@@ -1,0 +1,189 @@
+//! Brake alarms, in the policy and in events.
+
+use super::*;
+
+#[tokio::test]
+async fn brakes_are_asked_once_and_only_if_something_would_start() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = Fake::default()
+        .with(&orders, 0)
+        .with(&payments, 0)
+        .with_alarm("consumer is down", BrakeState::On);
+    let policy = braked("consumer is down");
+    fake.invoke(SWEEP).policy(policy.clone()).report().await;
+    assert!(
+        fake.calls()
+            .iter()
+            .all(|call| !call.starts_with("Describe"))
+    );
+
+    fake.counts_are(&orders, 5, 0);
+    fake.counts_are(&payments, 5, 0);
+    let report = fake.invoke(SWEEP).policy(policy).report().await;
+    assert_eq!(outcomes(&report), ["held/braked", "held/braked"]);
+    let asked: Vec<String> = fake
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("Describe"))
+        .collect();
+    assert_eq!(asked, ["DescribeAlarms consumer is down"]);
+}
+
+#[tokio::test]
+async fn brake_going_off_cancels_the_running_tasks_it_guards() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = with_past(&orders, 5, "RUNNING", MINUTE).with(&payments, 5);
+    let past = task(&fake, "COMPLETED", 5, HOUR);
+    let fake = fake.with_task(&payments, past);
+    let policy = braked("orders-dlq-depth");
+    let report = fake.invoke(ALARM).policy(policy.clone()).report().await;
+    assert_eq!(report["trigger"]["kind"], "brake");
+    assert_eq!(
+        outcomes(&report),
+        ["cancelled/braked", "skipped/nothing-to-cancel"]
+    );
+    assert_eq!(report["queues"][0]["task"]["handle"], "handle");
+    assert_eq!(report["queues"][0]["lastTask"]["status"], "RUNNING");
+    let mut calls = fake.calls();
+    calls.sort();
+    assert_eq!(
+        calls,
+        [
+            "CancelMessageMoveTask orders-dlq",
+            "ListMessageMoveTasks orders-dlq",
+            "ListMessageMoveTasks payments-dlq"
+        ]
+    );
+
+    let dry = Policy {
+        dry_run: true,
+        ..policy
+    };
+    let fake = with_past(&orders, 5, "RUNNING", MINUTE).with(&payments, 5);
+    let report = fake.invoke(ALARM).policy(dry).report().await;
+    assert_eq!(
+        outcomes(&report),
+        ["wouldCancel/braked", "skipped/nothing-to-cancel"]
+    );
+    assert!(fake.calls().iter().all(|call| !call.starts_with("Cancel")));
+}
+
+#[tokio::test]
+async fn suppressed_or_muted_brake_is_a_brake_all_the_same() {
+    let queue = dlq("orders-dlq");
+    let suppressed = include_str!("../../../events/ignored-suppressed.json");
+    let muted = include_str!("../../../events/ignored-muted.json");
+    for event in [suppressed, muted] {
+        let name = serde_json::from_str::<Value>(event).unwrap()["detail"]["alarmName"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let fake = with_past(&queue, 5, "RUNNING", MINUTE);
+        let report = fake.invoke(event).policy(braked(&name)).report().await;
+        assert_eq!(outcomes(&report), ["cancelled/braked"]);
+    }
+}
+
+#[tokio::test]
+async fn brake_samples_cancel_and_sweep() {
+    let queue = dlq("orders-dlq");
+    let policy = braked("orders consumer is down");
+    let alarm = include_str!("../../../events/brake-alarm.json");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE);
+    let report = fake.invoke(alarm).policy(policy.clone()).report().await;
+    assert_eq!(outcomes(&report), ["cancelled/braked"]);
+
+    let ok = include_str!("../../../events/brake-ok.json");
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_alarm("orders consumer is down", BrakeState::Off);
+    let report = fake.invoke(ok).policy(policy).report().await;
+    assert_eq!(outcomes(&report), ["started/ready"]);
+}
+
+#[tokio::test]
+async fn brake_back_to_ok_sweeps() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = Fake::default()
+        .with(&orders, 5)
+        .with(&payments, 5)
+        .with_alarm("orders-dlq-depth", BrakeState::Off);
+    let policy = braked("orders-dlq-depth");
+    let ok = include_str!("../../../events/ignored-ok.json");
+    let report = fake.invoke(ok).policy(policy).report().await;
+    assert_eq!(report["trigger"]["kind"], "brake");
+    assert_eq!(outcomes(&report), ["started/ready", "started/ready"]);
+}
+
+#[tokio::test]
+async fn brake_without_data_is_ignored() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5);
+    let event = include_str!("../../../events/ignored-insufficient-data.json");
+    let report = fake
+        .invoke(event)
+        .policy(braked("orders-dlq-depth"))
+        .report()
+        .await;
+    assert_eq!(report["trigger"]["kind"], "ignored");
+    assert_eq!(fake.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn alarm_of_a_brakes_name_in_another_account_or_region_is_no_brake() {
+    let queue = dlq("orders-dlq");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE);
+    for elsewhere in [
+        ALARM.replace("123456789012", "210987654321"),
+        ALARM.replace("us-east-1", "us-east-2"),
+    ] {
+        let report = fake
+            .invoke(&elsewhere)
+            .policy(braked("orders-dlq-depth"))
+            .report()
+            .await;
+        assert_eq!(report["trigger"]["kind"], "alarm");
+        assert_eq!(outcomes(&report), ["skipped/not-enrolled"]);
+    }
+}
+
+#[tokio::test]
+async fn brake_goes_before_all_else_in_a_batch() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = with_past(&orders, 5, "RUNNING", MINUTE).with(&payments, 5);
+    let brake: Value =
+        serde_json::from_str(include_str!("../../../events/brake-alarm.json")).unwrap();
+    let alarm: Value = serde_json::from_str(ALARM).unwrap();
+    for batch in [json!([alarm, brake]), json!([brake, alarm])] {
+        let policy = braked("orders consumer is down");
+        let report = fake
+            .invoke(&batch.to_string())
+            .policy(policy)
+            .report()
+            .await;
+        assert_eq!(report["trigger"]["kind"], "brake");
+        assert_eq!(report["trigger"]["source"], brake["resources"][0]);
+    }
+    assert!(fake.starts(&payments).is_empty());
+}
+
+#[tokio::test]
+async fn brakes_of_a_tag_hold_their_own_dlq_alone() {
+    let (braked, free) = (dlq("a-braked"), dlq("b-free"));
+    let fake = Fake::default()
+        .with(&braked, 5)
+        .with_tags(&braked, &[("brake-alarms", "down")])
+        .with(&free, 5)
+        .with_tags(&free, &[("brake-alarms", "up, calm")])
+        .with_alarm("down", BrakeState::On)
+        .with_alarm("up", BrakeState::Off)
+        .with_alarm("calm", BrakeState::Off);
+    let report = fake.invoke(SWEEP).by_tag().report().await;
+    assert_eq!(outcomes(&report), ["held/braked", "started/ready"]);
+    let asked: Vec<String> = fake
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("Describe"))
+        .collect();
+    assert_eq!(asked, ["DescribeAlarms calm,down,up"]);
+}

@@ -1,0 +1,212 @@
+//! Limits: starts, time, throttling.
+
+use super::*;
+
+#[tokio::test]
+async fn deepest_dlqs_start_first_up_to_the_limit() {
+    let queues: Vec<QueueArn> = (0..6).map(|n| dlq(&format!("dlq-{n}"))).collect();
+    let fake = queues
+        .iter()
+        .zip([3, 60, 10, 0, 25, 1])
+        .fold(Fake::default(), |fake, (queue, depth)| {
+            fake.with(queue, depth)
+        });
+    let report = fake.invoke(SWEEP).max_starts(3).report().await;
+    let starts: Vec<String> = fake
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("Start"))
+        .collect();
+    assert_eq!(
+        starts,
+        [
+            "StartMessageMoveTask dlq-1",
+            "StartMessageMoveTask dlq-4",
+            "StartMessageMoveTask dlq-2"
+        ]
+    );
+    assert_eq!(
+        outcomes(&report),
+        [
+            "deferred/start-limit",
+            "started/ready",
+            "started/ready",
+            "skipped/empty",
+            "started/ready",
+            "deferred/start-limit"
+        ]
+    );
+    // What was deferred comes next.
+    for queue in &queues {
+        fake.minute_passes(queue);
+        fake.minute_passes(queue);
+    }
+    let report = fake.invoke(SWEEP).max_starts(3).report().await;
+    assert_eq!(report["counts"]["started"], 2);
+}
+
+#[tokio::test]
+async fn thousand_dlqs_are_swept_quickly_and_each_is_in_one_outcome() {
+    let queues: Vec<QueueArn> = (0..1000).map(|n| dlq(&format!("dlq-{n:04}"))).collect();
+    let fake = queues
+        .iter()
+        .enumerate()
+        .fold(Fake::default(), |fake, (n, queue)| {
+            fake.with(queue, u64::from(n % 10 == 0))
+        });
+    let begun = Instant::now();
+    let report = fake.invoke(SWEEP).report().await;
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let total: u64 = report["counts"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    assert_eq!(total, 1000);
+    assert_eq!(report["counts"]["started"], 20);
+    assert_eq!(report["counts"]["deferred"], 80);
+}
+
+#[tokio::test]
+async fn throttling_slows_a_sweep_and_does_not_fail_it() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5).with_throttling(&queue, 1);
+    let report = fake.invoke(SWEEP).report().await;
+    assert_eq!(outcomes(&report), ["started/ready"]);
+
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_throttling(&queue, usize::MAX);
+    let time_left = Duration::from_millis(500);
+    let report = fake.invoke(SWEEP).time_left(time_left).report().await;
+    assert_eq!(outcomes(&report), ["deferred/out-of-time"]);
+}
+
+#[tokio::test]
+async fn invocation_answers_before_its_deadline_and_defers_what_it_has_not_seen() {
+    let (slow, fine) = (dlq("slow"), dlq("orders-dlq"));
+    let fake = Fake::default()
+        .with(&slow, 5)
+        .with_latency(&slow, HOUR)
+        .with(&fine, 5);
+    let begun = Instant::now();
+    let time_left = Duration::from_millis(500);
+    let report = fake.invoke(SWEEP).time_left(time_left).report().await;
+    assert_eq!(outcomes(&report), ["started/ready", "deferred/out-of-time"]);
+    assert!(begun.elapsed() < time_left, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn start_that_is_not_answered_in_time_is_deferred() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_slow_start(&queue, HOUR);
+    let begun = Instant::now();
+    let time_left = Duration::from_secs(1);
+    let report = fake.invoke(SWEEP).time_left(time_left).report().await;
+    assert_eq!(outcomes(&report), ["deferred/out-of-time"]);
+    assert_eq!(report["queues"][0]["visible"], 5);
+    assert!(begun.elapsed() < time_left, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn dlq_that_hangs_does_not_take_cloudwatchs_time() {
+    let (hangs, filling) = (dlq("hangs"), dlq("filling"));
+    let fake = Fake::default()
+        .with(&hangs, 5)
+        .with_latency(&hangs, HOUR)
+        .with(&filling, 5);
+    let past = task(&fake, "COMPLETED", 100, MINUTE * 20);
+    let fake = fake
+        .with_task(&filling, past)
+        .with_depth(&filling, 4, MINUTE * 5);
+    let time_left = Duration::from_millis(500);
+    let report = fake.invoke(SWEEP).time_left(time_left).report().await;
+    assert_eq!(
+        outcomes(&report),
+        ["skipped/still-filling", "deferred/out-of-time"]
+    );
+}
+
+#[tokio::test]
+async fn tagging_api_that_hangs_does_not_take_the_time_of_what_is_listed() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5).with_slow_tagging();
+    let invoke = fake.invoke(SWEEP).by_tag().listing(&[&queue]);
+    let answer = invoke.time_left(Duration::from_millis(600)).answer().await;
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(outcomes(&report), ["started/ready"]);
+    let failure = answer.result().unwrap_err().to_string();
+    assert!(
+        failure.contains("`tag:GetResources` failed: no answer came in time"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn sweeps_of_one_process_go_on_where_time_ran_out() {
+    let queues: Vec<QueueArn> = (0..40).map(|n| dlq(&format!("dlq-{n:02}"))).collect();
+    let fake = queues.iter().fold(Fake::default(), |fake, queue| {
+        fake.with(queue, 0)
+            .with_latency(queue, Duration::from_millis(30))
+    });
+    let config = Config {
+        concurrency: 2,
+        ..fake.config()
+    };
+    let function = fake.function(config);
+    let invocation = Invocation {
+        time_left: Duration::from_millis(250),
+        ..fake.invocation()
+    };
+    let mut looked_at = BTreeSet::new();
+    for _ in 0..6 {
+        let report = function.invoke(SWEEP, &invocation).await.unwrap().report;
+        assert!(
+            report.counts.deferred > 0,
+            "one sweep cannot see all: {:?}",
+            report.counts
+        );
+        let seen = report.queues.iter().filter(|queue| queue.visible.is_some());
+        looked_at.extend(seen.map(|queue| queue.queue_arn.clone()));
+    }
+    assert_eq!(looked_at.len(), 40);
+}
+
+#[tokio::test]
+async fn alarms_between_sweeps_do_not_move_where_the_next_sweep_begins() {
+    let queues: Vec<QueueArn> = (0..12).map(|n| dlq(&format!("dlq-{n:02}"))).collect();
+    let fake = queues.iter().fold(Fake::default(), |fake, queue| {
+        fake.with(queue, 0)
+            .with_latency(queue, Duration::from_millis(40))
+    });
+    let config = Config {
+        concurrency: 1,
+        ..fake.config()
+    };
+    let function = fake.function(config);
+    let short = Invocation {
+        time_left: Duration::from_millis(250),
+        ..fake.invocation()
+    };
+    let named = r#"{"action": "redrive", "queues": ["dlq-00", "dlq-01", "dlq-02"]}"#;
+    let mut seen_by_sweeps: Vec<String> = Vec::new();
+    while seen_by_sweeps.len() < 12 {
+        let report = function.invoke(SWEEP, &short).await.unwrap().report;
+        let seen = report.queues.iter().filter(|queue| queue.visible.is_some());
+        let new: Vec<String> = seen.map(|queue| queue.queue_arn.clone()).collect();
+        assert!(!new.is_empty());
+        let again = new
+            .iter()
+            .filter(|arn| seen_by_sweeps.contains(arn))
+            .count();
+        assert!(
+            again == 0 || seen_by_sweeps.len() + new.len() > 12,
+            "a sweep went back: {new:?}"
+        );
+        seen_by_sweeps.extend(new);
+        function.invoke(named, &fake.invocation()).await.unwrap();
+    }
+}

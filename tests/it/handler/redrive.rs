@@ -1,0 +1,298 @@
+//! What becomes of a DLQ: the calls that it takes, and the outcome of each.
+
+use super::*;
+
+#[tokio::test]
+async fn empty_dlq_takes_one_call() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 0);
+    let report = fake.invoke(ALARM).report().await;
+    assert_eq!(outcomes(&report), ["skipped/empty"]);
+    assert_eq!(fake.calls(), ["GetQueueAttributes orders-dlq"]);
+}
+
+#[tokio::test]
+async fn dlq_whose_messages_are_all_in_flight_is_left_alone() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default();
+    fake.counts_are(&queue, 0, 3);
+    let report = fake.invoke(SWEEP).report().await;
+    assert_eq!(outcomes(&report), ["skipped/in-flight-only"]);
+    assert_eq!(report["queues"][0]["inFlight"], 3);
+    assert!(fake.starts(&queue).is_empty());
+}
+
+#[tokio::test]
+async fn active_task_takes_two_calls() {
+    let queue = dlq("orders-dlq");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE);
+    let report = fake.invoke(ALARM).report().await;
+    assert_eq!(outcomes(&report), ["skipped/task-active"]);
+    assert_eq!(
+        fake.calls(),
+        [
+            "GetQueueAttributes orders-dlq",
+            "ListMessageMoveTasks orders-dlq"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn start_takes_three_calls() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5);
+    let report = fake.invoke(ALARM).report().await;
+    assert_eq!(outcomes(&report), ["started/ready"]);
+    assert_eq!(
+        fake.calls(),
+        [
+            "GetQueueAttributes orders-dlq",
+            "ListMessageMoveTasks orders-dlq",
+            "StartMessageMoveTask orders-dlq"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn dry_run_makes_no_call_that_changes_anything() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5);
+    let dry_run = Policy {
+        dry_run: true,
+        ..Policy::default()
+    };
+    let asked = r#"{"action": "redrive", "dryRun": true}"#;
+    for (policy, event) in [
+        (dry_run.clone(), ALARM),
+        (Policy::default(), asked),
+        (dry_run, r#"{"action": "redrive", "dryRun": false}"#),
+    ] {
+        let report = fake.invoke(event).policy(policy).report().await;
+        assert_eq!(outcomes(&report), ["wouldStart/ready"]);
+        assert_eq!(report["dryRun"], true);
+        assert_eq!(report["counts"]["wouldStart"], 1);
+    }
+    assert!(fake.starts(&queue).is_empty());
+}
+
+#[tokio::test]
+async fn race_that_is_lost_between_looking_and_starting_is_no_failure() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5);
+    let function = fake.function(fake.config());
+    let invocation = fake.invocation();
+    let both = futures_util::future::join(
+        function.invoke(ALARM, &invocation),
+        function.invoke(ALARM, &invocation),
+    );
+    let (first, second) = both.await;
+    let report = |answer: sqs_auto_redrive::handler::Answer| {
+        serde_json::to_value(answer.result().unwrap()).unwrap()
+    };
+    let mut both = [
+        outcomes(&report(first.unwrap())),
+        outcomes(&report(second.unwrap())),
+    ]
+    .concat();
+    both.sort();
+    assert_eq!(both, ["skipped/task-active", "started/ready"]);
+    assert_eq!(fake.starts(&queue).len(), 1);
+}
+
+#[tokio::test]
+async fn failure_of_one_dlq_stops_no_other_and_fails_the_invocation() {
+    let (missing, denied, fine) = (dlq("missing"), dlq("denied"), dlq("orders-dlq"));
+    let no = "User: arn:aws:sts::123456789012:assumed-role/redrive is not authorized to perform: sqs:receivemessage on resource: denied";
+    let fake = Fake::default()
+        .with(&denied, 5)
+        .with_fault(
+            &denied,
+            "StartMessageMoveTask",
+            SqsError::AccessDenied(no.to_owned()),
+        )
+        .with(&fine, 5);
+    let failure = fake
+        .invoke(SWEEP)
+        .listing(&[&missing, &denied, &fine])
+        .failure()
+        .await;
+    assert_eq!(
+        failure.to_string(),
+        format!("DLQs that failed: 2: {denied} (access-denied), {missing} (queue-not-found)")
+    );
+    assert_eq!(fake.starts(&fine).len(), 1);
+
+    let answer = fake.invoke(SWEEP).listing(&[&denied]).answer().await;
+    let report = answer.report;
+    assert!(
+        report.queues[0].detail.contains("sqs:receivemessage"),
+        "{}",
+        report.queues[0].detail
+    );
+}
+
+#[tokio::test]
+async fn start_that_fails_leaves_its_place_to_the_next() {
+    let (deepest, deep, shallow) = (dlq("a-deepest"), dlq("b-deep"), dlq("c-shallow"));
+    let no_dlq = SqsError::NotADeadLetterQueue(
+        "Source queue must be configured as a Dead Letter Queue.".to_owned(),
+    );
+    let fake = Fake::default()
+        .with(&deepest, 50)
+        .with_fault(&deepest, "StartMessageMoveTask", no_dlq)
+        .with(&deep, 5)
+        .with(&shallow, 1);
+    let answer = fake.invoke(SWEEP).max_starts(1).answer().await;
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(
+        outcomes(&report),
+        [
+            "failed/not-a-dead-letter-queue",
+            "started/ready",
+            "deferred/start-limit"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
+    let denied = || SqsError::AccessDenied("not authorized".to_owned());
+    let gone = || SqsError::DestinationNotFound("no such queue".to_owned());
+    let broken = || SqsError::Service("InternalFailure: sorry".to_owned());
+    for (event, operation, fault, code) in [
+        (SWEEP, "GetQueueAttributes", denied(), "access-denied"),
+        (SWEEP, "ListMessageMoveTasks", broken(), "service-error"),
+        (
+            SWEEP,
+            "StartMessageMoveTask",
+            gone(),
+            "destination-not-found",
+        ),
+        (CANCEL, "ListMessageMoveTasks", denied(), "access-denied"),
+        (CANCEL, "CancelMessageMoveTask", broken(), "service-error"),
+    ] {
+        let (bad, fine) = (dlq("a-bad"), dlq("b-fine"));
+        let status = if event == CANCEL {
+            "RUNNING"
+        } else {
+            "COMPLETED"
+        };
+        let ended = Fake::default().with(&bad, 5).with(&fine, 5);
+        let fake = [&bad, &fine].into_iter().fold(ended, |fake, queue| {
+            let task = task(&fake, status, 1, 30 * HOUR);
+            fake.with_task(queue, task)
+        });
+        let fake = fake.with_fault(&bad, operation, fault.clone());
+        let answer = fake.invoke(event).answer().await;
+        let report = serde_json::to_value(&answer.report).unwrap();
+        let outcome = match event {
+            CANCEL => "cancelled/requested",
+            _ => "started/ready",
+        };
+        assert_eq!(
+            outcomes(&report),
+            [format!("failed/{code}").as_str(), outcome],
+            "{operation}"
+        );
+        let detail = report["queues"][0]["detail"].as_str().unwrap();
+        let told = fault.to_string();
+        assert!(
+            detail.to_lowercase().contains(&told.to_lowercase()),
+            "{detail}"
+        );
+        let failure = answer.result().unwrap_err().to_string();
+        assert!(failure.contains(&format!("a-bad ({code})")), "{failure}");
+        assert!(!failure.contains("b-fine"), "{failure}");
+    }
+}
+
+#[test]
+fn every_fault_of_sqs_has_a_code_of_its_own() {
+    let text = || "because".to_owned();
+    for (fault, code) in [
+        (SqsError::AccessDenied(text()), "access-denied"),
+        (
+            SqsError::NotADeadLetterQueue(text()),
+            "not-a-dead-letter-queue",
+        ),
+        (SqsError::QueueNotFound(text()), "queue-not-found"),
+        (
+            SqsError::DestinationNotFound(text()),
+            "destination-not-found",
+        ),
+        (SqsError::Throttled(text()), "throttled"),
+        (SqsError::Service(text()), "service-error"),
+    ] {
+        let report = QueueReport::failed(dlq("orders-dlq").to_string(), &fault);
+        assert_eq!(report.reason.code(), code);
+        assert_eq!(report.outcome.code(), "failed");
+        assert!(report.detail.contains("because"), "{}", report.detail);
+    }
+}
+
+#[tokio::test]
+async fn known_failures_of_the_last_task_come_with_advice() {
+    let queue = dlq("orders-dlq");
+    for (reason, advice) in [
+        ("CouldNotDetermineMessageSource", "set a destination"),
+        ("AccessDenied", "grant `sqs:ReceiveMessage`"),
+        ("AWS.SimpleQueueService.NonExistentQueue", "was deleted"),
+        ("KmsAccessDenied", "grant `kms:Decrypt`"),
+        ("SomethingNew", "the last move task failed: `SomethingNew`."),
+    ] {
+        let fake = Fake::default().with(&queue, 7);
+        let past = MoveTask {
+            failure_reason: Some(reason.to_owned()),
+            ..task(&fake, "FAILED", 40, MINUTE)
+        };
+        let fake = fake.with_task(&queue, past);
+        let report = fake.invoke(ALARM).report().await;
+        assert_eq!(outcomes(&report), ["skipped/cooling-down"]);
+        let detail = report["queues"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains(advice), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn depth_histories_are_asked_in_one_call_and_only_for_dlqs_that_get_so_far() {
+    let queues = [
+        dlq("filling"),
+        dlq("quiet"),
+        dlq("unseen"),
+        dlq("new"),
+        dlq("hot"),
+        dlq("empty"),
+    ];
+    let [filling, quiet, unseen, new, hot, empty] = &queues;
+    let mut fake = Fake::default().with(new, 5).with(empty, 0);
+    for (queue, ago) in [
+        (filling, MINUTE * 20),
+        (quiet, MINUTE * 20),
+        (unseen, MINUTE * 20),
+        (hot, MINUTE),
+    ] {
+        let past = task(&fake, "COMPLETED", 100, ago);
+        fake = fake.with(queue, 5).with_task(queue, past);
+    }
+    let fake = fake
+        .with_depth(filling, 4, MINUTE * 5)
+        .with_depth(quiet, 5, MINUTE * 5);
+    let report = fake.invoke(SWEEP).report().await;
+    assert_eq!(
+        outcomes(&report),
+        [
+            "skipped/empty",
+            "skipped/still-filling",
+            "skipped/cooling-down",
+            "started/ready",
+            "started/ready",
+            "started/ready"
+        ]
+    );
+    let asked: Vec<String> = fake
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("GetMetricData"))
+        .collect();
+    assert_eq!(asked, ["GetMetricData filling,quiet,unseen"]);
+}

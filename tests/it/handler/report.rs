@@ -1,0 +1,146 @@
+//! The report and the metrics.
+
+use super::*;
+
+#[tokio::test]
+async fn report_of_a_start_has_every_field_of_the_schema() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 7);
+    let past = MoveTask {
+        failure_reason: Some("CouldNotDetermineMessageSource".to_owned()),
+        destination_arn: Some(dlq("elsewhere").to_string()),
+        ..task(&fake, "FAILED", 40, HOUR)
+    };
+    let fake = fake.with_task(&queue, past);
+    let policy = Policy {
+        destination: Some(dlq("elsewhere")),
+        ..Policy::default()
+    };
+    let report = fake.invoke(ALARM).policy(policy).report().await;
+    let expected = json!({
+        "trigger": {
+            "kind": "alarm",
+            "source": "arn:aws:cloudwatch:us-east-1:123456789012:alarm:orders-dlq-depth",
+            "queues": ["orders-dlq"],
+        },
+        "dryRun": false,
+        "counts": {
+            "started": 1, "wouldStart": 0, "skipped": 0, "held": 0,
+            "cancelled": 0, "wouldCancel": 0, "deferred": 0, "failed": 0,
+        },
+        "queues": [{
+            "queueArn": queue.as_str(),
+            "outcome": "started",
+            "reason": "ready",
+            "detail": format!(
+                "7 visible messages go to {}, 50 a second at most; the last move task failed: `CouldNotDetermineMessageSource`: the messages were not moved here by SQS from a source queue (SNS, Lambda or a person sent them); set a destination.",
+                dlq("elsewhere")
+            ),
+            "visible": 7,
+            "inFlight": 0,
+            "streak": 1,
+            "task": {"handle": "task-1", "destinationArn": dlq("elsewhere").as_str(), "maxMessagesPerSecond": 50},
+            "lastTask": {
+                "status": "FAILED",
+                "startedAt": "2027-01-15T07:00:00.000Z",
+                "moved": 40,
+                "toMove": 40,
+                "destinationArn": dlq("elsewhere").as_str(),
+                "failureReason": "CouldNotDetermineMessageSource",
+            },
+        }],
+    });
+    assert_eq!(report, expected);
+}
+
+#[tokio::test]
+async fn empty_dlqs_are_counted_but_not_listed_among_more_than_a_hundred() {
+    for (n, listed) in [(100, 100), (101, 1)] {
+        let queues: Vec<QueueArn> = (0..n).map(|n| dlq(&format!("dlq-{n:03}"))).collect();
+        let fake = queues
+            .iter()
+            .fold(Fake::default(), |fake, queue| fake.with(queue, 0))
+            .with(&queues[7], 1);
+        let report = fake.invoke(SWEEP).answer().await.report;
+        assert_eq!(report.queues.len(), listed);
+        assert_eq!(report.counts.skipped, n - 1);
+        let metrics: Value = serde_json::from_str(&report.metrics("redrive", fake.now())).unwrap();
+        assert_eq!(metrics["QueuesLookedAt"], n);
+    }
+}
+
+#[tokio::test]
+async fn many_queues_that_are_not_enrolled_are_counted_and_not_all_listed() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5);
+    let names: Vec<String> = (0..1000).map(|n| format!("strange-{n:04}")).collect();
+    let request = json!({"action": "redrive", "queues": names}).to_string();
+    let report = fake.invoke(&request).report().await;
+    assert_eq!(report["counts"]["skipped"], 1000);
+    assert_eq!(report["queues"].as_array().unwrap().len(), 100);
+    assert_eq!(report["trigger"]["queues"].as_array().unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn many_dlqs_that_no_time_was_left_for_are_counted_and_not_listed() {
+    let queues: Vec<QueueArn> = (0..101).map(|n| dlq(&format!("dlq-{n:03}"))).collect();
+    let fake = queues.iter().fold(Fake::default(), |fake, queue| {
+        fake.with(queue, 5).with_latency(queue, HOUR)
+    });
+    let time_left = Duration::from_millis(300);
+    let report = fake.invoke(SWEEP).time_left(time_left).report().await;
+    assert_eq!(report["counts"]["deferred"], 101);
+    assert_eq!(report["unlisted"]["outOfTime"], 101);
+    assert_eq!(outcomes(&report), [""; 0]);
+}
+
+#[tokio::test]
+async fn metrics_are_in_the_embedded_metric_format() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = with_past(&orders, 5, "FAILED", HOUR).with(&payments, 3);
+    let all = [&orders, &payments, &dlq("missing")];
+    let report = fake.invoke(SWEEP).listing(&all).answer().await.report;
+    let line = report.metrics("redrive", fake.now());
+    assert!(!line.contains('\n'));
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let directive = &line["_aws"]["CloudWatchMetrics"][0];
+    assert_eq!(line["_aws"]["Timestamp"], 1_800_000_000_000_u64);
+    assert_eq!(directive["Namespace"], "SqsAutoRedrive");
+    assert_eq!(directive["Dimensions"], json!([["FunctionName"]]));
+    assert_eq!(line["FunctionName"], "redrive");
+    let metrics: Vec<(&str, u64)> = directive["Metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|metric| {
+            assert_eq!(metric["Unit"], "Count");
+            let name = metric["Name"].as_str().unwrap();
+            (name, line[name].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        metrics,
+        [
+            ("QueuesLookedAt", 2),
+            ("Started", 2),
+            ("MessagesRedriven", 8),
+            ("Held", 0),
+            ("Failed", 1),
+            ("Deferred", 0),
+            ("Cancelled", 0),
+            ("MessagesVisible", 8),
+            ("MoveTasksFailed", 1),
+            ("DepthHistoryUnreadable", 0),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn messages_are_counted_as_redriven_only_where_a_redrive_started() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    let fake = with_past(&orders, 5, "COMPLETED", HOUR / 60).with(&payments, 3);
+    let report = fake.invoke(SWEEP).answer().await.report;
+    let metrics: Value = serde_json::from_str(&report.metrics("redrive", fake.now())).unwrap();
+    assert_eq!(metrics["MessagesVisible"], 8);
+    assert_eq!(metrics["MessagesRedriven"], 3);
+}

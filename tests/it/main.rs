@@ -1,0 +1,35 @@
+//! The tests of the whole function. They are one crate, because each crate links the AWS SDK again.
+//!
+//! `make test` runs `waiting`, whose tests mostly wait for timeouts, beside the others.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+// The future of `setup::function` is measured in `cost`.
+#![recursion_limit = "256"]
+
+mod cost;
+mod events;
+mod fleet;
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
+mod guards;
+mod handler;
+mod lambda;
+mod layout;
+mod metrics;
+mod model;
+mod permissions;
+mod pictures;
+mod properties;
+mod races;
+mod readme;
+mod setup;
+mod soak;
+mod support;
+mod template;
+mod waiting;

@@ -1,0 +1,606 @@
+//! What holds of every decision, under any policy and whatever was seen; and of every event, however
+//! hostile.
+
+use crate::fuzz;
+use crate::fuzz::event::{WORLDS, World};
+use crate::fuzz::text::{assert_reads_well, assert_report_reads_well};
+use crate::support::fake::Fake;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{RngSeed, TestRunner};
+use serde_json::{Value, json};
+use sqs_auto_redrive::event::{self, Selection, Trigger};
+use sqs_auto_redrive::handler::Invocation;
+use sqs_auto_redrive::plan::{Kind, plan};
+use sqs_auto_redrive::policy::{
+    Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Rate, decide, streak,
+};
+use sqs_auto_redrive::queue::{Depth, MoveTask, QueueArn, TaskStatus};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const HOUR: u64 = 3600;
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn queue(name: &str) -> QueueArn {
+    format!("arn:aws:sqs:us-east-1:123456789012:{name}")
+        .parse()
+        .unwrap()
+}
+
+/// Small numbers, where the rules meet, and a few that no queue has.
+fn counts() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..200_u64, 1 => Just(1 << 53), 1 => Just(u64::MAX)]
+}
+
+fn durations() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        4 => (0..4 * 60_u64).prop_map(|minutes| Duration::from_secs(minutes * 60)),
+        1 => (0..14 * 24_u64).prop_map(|hours| Duration::from_secs(hours * HOUR)),
+    ]
+}
+
+prop_compose! {
+    fn policies()(
+        rate in option::of(1..=500_u64),
+        min_messages in prop_oneof![3 => Just(1_u64), 1 => 1..300_u64],
+        cooldown in durations(),
+        quiet_period in durations(),
+        patience in durations(),
+        max_attempts in 1..=9_u32,
+        attempt_window in durations(),
+        destination in option::of(Just(queue("elsewhere"))),
+        parking in option::of(Just(queue("parking"))),
+        brakes in 0..3_usize,
+        may_park in prop::bool::weighted(0.9),
+        paused in prop::bool::weighted(0.1),
+        dry_run in any::<bool>(),
+        forced in prop::bool::weighted(0.2),
+    ) -> Policy {
+        let policy = Policy {
+            max_messages_per_second: rate.and_then(Rate::new),
+            min_messages,
+            cooldown,
+            quiet_period,
+            patience,
+            max_attempts,
+            attempt_window,
+            destination,
+            parking,
+            may_park,
+            brake_alarms: (0..brakes).map(|n| format!("brake {n}")).collect(),
+            paused,
+            dry_run,
+        };
+        if forced { policy.forced() } else { policy }
+    }
+}
+
+prop_compose! {
+    /// Mostly tasks of the last days, some with times that cannot be.
+    fn tasks()(
+        status in prop_oneof![
+            60 => Just("COMPLETED"), 10 => Just("FAILED"), 10 => Just("CANCELLED"),
+            1 => Just("RUNNING"), 1 => Just("CANCELLING"), 1 => Just("PONDERING"),
+        ],
+        started_at in prop_oneof![
+            1 => Just(None),
+            1 => Just(Some(now() + Duration::from_secs(HOUR))),
+            1 => Just(Some(UNIX_EPOCH + Duration::from_millis(u64::try_from(i64::MAX).unwrap()))),
+            8 => (0..30 * HOUR).prop_map(|ago| Some(now() - Duration::from_secs(ago))),
+        ],
+        moved in counts(),
+        to_move in option::of(counts()),
+        destination_arn in option::of(prop_oneof![Just("parking"), Just("elsewhere")]),
+    ) -> MoveTask {
+        MoveTask {
+            status: TaskStatus::from_sqs(Some(status)),
+            handle: None,
+            started_at,
+            moved,
+            to_move,
+            destination_arn: destination_arn.map(|name| queue(name).to_string()),
+            failure_reason: None,
+        }
+    }
+}
+
+prop_compose! {
+    /// A message that comes back from every redrive, as many as there were hours.
+    fn poison()(hours in 1..10_u64, minutes in 0..60_u64) -> Vec<MoveTask> {
+        let ago = |hour| Duration::from_secs(hour * HOUR + minutes * 60);
+        (1..=hours).map(|hour| MoveTask {
+            status: TaskStatus::Completed,
+            handle: None,
+            started_at: Some(now() - ago(hour)),
+            moved: 200,
+            to_move: Some(200),
+            destination_arn: None,
+            failure_reason: None,
+        }).collect()
+    }
+}
+
+prop_compose! {
+    fn observations()(
+        visible in counts(),
+        in_flight in counts(),
+        tasks in prop_oneof![1 => vec(tasks(), 0..14), 2 => poison()],
+        depth_history in option::weighted(0.8, prop_oneof![
+            4 => counts().prop_map(DepthHistory::Fewest),
+            1 => Just(DepthHistory::NoData),
+            1 => Just(DepthHistory::Unreadable("access denied".to_owned())),
+        ]),
+        brakes in option::weighted(0.8, vec(prop_oneof![
+            6 => Just(BrakeState::Off),
+            1 => Just(BrakeState::On),
+            1 => Just(BrakeState::Unknown("access denied".to_owned())),
+        ], 0..4)),
+    ) -> Observation {
+        let brake = |(n, state)| Brake { alarm: format!("brake {n}"), state };
+        Observation {
+            depth: Depth { visible, in_flight },
+            tasks,
+            depth_history,
+            brakes: brakes.map(|states| states.into_iter().enumerate().map(brake).collect()),
+        }
+    }
+}
+
+/// Whether a redrive starts that does not go to the parking queue.
+fn starts_back(policy: &Policy, seen: &Observation) -> bool {
+    matches!(decide(policy, seen, now()), Decision::Start(start) if !start.parking)
+}
+
+fn starts(policy: &Policy, seen: &Observation) -> bool {
+    matches!(decide(policy, seen, now()), Decision::Start(_))
+}
+
+/// So many random cases. To see one again, set `PROPTEST_RNG_SEED` to the seed that a failure tells.
+fn seeded(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let seed = match config.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => fastrand::u64(..),
+    };
+    eprintln!("PROPTEST_RNG_SEED={seed}");
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..config
+    }
+}
+
+proptest! {
+    #![proptest_config(seeded(1000))]
+
+    #[test]
+    fn nothing_starts_while_a_safety_gate_is_shut(policy in policies(), seen in observations()) {
+        let braked = policy.brake_alarms.iter().any(|alarm| {
+            !seen.brakes.iter().flatten().any(|brake| brake.alarm == *alarm && brake.state == BrakeState::Off)
+        });
+        let active = seen.tasks.iter().any(|task| task.status.is_active());
+        if seen.depth.visible == 0 || active || policy.paused || braked {
+            prop_assert!(!starts(&policy, &seen));
+        }
+    }
+
+    #[test]
+    fn start_has_the_rate_and_the_destination_of_the_policy(policy in policies(), seen in observations()) {
+        if let Decision::Start(start) = decide(&policy, &seen, now()) {
+            prop_assert!(start.max_messages_per_second.is_none_or(|rate| (1..=500).contains(&rate.get())));
+            prop_assert_eq!(start.max_messages_per_second, policy.max_messages_per_second);
+            let destination = if start.parking { &policy.parking } else { &policy.destination };
+            prop_assert_eq!(&start.destination, destination);
+        }
+    }
+
+    #[test]
+    fn same_facts_come_to_the_same_decision(policy in policies(), seen in observations()) {
+        prop_assert_eq!(decide(&policy, &seen, now()), decide(&policy, &seen, now()));
+    }
+
+    #[test]
+    fn stricter_policy_never_starts_what_a_laxer_one_does_not(
+        policy in policies(), seen in observations(), longer in durations(), more in 0..300_u64, fewer in 0..9_u32,
+    ) {
+        let stricter = [
+            Policy { cooldown: policy.cooldown + longer, ..policy.clone() },
+            Policy { min_messages: policy.min_messages + more, ..policy.clone() },
+            Policy { max_attempts: policy.max_attempts.saturating_sub(fewer).max(1), ..policy.clone() },
+            Policy { brake_alarms: [policy.brake_alarms.clone(), vec!["brake 3".to_owned()]].concat(), ..policy.clone() },
+            Policy { paused: true, ..policy.clone() },
+        ];
+        for stricter in stricter {
+            prop_assert!(starts_back(&policy, &seen) || !starts_back(&stricter, &seen), "{stricter:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_history_never_starts_what_the_worst_history_would_keep_back(policy in policies(), seen in observations()) {
+        let unknown = Observation { depth_history: None, brakes: None, ..seen.clone() };
+        let answered = Observation {
+            depth_history: Some(DepthHistory::NoData),
+            brakes: Some(policy.brake_alarms.iter().map(|alarm| Brake { alarm: alarm.clone(), state: BrakeState::Off }).collect()),
+            ..seen
+        };
+        prop_assert!(!starts(&policy, &unknown) || starts(&policy, &answered));
+        // Every question has an answer that ends it.
+        prop_assert!(!matches!(decide(&policy, &answered, now()), Decision::Ask(_)));
+    }
+
+    #[test]
+    fn streak_counts_no_more_than_there_are_tasks(policy in policies(), seen in observations()) {
+        prop_assert!(streak(&policy, &seen, now()) as usize <= seen.tasks.len());
+    }
+
+    #[test]
+    fn dry_run_decides_as_the_real_run_does(policy in policies(), seen in observations()) {
+        let dry_run = Policy { dry_run: !policy.dry_run, ..policy.clone() };
+        prop_assert_eq!(decide(&policy, &seen, now()), decide(&dry_run, &seen, now()));
+    }
+}
+
+/// A generator that never starts anything would prove nothing.
+#[test]
+fn random_facts_reach_every_kind_of_decision() {
+    let mut runner = TestRunner::deterministic();
+    let facts = (policies(), observations());
+    let mut decisions = Vec::new();
+    for _ in 0..4000 {
+        let (policy, seen) = facts.new_tree(&mut runner).unwrap().current();
+        decisions.push(decide(&policy, &seen, now()));
+    }
+    let count =
+        |kind: fn(&Decision) -> bool| decisions.iter().filter(|decision| kind(decision)).count();
+    let counts = [
+        count(|decision| matches!(decision, Decision::Start(start) if !start.parking)),
+        count(|decision| matches!(decision, Decision::Start(start) if start.parking)),
+        count(|decision| matches!(decision, Decision::Skip(_))),
+        count(|decision| matches!(decision, Decision::Hold(_))),
+        count(|decision| matches!(decision, Decision::Ask(_))),
+    ];
+    assert!(counts.iter().all(|count| *count >= 10), "{counts:?}");
+}
+
+/// The samples of `events/`.
+static SAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("events");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let samples = files
+        .iter()
+        .filter(|file| file.extension() == Some("json".as_ref()));
+    samples
+        .map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
+        .collect()
+});
+
+/// A value that has no business where it is put, or stands there by right.
+fn strange_values() -> impl Strategy<Value = Value> {
+    let words = prop::sample::select(vec![
+        "ALARM",
+        "OK",
+        "orders-dlq",
+        "tagged-dlq",
+        "stranger-dlq",
+        "orders consumer is down",
+        "redrive",
+        "cancel",
+        "all",
+        "AWS/SQS",
+    ]);
+    prop_oneof![
+        6 => words.prop_map(Value::from),
+        4 => queue_names().prop_map(|name| Value::from(queue(name).to_string())),
+        4 => queue_names().prop_map(|name| json!([name])),
+        4 => hostile_texts().prop_map(Value::from),
+        1 => any::<bool>().prop_map(Value::from),
+        1 => any::<u64>().prop_map(Value::from),
+        1 => any::<f64>().prop_map(Value::from),
+        1 => Just(json!(null)),
+        1 => hostile_texts().prop_map(|text| json!({text.clone(): [text]})),
+    ]
+}
+
+/// Queues that are enrolled in one of the worlds, destinations, and queues that are neither.
+fn queue_names() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "orders-dlq",
+        "tagged-dlq",
+        "paused-dlq",
+        "mistyped-dlq",
+        "invoices-dlq.fifo",
+        "stranger-dlq",
+        "elsewhere",
+        "refunds",
+        "parking",
+    ])
+}
+
+/// Texts that would forge a line of the log, or hide one.
+fn hostile_texts() -> impl Strategy<Value = String> {
+    let pieces = prop_oneof![
+        Just("\n".to_owned()),
+        Just("\r\nERROR forged".to_owned()),
+        Just("\u{1b}[2K".to_owned()),
+        Just("\u{85}\u{2028}\u{2029}".to_owned()),
+        Just("\u{202e}\u{2066}".to_owned()),
+        Just("x".repeat(300)),
+        any::<String>(),
+    ];
+    vec(pieces, 1..4).prop_map(|pieces| pieces.concat())
+}
+
+prop_compose! {
+    /// A request, or a sample with a few of its values replaced, in a few coats.
+    fn events()(
+        sample in prop_oneof![
+            2 => (0..SAMPLES.len()).prop_map(|n| SAMPLES[n].clone()),
+            1 => requests(),
+        ],
+        changes in vec((any::<prop::sample::Index>(), strange_values()), 0..3),
+        coats in prop_oneof![3 => Just(Vec::new()), 1 => vec(0..4_u8, 1..5)],
+    ) -> String {
+        let mut event = sample;
+        for (place, value) in changes {
+            let places = pointers(&event);
+            let place: &String = place.get(&places);
+            *event.pointer_mut(place).unwrap() = value;
+        }
+        for coat in coats {
+            let text = event.to_string();
+            event = match coat {
+                0 => json!({"Records": [{"messageId": "m", "body": text}]}),
+                1 => json!({"Records": [{"Sns": {"Type": "Notification", "Message": text}}]}),
+                2 => json!({"Type": "Notification", "Message": text}),
+                _ => json!([event, {"messageId": "broken\n", "body": "{"}]),
+            };
+        }
+        event.to_string()
+    }
+}
+
+prop_compose! {
+    fn requests()(
+        action in prop_oneof![3 => Just("redrive"), 1 => Just("cancel")],
+        queues in option::of(vec(queue_names(), 1..4)),
+        destination in option::of(queue_names()),
+        rate in option::of(0..502_u64),
+        force in any::<bool>(),
+        dry_run in prop::bool::weighted(0.2),
+    ) -> Value {
+        let mut request = json!({"action": action, "force": force, "dryRun": dry_run});
+        if let Some(queues) = queues {
+            request["queues"] = json!(queues);
+        }
+        if let Some(destination) = destination {
+            request["destinationArn"] = queue(destination).to_string().into();
+        }
+        if let Some(rate) = rate {
+            request["maxMessagesPerSecond"] = rate.into();
+        }
+        request
+    }
+}
+
+/// Every place in a value, as JSON pointers; the value itself is the first.
+fn pointers(value: &Value) -> Vec<String> {
+    let below: Vec<(String, &Value)> = match value {
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(n, item)| (n.to_string(), item))
+            .collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let below = below.into_iter().flat_map(|(name, value)| {
+        let below = pointers(value).into_iter();
+        below.map(move |rest| format!("/{name}{rest}"))
+    });
+    std::iter::once(String::new()).chain(below).collect()
+}
+
+/// Everything an event made the function start: the DLQ, and where its messages go.
+type Starts = Vec<(QueueArn, Option<String>)>;
+
+/// Has the whole function take an event in a world where every queue is deep, and checks what it calls
+/// and what it says.
+fn take(payload: &str, world: &World) -> Starts {
+    const NAMES: [&str; 10] = [
+        "orders-dlq",
+        "payments-dlq",
+        "invoices-dlq.fifo",
+        "tagged-dlq",
+        "paused-dlq",
+        "mistyped-dlq",
+        "stranger-dlq",
+        "elsewhere",
+        "refunds",
+        "parking",
+    ];
+    let all = NAMES.map(queue);
+    let fake = all
+        .iter()
+        .fold(Fake::default(), |fake, queue| fake.with(queue, 5));
+    let fake = world.tagged.iter().fold(fake, |fake, tagged| {
+        let settings = tagged.settings.iter();
+        let settings: Vec<(&str, &str)> = settings
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        fake.with_tags(&tagged.dlq, &settings)
+    });
+    let brakes = world.config.policy.brake_alarms.iter();
+    let fake = brakes.fold(fake, |fake, alarm| fake.with_alarm(alarm, BrakeState::Off));
+    let invocation = Invocation {
+        location: world.location.clone(),
+        ..fake.invocation()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let function = fake.function(world.config.clone());
+    match runtime.block_on(function.invoke(payload, &invocation)) {
+        Ok(answer) => {
+            assert_report_reads_well(&answer.report, 3000);
+            if let Err(failure) = answer.result() {
+                assert_reads_well(&failure.to_string(), 5000);
+            }
+        }
+        Err(failure) => {
+            assert_reads_well(&failure.to_string(), 3000);
+            assert_eq!(
+                fake.calls()
+                    .iter()
+                    .filter(|call| !call.starts_with("GetResources"))
+                    .count(),
+                0
+            );
+        }
+    }
+
+    let tagged = world.tagged.iter().map(|tagged| &tagged.dlq);
+    let enrolled: BTreeSet<&QueueArn> = world.config.queues.iter().chain(tagged).collect();
+    let names: BTreeSet<&str> = enrolled.iter().map(|dlq| dlq.name()).collect();
+    for call in fake.calls() {
+        let (operation, about) = call.split_once(' ').unwrap_or((&call, ""));
+        let is_about_a_queue = !matches!(
+            operation,
+            "GetResources" | "DescribeAlarms" | "GetMetricData"
+        );
+        assert!(!is_about_a_queue || names.contains(about), "{call}");
+    }
+    let mut starts = Starts::new();
+    for dlq in &all {
+        for (_, destination) in fake.starts(dlq) {
+            assert!(enrolled.contains(dlq), "{dlq} is not enrolled");
+            starts.push((dlq.clone(), destination));
+        }
+    }
+    starts
+}
+
+/// Where the environment and the tags, and nobody else, would have messages of a DLQ moved.
+fn configured(world: &World, dlq: &QueueArn) -> Vec<Option<String>> {
+    let tagged = world.tagged.iter().filter(|tagged| tagged.dlq == *dlq);
+    let settings = tagged.flat_map(|tagged| &tagged.settings);
+    let of_tags = settings
+        .filter(|(name, _)| name == "destination-arn")
+        .map(|(_, value)| Some(value.clone()));
+    let policy = &world.config.policy;
+    let of_environment = policy.destination.as_ref().map(QueueArn::to_string);
+    of_tags.chain([of_environment]).collect()
+}
+
+/// What a request, and only a request, may name as destination.
+fn requested(payload: &str) -> Option<Option<String>> {
+    let event = event::parse(payload).ok()?;
+    match &event.triggers[..] {
+        [Trigger::Request(request)] => Some(request.destination.as_ref().map(QueueArn::to_string)),
+        _ => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(seeded(300))]
+
+    #[test]
+    fn no_event_enrols_a_queue_or_chooses_a_destination_or_breaks_a_line(payload in events()) {
+        fuzz::event::check(payload.as_bytes());
+        for world in &*WORLDS {
+            for (dlq, destination) in take(&payload, world) {
+                let is_requested = requested(&payload).flatten().is_some_and(|wanted| destination == Some(wanted));
+                prop_assert!(is_requested || configured(world, &dlq).contains(&destination), "{dlq} to {destination:?}");
+                prop_assert!(!world.config.policy.paused && !world.config.policy.dry_run);
+            }
+        }
+    }
+
+    #[test]
+    fn no_environment_and_no_tag_breaks_a_rule(
+        pairs in vec((prop::sample::select(fuzz::config::names()), settings()), 0..8),
+    ) {
+        let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        fuzz::config::check(pairs.join("\0").as_bytes());
+    }
+}
+
+/// Values of settings: some right, some out of range, some hostile.
+fn settings() -> impl Strategy<Value = String> {
+    let values = vec![
+        "true", "FALSE", "auto", "1", "9", "500", "501", "60s", "15m", "1h 30m", "14d", "redrive",
+        "k=v", "a, b", "",
+    ];
+    prop_oneof![
+        6 => prop::sample::select(values).prop_map(str::to_owned),
+        3 => queue_names().prop_map(|name| queue(name).to_string()),
+        1 => hostile_texts(),
+    ]
+}
+
+/// A generator of events that are all rejected would prove nothing.
+#[test]
+fn random_events_reach_every_kind_of_trigger_and_every_kind_of_start() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen = [0; 8];
+    for _ in 0..1000 {
+        let payload = events().new_tree(&mut runner).unwrap().current();
+        let Ok(event) = event::parse(&payload) else {
+            seen[0] += 1;
+            continue;
+        };
+        seen[1] += usize::from(!event.unreadable.is_empty());
+        for trigger in event.triggers {
+            let plan = plan(vec![trigger], &[], &WORLDS[0].location);
+            seen[match (plan.kind, plan.selection) {
+                (Kind::Request, _) => 4,
+                (Kind::Ignored, _) => 5,
+                (_, Selection::All) => 2,
+                (_, Selection::Named(_)) => 3,
+            }] += 1;
+        }
+        let asked = requested(&payload).flatten();
+        for (_, destination) in take(&payload, &WORLDS[0]) {
+            seen[if asked.is_some() && asked == destination {
+                6
+            } else {
+                7
+            }] += 1;
+        }
+    }
+    assert!(seen.iter().all(|count| *count >= 10), "{seen:?}");
+}
+
+#[test]
+fn every_input_of_the_fuzzers_corpus_keeps_the_rules() {
+    for (target, check) in [
+        ("event", fuzz::event::check as fn(&[u8])),
+        ("config", fuzz::config::check),
+    ] {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fuzz/corpus")
+            .join(target);
+        let mut files = 0;
+        for file in std::fs::read_dir(corpus).unwrap() {
+            check(&std::fs::read(file.unwrap().path()).unwrap());
+            files += 1;
+        }
+        assert!(files >= 20, "{target}: {files}");
+    }
+}

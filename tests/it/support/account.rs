@@ -1,0 +1,203 @@
+//! An account of AWS that keeps a record of every call: SQS, CloudWatch and the tagging API behind one
+//! address, so that no call goes unseen. It moves nothing; what a DLQ looks like is for the test to say.
+
+use super::http::{Answer, Server};
+use super::queues::queue_arn;
+use aws_smithy_cbor::Encoder;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A call, as it came.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The operation.
+    pub operation: String,
+    /// What was asked; null where the protocol is not JSON.
+    pub question: Value,
+}
+
+/// The account.
+pub struct Account {
+    /// Where all of its services answer.
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    dlqs: BTreeMap<String, Dlq>,
+    alarms: Vec<String>,
+    refuses_metrics: bool,
+    calls: Vec<Call>,
+}
+
+#[derive(Default)]
+struct Dlq {
+    visible: u64,
+    tags: Vec<(String, String)>,
+    tasks: Vec<Value>,
+}
+
+impl Account {
+    /// An account without queues and alarms.
+    pub fn start() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let server = Server::start(move |request| {
+            let call = Call {
+                operation: request.operation().to_owned(),
+                question: request.json(),
+            };
+            // A connection that is opened early is no call.
+            if call.operation.is_empty() {
+                return Answer::error(404, "UnknownOperationException", "");
+            }
+            let mut state = shared.lock().unwrap();
+            let answer = state.answer(&call);
+            state.calls.push(call);
+            answer
+        });
+        Self {
+            url: server.url,
+            state,
+        }
+    }
+
+    /// A DLQ with so many visible messages and these tags.
+    pub fn add_dlq(&self, name: &str, visible: u64, tags: &[(&str, &str)]) {
+        let tags = tags.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+        let dlq = Dlq {
+            visible,
+            tags: tags.collect(),
+            tasks: Vec::new(),
+        };
+        let mut state = self.state.lock().unwrap();
+        state.dlqs.insert(queue_arn(name), dlq);
+    }
+
+    /// An alarm in state OK.
+    pub fn add_alarm(&self, name: &str) {
+        self.state.lock().unwrap().alarms.push(name.to_owned());
+    }
+
+    /// CloudWatch gives no metrics from now on.
+    pub fn refuse_metrics(&self) {
+        self.state.lock().unwrap().refuses_metrics = true;
+    }
+
+    /// The move tasks of a DLQ from now on, newest first.
+    pub fn set_tasks(&self, name: &str, tasks: &[Value]) {
+        let mut state = self.state.lock().unwrap();
+        let dlq = state.dlqs.get_mut(&queue_arn(name)).unwrap();
+        dlq.tasks = tasks.to_vec();
+    }
+
+    /// The calls so far; forgotten once told.
+    pub fn calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.state.lock().unwrap().calls)
+    }
+}
+
+/// A move task as SQS lists it: this many messages, started so long ago. The handle is the DLQ's ARN.
+pub fn task(dlq: &str, status: &str, size: u64, age: Duration) -> Value {
+    let started_at = (SystemTime::now() - age).duration_since(UNIX_EPOCH);
+    let mut task = json!({
+        "SourceArn": queue_arn(dlq),
+        "Status": status,
+        "ApproximateNumberOfMessagesMoved": size,
+        "ApproximateNumberOfMessagesToMove": size,
+        "StartedTimestamp": u64::try_from(started_at.unwrap().as_millis()).unwrap(),
+    });
+    if status == "RUNNING" {
+        task["TaskHandle"] = queue_arn(dlq).into();
+    }
+    if status == "FAILED" {
+        task["FailureReason"] = "AccessDenied".into();
+    }
+    task
+}
+
+impl State {
+    fn answer(&mut self, call: &Call) -> Answer {
+        let arn = |field: &str| call.question[field].as_str().unwrap().to_owned();
+        let answer = match call.operation.as_str() {
+            "GetQueueAttributes" => {
+                let url = arn("QueueUrl");
+                let name = url.rsplit('/').next().unwrap();
+                match self.dlqs.get(&queue_arn(name)) {
+                    Some(dlq) => json!({"Attributes": {
+                        "ApproximateNumberOfMessages": dlq.visible.to_string(),
+                        "ApproximateNumberOfMessagesNotVisible": "0",
+                    }}),
+                    None => {
+                        let code = "QueueDoesNotExist";
+                        return Answer::error(400, code, "");
+                    }
+                }
+            }
+            "ListMessageMoveTasks" => json!({"Results": self.dlqs[&arn("SourceArn")].tasks}),
+            "StartMessageMoveTask" => json!({"TaskHandle": arn("SourceArn")}),
+            "CancelMessageMoveTask" => json!({"ApproximateNumberOfMessagesMoved": 0}),
+            "GetResources" => {
+                json!({"PaginationToken": "", "ResourceTagMappingList": self.tagged(&call.question)})
+            }
+            "DescribeAlarms" => return self.describe_alarms(),
+            "GetMetricData" if self.refuses_metrics => {
+                return Answer::cbor_error(403, "AccessDenied", "");
+            }
+            "GetMetricData" => return no_datapoints(self.dlqs.len()),
+            // It is in the record; the test says what is wrong with it.
+            _ => return Answer::error(404, "UnknownOperationException", ""),
+        };
+        Answer::ok(answer)
+    }
+
+    /// The queues that a question of the tagging API is about.
+    fn tagged(&self, question: &Value) -> Vec<Value> {
+        let is_asked_for = |arn: &String, dlq: &Dlq| match question["ResourceARNList"].as_array() {
+            Some(arns) => arns.contains(&json!(arn)),
+            None => question["TagFilters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|filter| {
+                    let values = filter["Values"].as_array();
+                    let has = |(key, value): &(String, String)| {
+                        filter["Key"] == **key
+                            && values.is_none_or(|values| values.contains(&json!(value)))
+                    };
+                    dlq.tags.iter().any(has)
+                }),
+        };
+        let found = self.dlqs.iter().filter(|(arn, dlq)| is_asked_for(arn, dlq));
+        let resource = |(arn, dlq): (&String, &Dlq)| {
+            let tags = dlq.tags.iter();
+            let tags = tags.map(|(key, value)| json!({"Key": key, "Value": value}));
+            json!({"ResourceARN": arn, "Tags": tags.collect::<Vec<_>>()})
+        };
+        found.map(resource).collect()
+    }
+
+    fn describe_alarms(&self) -> Answer {
+        let mut encoder = Encoder::new(Vec::new());
+        encoder.map(1).str("MetricAlarms").array(self.alarms.len());
+        for name in &self.alarms {
+            encoder.map(2).str("AlarmName").str(name);
+            encoder.str("StateValue").str("OK");
+        }
+        Answer::cbor(encoder)
+    }
+}
+
+/// Nothing was seen of so many queues.
+fn no_datapoints(queues: usize) -> Answer {
+    let mut encoder = Encoder::new(Vec::new());
+    encoder.map(1).str("MetricDataResults").array(queues);
+    for n in 0..queues {
+        encoder.map(2).str("Id").str(&format!("q{n}"));
+        encoder.str("StatusCode").str("Complete");
+    }
+    Answer::cbor(encoder)
+}

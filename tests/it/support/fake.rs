@@ -1,0 +1,548 @@
+//! SQS and CloudWatch in memory, with the rules that matter here: one active task per queue, ten
+//! listed, counts that settle late, metrics that come late. It counts calls. Time is what the test says.
+
+use serde_json::Value;
+use sqs_auto_redrive::cloudwatch::{CloudWatch, DepthQuery};
+use sqs_auto_redrive::config::{Config, EnrollTag};
+use sqs_auto_redrive::handler::{Answer, Function, Invocation, InvocationError};
+use sqs_auto_redrive::policy::{Brake, BrakeState, DepthHistory, Policy, Start};
+use sqs_auto_redrive::queue::{Depth, Location, MoveTask, QueueArn, TaggedQueue, TaskStatus};
+use sqs_auto_redrive::sqs::{CancelError, Sqs, SqsError, StartError};
+use sqs_auto_redrive::tagging::{Tagging, TaggingError};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// Datapoints of SQS's metrics are there two minutes late.
+const METRICS_DELAY: Duration = Duration::from_secs(120);
+/// SQS's count of what a task has moved is there two minutes late.
+const MOVED_DELAY: Duration = Duration::from_secs(120);
+
+/// The ARN of a DLQ of ours.
+pub fn dlq(name: &str) -> QueueArn {
+    format!("arn:aws:sqs:us-east-1:123456789012:{name}")
+        .parse()
+        .unwrap()
+}
+
+/// SQS and CloudWatch.
+pub struct Fake {
+    state: RefCell<State>,
+}
+
+struct State {
+    now: SystemTime,
+    queues: BTreeMap<QueueArn, Queue>,
+    calls: Vec<String>,
+    /// By queue and operation.
+    faults: BTreeMap<(QueueArn, &'static str), SqsError>,
+    latency: BTreeMap<QueueArn, Duration>,
+    /// How many more calls about a queue are throttled.
+    throttled: BTreeMap<QueueArn, usize>,
+    alarms: BTreeMap<String, BrakeState>,
+    has_metrics: bool,
+    tags: BTreeMap<QueueArn, Vec<(String, String)>>,
+    tagging_fault: Option<TaggingError>,
+    tagging_hangs: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    counts: Depth,
+    /// What SQS says of them, which settles late; `None` where it does so at once.
+    shown: Option<Depth>,
+    refuses_to_cancel: bool,
+    /// How long a start takes to be answered, beside all else.
+    start_latency: Duration,
+    /// Oldest first.
+    tasks: Vec<FakeTask>,
+    depths: Vec<(SystemTime, u64)>,
+}
+
+struct FakeTask {
+    listed: MoveTask,
+    rate: Option<u16>,
+    moved: u64,
+    ended_at: Option<SystemTime>,
+}
+
+impl FakeTask {
+    fn is_active(&self) -> bool {
+        self.listed.status.is_active()
+    }
+}
+
+/// An invocation that is yet to be made.
+pub struct Invoke<'a> {
+    fake: &'a Fake,
+    event: &'a str,
+    config: Config,
+    invocation: Invocation,
+}
+
+impl Invoke<'_> {
+    /// Lists these DLQs in place of all.
+    pub fn listing(mut self, dlqs: &[&QueueArn]) -> Self {
+        self.config.queues = dlqs.iter().copied().cloned().collect();
+        self
+    }
+
+    /// Enrolls by the tag `auto-redrive=enabled` in place of a list.
+    pub fn by_tag(mut self) -> Self {
+        self.config.enroll_tag = Some(EnrollTag {
+            key: "auto-redrive".to_owned(),
+            value: Some("enabled".to_owned()),
+        });
+        self.listing(&[])
+    }
+
+    /// Sets the policy of the environment.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.config.policy = policy;
+        self
+    }
+
+    /// Sets the most redrives that one invocation starts.
+    pub fn max_starts(mut self, max_starts: usize) -> Self {
+        self.config.max_starts = max_starts;
+        self
+    }
+
+    /// Sets the time until Lambda's deadline.
+    pub fn time_left(mut self, time_left: Duration) -> Self {
+        self.invocation.time_left = time_left;
+        self
+    }
+
+    /// The answer of an invocation that gets as far as a report, with or without failures in it.
+    pub async fn answer(self) -> Answer {
+        self.run().await.unwrap()
+    }
+
+    /// The report of an invocation that succeeds.
+    pub async fn report(self) -> Value {
+        let report = self.answer().await.result().unwrap();
+        serde_json::to_value(report).unwrap()
+    }
+
+    /// The error of an invocation that fails.
+    pub async fn failure(self) -> InvocationError {
+        self.run().await.and_then(Answer::result).unwrap_err()
+    }
+
+    async fn run(self) -> Result<Answer, InvocationError> {
+        let function = self.fake.function(self.config);
+        function.invoke(self.event, &self.invocation).await
+    }
+}
+
+/// What a tick of the clock moved out of a DLQ.
+pub struct Moved {
+    pub messages: u64,
+    pub destination: Option<String>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            state: RefCell::new(State {
+                now: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+                queues: BTreeMap::new(),
+                calls: Vec::new(),
+                faults: BTreeMap::new(),
+                latency: BTreeMap::new(),
+                throttled: BTreeMap::new(),
+                alarms: BTreeMap::new(),
+                has_metrics: true,
+                tags: BTreeMap::new(),
+                tagging_fault: None,
+                tagging_hangs: false,
+            }),
+        }
+    }
+}
+
+impl Fake {
+    /// A DLQ with so many visible messages.
+    pub fn with(self, queue: &QueueArn, visible: u64) -> Self {
+        self.counts_are(queue, visible, 0);
+        self
+    }
+
+    /// A task of the past, newer than those given before.
+    pub fn with_task(self, queue: &QueueArn, task: MoveTask) -> Self {
+        let listed = FakeTask {
+            moved: task.moved,
+            rate: None,
+            ended_at: Some(UNIX_EPOCH),
+            listed: task,
+        };
+        self.queue(queue, |queue| queue.tasks.push(listed));
+        self
+    }
+
+    /// An alarm in this state.
+    pub fn with_alarm(self, name: &str, state: BrakeState) -> Self {
+        self.state
+            .borrow_mut()
+            .alarms
+            .insert(name.to_owned(), state);
+        self
+    }
+
+    /// SQS refuses to cancel a task of this queue, though it is RUNNING.
+    pub fn with_refused_cancel(self, queue: &QueueArn) -> Self {
+        self.queue(queue, |queue| queue.refuses_to_cancel = true);
+        self
+    }
+
+    /// SQS takes so long to answer a start on this queue.
+    pub fn with_slow_start(self, queue: &QueueArn, latency: Duration) -> Self {
+        self.queue(queue, |queue| queue.start_latency = latency);
+        self
+    }
+
+    /// SQS answers this operation on this queue with a fault.
+    pub fn with_fault(self, queue: &QueueArn, operation: &'static str, fault: SqsError) -> Self {
+        self.state
+            .borrow_mut()
+            .faults
+            .insert((queue.clone(), operation), fault);
+        self
+    }
+
+    /// SQS takes so long to answer anything about this queue.
+    pub fn with_latency(self, queue: &QueueArn, latency: Duration) -> Self {
+        self.state
+            .borrow_mut()
+            .latency
+            .insert(queue.clone(), latency);
+        self
+    }
+
+    /// A queue that bears the enrol tag, and what its tags say of its policy.
+    pub fn with_tags(self, queue: &QueueArn, settings: &[(&str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.state
+            .borrow_mut()
+            .tags
+            .insert(queue.clone(), settings.collect());
+        self
+    }
+
+    /// The tagging API answers with a fault.
+    pub fn with_tagging_fault(self, fault: TaggingError) -> Self {
+        self.state.borrow_mut().tagging_fault = Some(fault);
+        self
+    }
+
+    /// The tagging API does not answer.
+    pub fn with_slow_tagging(self) -> Self {
+        self.state.borrow_mut().tagging_hangs = true;
+        self
+    }
+
+    /// Lists every DLQ given so far, with the default policy.
+    pub fn config(&self) -> Config {
+        Config {
+            queues: self.state.borrow().queues.keys().cloned().collect(),
+            enroll_tag: None,
+            policy: Policy::default(),
+            max_starts: 20,
+            concurrency: 64,
+        }
+    }
+
+    /// An invocation with this event, of a function with [`Self::config`] and a minute to live.
+    pub fn invoke<'a>(&'a self, event: &'a str) -> Invoke<'a> {
+        Invoke {
+            fake: self,
+            event,
+            config: self.config(),
+            invocation: self.invocation(),
+        }
+    }
+
+    /// The function, over this.
+    pub fn function(&self, config: Config) -> Function<&Self, &Self, &Self> {
+        Function::new(config, "us-east-1".to_owned(), self, self, self)
+    }
+
+    /// SQS throttles the next so many calls about this queue.
+    pub fn with_throttling(self, queue: &QueueArn, calls: usize) -> Self {
+        self.state
+            .borrow_mut()
+            .throttled
+            .insert(queue.clone(), calls);
+        self
+    }
+
+    /// CloudWatch has no datapoints.
+    pub fn without_metrics(self) -> Self {
+        self.state.borrow_mut().has_metrics = false;
+        self
+    }
+
+    /// A DLQ was so deep, so long ago.
+    pub fn with_depth(self, queue: &QueueArn, visible: u64, ago: Duration) -> Self {
+        let at = self.now() - ago;
+        self.queue(queue, |queue| queue.depths.push((at, visible)));
+        self
+    }
+
+    pub fn counts_are(&self, queue: &QueueArn, visible: u64, in_flight: u64) {
+        self.queue(queue, |queue| queue.counts = Depth { visible, in_flight });
+    }
+
+    pub fn now(&self) -> SystemTime {
+        self.state.borrow().now
+    }
+
+    /// An invocation now, in the account and region of [`dlq`], with a minute to live.
+    pub fn invocation(&self) -> Invocation {
+        Invocation {
+            location: Location::new("arn:aws:lambda:us-east-1:123456789012:function:redrive", ""),
+            now: self.now(),
+            time_left: MINUTE,
+        }
+    }
+
+    /// The calls so far, in order, as `operation queue`; forgotten once told.
+    pub fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.borrow_mut().calls)
+    }
+
+    /// Every task ever started on this queue: when, and where to.
+    pub fn starts(&self, queue: &QueueArn) -> Vec<(SystemTime, Option<String>)> {
+        self.queue(queue, |queue| {
+            let start = |task: &FakeTask| {
+                (
+                    task.listed.started_at.unwrap(),
+                    task.listed.destination_arn.clone(),
+                )
+            };
+            queue.tasks.iter().map(start).collect()
+        })
+    }
+
+    /// A minute passes: metrics are taken, counts settle, the active task moves messages.
+    pub fn minute_passes(&self, queue: &QueueArn) -> Moved {
+        self.state.borrow_mut().now += MINUTE;
+        let now = self.now();
+        self.queue(queue, |queue| {
+            queue.depths.push((now, queue.counts.visible));
+            queue.shown = Some(queue.counts);
+            let Some(task) = queue.tasks.iter_mut().find(|task| task.is_active()) else {
+                return Moved {
+                    messages: 0,
+                    destination: None,
+                };
+            };
+            let a_minute = u64::from(task.rate.unwrap_or(500)) * 60;
+            // What there is to move is fixed at the start: what lands later is left for another task.
+            let to_move = task.listed.to_move.unwrap_or_default();
+            let messages = a_minute.min(queue.counts.visible).min(to_move - task.moved);
+            queue.counts.visible -= messages;
+            task.moved += messages;
+            let stopped = task.listed.status == TaskStatus::Cancelling;
+            if stopped || task.moved == to_move || queue.counts.visible == 0 {
+                task.listed.status = match task.listed.status {
+                    TaskStatus::Cancelling => TaskStatus::Cancelled,
+                    _ => TaskStatus::Completed,
+                };
+                task.listed.handle = None;
+                task.ended_at = Some(now);
+            }
+            Moved {
+                messages,
+                destination: task.listed.destination_arn.clone(),
+            }
+        })
+    }
+
+    fn queue<T>(&self, queue: &QueueArn, act: impl FnOnce(&mut Queue) -> T) -> T {
+        act(self
+            .state
+            .borrow_mut()
+            .queues
+            .entry(queue.clone())
+            .or_default())
+    }
+
+    /// Depth a call, takes its time, lets others go first, and gives the fault that is to come of it.
+    async fn call(&self, operation: &'static str, queue: &QueueArn) -> Result<(), SqsError> {
+        let call = format!("{operation} {}", queue.name());
+        self.state.borrow_mut().calls.push(call);
+        let latency = self.state.borrow().latency.get(queue).copied();
+        match latency {
+            Some(latency) => tokio::time::sleep(latency).await,
+            None => tokio::task::yield_now().await,
+        }
+        if let Some(calls) = self.state.borrow_mut().throttled.get_mut(queue)
+            && *calls > 0
+        {
+            *calls -= 1;
+            return Err(SqsError::Throttled("Rate exceeded".to_owned()));
+        }
+        let state = self.state.borrow();
+        if let Some(fault) = state.faults.get(&(queue.clone(), operation)) {
+            return Err(fault.clone());
+        }
+        if !state.queues.contains_key(queue) {
+            return Err(SqsError::QueueNotFound(
+                "The specified queue does not exist.".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Sqs for &Fake {
+    async fn depth(&self, queue: &QueueArn) -> Result<Depth, SqsError> {
+        self.call("GetQueueAttributes", queue).await?;
+        Ok(self.queue(queue, |queue| queue.shown.unwrap_or(queue.counts)))
+    }
+
+    async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, SqsError> {
+        self.call("ListMessageMoveTasks", dlq).await?;
+        let now = self.now();
+        Ok(self.queue(dlq, |queue| {
+            let listed = |task: &FakeTask| {
+                let settled = task
+                    .ended_at
+                    .is_some_and(|ended| ended + MOVED_DELAY <= now);
+                MoveTask {
+                    moved: if settled { task.moved } else { 0 },
+                    ..task.listed.clone()
+                }
+            };
+            queue.tasks.iter().rev().take(10).map(listed).collect()
+        }))
+    }
+
+    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartError> {
+        self.call("StartMessageMoveTask", dlq).await?;
+        let latency = self.queue(dlq, |queue| queue.start_latency);
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        let now = self.now();
+        self.queue(dlq, |queue| {
+            if queue.tasks.iter().any(FakeTask::is_active) {
+                return Err(StartError::TaskActive);
+            }
+            let handle = format!("task-{}", queue.tasks.len());
+            queue.tasks.push(FakeTask {
+                listed: MoveTask {
+                    status: TaskStatus::Running,
+                    handle: Some(handle.clone()),
+                    started_at: Some(now),
+                    moved: 0,
+                    to_move: Some(queue.counts.visible + queue.counts.in_flight),
+                    destination_arn: start.destination.as_ref().map(QueueArn::to_string),
+                    failure_reason: None,
+                },
+                rate: start.max_messages_per_second.map(|rate| rate.get()),
+                moved: 0,
+                ended_at: None,
+            });
+            Ok(handle)
+        })
+    }
+
+    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelError> {
+        self.call("CancelMessageMoveTask", dlq).await?;
+        self.queue(dlq, |queue| {
+            if queue.refuses_to_cancel {
+                return Err(CancelError::NothingToCancel("RequestExpired".to_owned()));
+            }
+            let is_it = |task: &&mut FakeTask| task.listed.cancellable() == Some(handle);
+            match queue.tasks.iter_mut().find(is_it) {
+                Some(task) => {
+                    task.listed.status = TaskStatus::Cancelling;
+                    Ok(())
+                }
+                None => Err(CancelError::NothingToCancel(
+                    "FakeTask does not exist.".to_owned(),
+                )),
+            }
+        })
+    }
+}
+
+impl Tagging for &Fake {
+    async fn tagged(&self, _: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingError> {
+        if self.state.borrow().tagging_hangs {
+            std::future::pending::<()>().await;
+        }
+        let mut state = self.state.borrow_mut();
+        state.calls.push("GetResources".to_owned());
+        let queue = |(queue, settings): (&QueueArn, &Vec<(String, String)>)| TaggedQueue {
+            dlq: queue.clone(),
+            settings: settings.clone(),
+        };
+        match &state.tagging_fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(state.tags.iter().map(queue).collect()),
+        }
+    }
+
+    async fn tagged_among(
+        &self,
+        queues: &[QueueArn],
+        tag: &EnrollTag,
+    ) -> Result<Vec<TaggedQueue>, TaggingError> {
+        let mut tagged = self.tagged(tag).await?;
+        tagged.retain(|tagged| queues.contains(&tagged.dlq));
+        let names: Vec<&str> = queues.iter().map(QueueArn::name).collect();
+        let mut state = self.state.borrow_mut();
+        state.calls.pop();
+        state
+            .calls
+            .push(format!("GetResources {}", names.join(",")));
+        Ok(tagged)
+    }
+}
+
+impl CloudWatch for &Fake {
+    async fn brakes(&self, alarms: &[String]) -> Vec<Brake> {
+        let mut state = self.state.borrow_mut();
+        state
+            .calls
+            .push(format!("DescribeAlarms {}", alarms.join(",")));
+        let brake = |alarm: &String| Brake {
+            alarm: alarm.clone(),
+            state: match state.alarms.get(alarm) {
+                Some(state) => state.clone(),
+                None => BrakeState::Unknown("there is no such alarm".to_owned()),
+            },
+        };
+        alarms.iter().map(brake).collect()
+    }
+
+    async fn depth_histories(&self, queries: &[DepthQuery], now: SystemTime) -> Vec<DepthHistory> {
+        let mut state = self.state.borrow_mut();
+        let names: Vec<&str> = queries.iter().map(|query| query.dlq.name()).collect();
+        state
+            .calls
+            .push(format!("GetMetricData {}", names.join(",")));
+        let history = |query: &DepthQuery| {
+            let since = now - query.quiet_period - METRICS_DELAY;
+            let queue = state.queues.get(&query.dlq).filter(|_| state.has_metrics);
+            let depths = queue
+                .into_iter()
+                .flat_map(|queue| queue.depths.iter().rev());
+            depths
+                .take_while(|(at, _)| *at >= since)
+                .filter(|(at, _)| *at + METRICS_DELAY <= now)
+                .map(|(_, depth)| *depth)
+                .min()
+                .map_or(DepthHistory::NoData, DepthHistory::Fewest)
+        };
+        queries.iter().map(history).collect()
+    }
+}

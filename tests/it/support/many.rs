@@ -1,0 +1,153 @@
+//! An SQS of many DLQs that takes its time and has its limits. It moves nothing: a DLQ's depth is in
+//! its name, `dlq-<number>-d<depth>`.
+
+use super::http::{Answer, Request, Server};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The names of so many DLQs. Every `nth` is full: the further back, the deeper.
+pub fn names(count: usize, nth: usize) -> Vec<String> {
+    let depth = |n: usize| if n.is_multiple_of(nth) { n + 1 } else { 0 };
+    (0..count)
+        .map(|n| format!("dlq-{n}-d{}", depth(n)))
+        .collect()
+}
+
+/// How it answers.
+#[derive(Clone, Copy, Default)]
+pub struct Behavior {
+    /// How long every answer takes.
+    pub latency: Duration,
+    /// How many calls a second it takes; it throttles all others.
+    pub calls_a_second: Option<u32>,
+}
+
+/// The server.
+pub struct ManyQueues {
+    server: Server,
+    seen: Arc<Mutex<Tally>>,
+}
+
+/// What came in so far.
+#[derive(Clone, Default)]
+pub struct Tally {
+    /// Calls of each operation that were answered.
+    pub calls: BTreeMap<String, usize>,
+    /// Calls that were throttled.
+    pub throttled: usize,
+    /// How often each queue's counts were told.
+    pub looks: BTreeMap<String, usize>,
+    /// The queues of which redrives were started, in order.
+    pub started: Vec<String>,
+}
+
+impl ManyQueues {
+    /// Starts it.
+    pub fn start(behavior: Behavior) -> Self {
+        let seen = Arc::new(Mutex::new(Tally::default()));
+        let (noted, bucket) = (Arc::clone(&seen), Mutex::new(Bucket::of(behavior)));
+        let server = Server::start(move |request| {
+            sleep(behavior.latency);
+            match bucket.lock().unwrap().take() {
+                true => answer(request, &mut noted.lock().unwrap()),
+                false => throttle(&mut noted.lock().unwrap()),
+            }
+        });
+        Self { server, seen }
+    }
+
+    /// Where it answers.
+    pub fn url(&self) -> &str {
+        &self.server.url
+    }
+
+    /// What came in so far.
+    pub fn seen(&self) -> Tally {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn answer(request: &Request, seen: &mut Tally) -> Answer {
+    let operation = request.operation();
+    if operation.is_empty() {
+        return Answer::error(404, "UnknownOperationException", "");
+    }
+    *seen.calls.entry(operation.to_owned()).or_default() += 1;
+    let question = request.json();
+    let named = |field: &str, separator| {
+        let text = question[field].as_str().unwrap();
+        text.rsplit(separator).next().unwrap().to_owned()
+    };
+    let depth = |name: &str| name.rsplit_once("-d").unwrap().1.to_owned();
+    match operation {
+        "GetQueueAttributes" => {
+            let name = named("QueueUrl", '/');
+            let depth = depth(&name);
+            *seen.looks.entry(name).or_default() += 1;
+            Answer::ok(json!({"Attributes": {
+                "ApproximateNumberOfMessages": depth,
+                "ApproximateNumberOfMessagesNotVisible": "0",
+            }}))
+        }
+        "ListMessageMoveTasks" => {
+            let name = named("SourceArn", ':');
+            let started = seen.started.contains(&name);
+            let tasks = started.then(|| json!({"Status": "RUNNING", "TaskHandle": name}));
+            Answer::ok(json!({"Results": Vec::from_iter(tasks)}))
+        }
+        "StartMessageMoveTask" => {
+            let name = named("SourceArn", ':');
+            assert_ne!(depth(&name), "0", "no redrive of an empty DLQ");
+            assert!(!seen.started.contains(&name), "one task on each DLQ");
+            seen.started.push(name.clone());
+            Answer::ok(json!({"TaskHandle": name}))
+        }
+        _ => panic!("{operation}"),
+    }
+}
+
+/// SQS has two ways to say it.
+fn throttle(seen: &mut Tally) -> Answer {
+    seen.throttled += 1;
+    if seen.throttled.is_multiple_of(2) {
+        Answer::error(403, "RequestThrottled", "Request is throttled.")
+    } else {
+        Answer::error(400, "ThrottlingException", "Rate exceeded")
+    }
+}
+
+/// What is left of the calls that are allowed: those of a second can be made at once.
+struct Bucket {
+    a_second: Option<f64>,
+    left: f64,
+    filled_at: Instant,
+}
+
+impl Bucket {
+    fn of(behavior: Behavior) -> Self {
+        let a_second = behavior.calls_a_second.map(f64::from);
+        Self {
+            a_second,
+            left: a_second.unwrap_or_default(),
+            filled_at: Instant::now(),
+        }
+    }
+
+    /// Whether another call is allowed now.
+    fn take(&mut self) -> bool {
+        let Some(a_second) = self.a_second else {
+            return true;
+        };
+        let elapsed = self.filled_at.elapsed().as_secs_f64();
+        self.filled_at = Instant::now();
+        self.left = a_second.min(self.left + elapsed * a_second);
+        let allowed = self.left >= 1.0;
+        if allowed {
+            self.left -= 1.0;
+        }
+        allowed
+    }
+}

@@ -1,0 +1,152 @@
+//! The tagging API: MiniStack's, in pages and with every call counted, and what may stand where it should be.
+
+use super::http::{Answer, Request, Server};
+use super::local::{sdk, servers};
+use super::queues::queue_arn;
+use aws_sdk_sqs::Client;
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+
+/// Puts tags on queues, in MiniStack's SQS: only its own queues are known to its tagging API.
+pub async fn tag(queues: impl IntoIterator<Item = String>, tags: &[(&str, &str)]) {
+    let client = &Client::new(&sdk(&servers().cloudwatch_url));
+    let made = stream::iter(queues).map(async |name| {
+        let mut request = client.create_queue().queue_name(name);
+        for (key, value) in tags {
+            request = request.tags(*key, *value);
+        }
+        request.send().await.unwrap();
+    });
+    made.buffer_unordered(8).collect::<()>().await;
+}
+
+/// A tagging API, with someone who counts the calls.
+pub struct Tagging {
+    /// Where it answers.
+    pub url: String,
+    asked: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Tagging {
+    /// MiniStack's. It gives all resources in one page, AWS as many as were asked for.
+    pub fn of_ministack() -> Self {
+        Self::start(|request, question| {
+            let mut question = question.clone();
+            for paging in ["PaginationToken", "ResourcesPerPage"] {
+                question.as_object_mut().unwrap().remove(paging);
+            }
+            let mut forwarded = request.clone();
+            forwarded.body = question.to_string().into_bytes();
+            let answer = forwarded.forward(&servers().cloudwatch_url).unwrap();
+            let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(answer["PaginationToken"], "", "MiniStack pages");
+            let listed = answer["ResourceTagMappingList"].as_array().unwrap();
+            Ok(listed.as_slice().into())
+        })
+    }
+
+    /// One where all of these queues bear this tag, and nothing else.
+    pub fn of(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
+        let resources = resources(queues, tag);
+        Self::start(move |_, _| Ok(Arc::clone(&resources)))
+    }
+
+    /// One that refuses every call with this error.
+    pub fn refusing(status: u16, code: &'static str, message: &'static str) -> Self {
+        Self::start(move |_, _| Err(Answer::error(status, code, message)))
+    }
+
+    /// One that gives a page of these queues, and then says that it is too late for the next.
+    pub fn expiring(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
+        let resources = resources(queues, tag);
+        Self::start(move |_, question| match question.get("PaginationToken") {
+            None => Ok(Arc::clone(&resources)),
+            Some(_) => Err(Answer::error(
+                400,
+                "PaginationTokenExpiredException",
+                "A PaginationToken is valid for a maximum of 15 minutes.",
+            )),
+        })
+    }
+
+    /// One that throttles the first so many calls for its second page.
+    pub fn throttling(
+        queues: impl IntoIterator<Item = String>,
+        tag: (&str, &str),
+        calls: usize,
+    ) -> Self {
+        let resources = resources(queues, tag);
+        let left = Mutex::new(calls);
+        Self::start(move |_, question| {
+            let mut left = left.lock().unwrap();
+            if question.get("PaginationToken").is_some() && *left > 0 {
+                *left -= 1;
+                return Err(Answer::error(400, "ThrottledException", "Rate exceeded"));
+            }
+            Ok(Arc::clone(&resources))
+        })
+    }
+
+    fn start(
+        resources: impl Fn(&Request, &Value) -> Result<Arc<[Value]>, Answer> + Send + Sync + 'static,
+    ) -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let questions = Arc::clone(&asked);
+        let server = Server::start(move |request| {
+            assert_eq!(request.operation(), "GetResources");
+            let question = request.json();
+            questions.lock().unwrap().push(question.clone());
+            match resources(request, &question) {
+                Ok(resources) => page(&question, &resources),
+                Err(error) => error,
+            }
+        });
+        Self {
+            url: server.url,
+            asked,
+        }
+    }
+
+    /// The calls so far, as they were put; forgotten once told.
+    pub fn asked(&self) -> Vec<Value> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+/// Queues as the tagging API gives them, each with this tag.
+fn resources(queues: impl IntoIterator<Item = String>, (key, value): (&str, &str)) -> Arc<[Value]> {
+    let tags = json!([{"Key": key, "Value": value}]);
+    let queues = queues.into_iter();
+    let resource = |name: String| json!({"ResourceARN": queue_arn(&name), "Tags": tags});
+    queues.map(resource).collect()
+}
+
+/// The resources asked for: those of a list, or a page of all, by AWS's rules
+/// (<https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html>).
+fn page(question: &Value, resources: &[Value]) -> Answer {
+    if let Some(arns) = question["ResourceARNList"].as_array() {
+        if question.as_object().unwrap().len() > 1 || arns.len() > 100 {
+            let message = "a list of 100 ARNs at most goes with no other parameter";
+            return Answer::error(400, "InvalidParameterException", message);
+        }
+        let listed = resources.iter();
+        let listed = listed.filter(|resource| arns.contains(&resource["ResourceARN"]));
+        let listed: Vec<&Value> = listed.collect();
+        return Answer::ok(json!({"PaginationToken": "", "ResourceTagMappingList": listed}));
+    }
+    let size = question["ResourcesPerPage"].as_u64().unwrap_or(50);
+    if !(1..=100).contains(&size) {
+        return Answer::error(400, "InvalidParameterException", "ResourcesPerPage");
+    }
+    let token = question["PaginationToken"].as_str().unwrap_or_default();
+    let begin = token.parse().unwrap_or(0);
+    let end = resources.len().min(begin + usize::try_from(size).unwrap());
+    let token = if end < resources.len() {
+        end.to_string()
+    } else {
+        String::new()
+    };
+    let page = &resources[begin..end];
+    Answer::ok(json!({"PaginationToken": token, "ResourceTagMappingList": page}))
+}

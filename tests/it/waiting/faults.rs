@@ -1,0 +1,686 @@
+//! What may happen to a call on its way to AWS and back, and what must not come of it.
+//!
+//! Every fault meets every call that the function makes: the first attempt at it, and all attempts.
+//! The servers behind are LocalStack's SQS and MiniStack's CloudWatch and tagging API, Lambda's
+//! deadlines are real. The tables here say what comes of each; whatever it is, no message is lost or
+//! there twice, no second move task starts, and the next invocation carries on.
+
+use crate::support::cloudwatch::{Alarm, saw};
+use crate::support::function::sample;
+use crate::support::local::servers;
+use crate::support::proxy::{Attempt, DISTURBANCES, Disturbance, Proxy};
+use crate::support::queues::{Queue, Queues};
+use crate::support::runtime::Process;
+use crate::support::tagging::{Tagging, tag};
+use Disturbance::{
+    BlackHole, Expired, InternalError, Late, Malformed, Refused, ResetAtOnce, ResetMidAnswer,
+    Throttled, Truncated, Unavailable,
+};
+use serde_json::{Value, json};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, SystemTime};
+use tokio::runtime::{Builder, Runtime};
+
+const TAGGING_URL: &str = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API";
+const CLOUDWATCH_URL: &str = "AWS_ENDPOINT_URL_CLOUDWATCH";
+
+/// Lambda's time-out, as template.yaml's order of magnitude: three attempts that hang fit in.
+const TIME: Duration = Duration::from_secs(30);
+
+/// A fault, what comes of a DLQ when it meets the first attempt at a call, and when it meets all
+/// attempts. A connection that is refused once is much the same as one that is reset at once.
+type Row = (Disturbance, &'static str, &'static str);
+
+/// Of the calls that look at a DLQ.
+#[rustfmt::skip]
+const LOOKING: [Row; 11] = [
+    (Refused,        "",                     "failed/service-error"),
+    (ResetAtOnce,    "started/ready",        "failed/service-error"),
+    (ResetMidAnswer, "started/ready",        "failed/service-error"),
+    (BlackHole,      "started/ready",        "failed/service-error"),
+    (InternalError,  "started/ready",        "failed/service-error"),
+    (Unavailable,    "started/ready",        "failed/service-error"),
+    // It waits for as long as there is time.
+    (Throttled,      "started/ready",        "deferred/out-of-time"),
+    (Truncated,      "started/ready",        "failed/service-error"),
+    // The SDK does not ask again for what it cannot read.
+    (Malformed,      "failed/service-error", "failed/service-error"),
+    (Late,           "started/ready",        "failed/service-error"),
+    // To ask again would not help.
+    (Expired,        "failed/access-denied", "failed/access-denied"),
+];
+
+/// Of the start of a redrive.
+#[rustfmt::skip]
+const STARTING: [Row; 11] = [
+    (Refused,        "",                     "failed/service-error"),
+    (ResetAtOnce,    "started/ready",        "failed/service-error"),
+    // Where it took effect, the next attempt meets its task.
+    (ResetMidAnswer, "skipped/task-active",  "failed/service-error"),
+    (BlackHole,      "started/ready",        "failed/service-error"),
+    (InternalError,  "skipped/task-active",  "failed/service-error"),
+    (Unavailable,    "started/ready",        "failed/service-error"),
+    (Throttled,      "started/ready",        "deferred/out-of-time"),
+    (Truncated,      "skipped/task-active",  "failed/service-error"),
+    (Malformed,      "failed/service-error", "failed/service-error"),
+    (Late,           "skipped/task-active",  "failed/service-error"),
+    (Expired,        "failed/access-denied", "failed/access-denied"),
+];
+
+/// Of the call that looks for what is to be cancelled.
+#[rustfmt::skip]
+const LOOKING_TO_CANCEL: [Row; 11] = [
+    (Refused,        "",                     "failed/service-error"),
+    (ResetAtOnce,    "cancelled/requested",  "failed/service-error"),
+    (ResetMidAnswer, "cancelled/requested",  "failed/service-error"),
+    (BlackHole,      "cancelled/requested",  "failed/service-error"),
+    (InternalError,  "cancelled/requested",  "failed/service-error"),
+    (Unavailable,    "cancelled/requested",  "failed/service-error"),
+    // Nothing would cancel it next time: to fail has Lambda try again.
+    (Throttled,      "cancelled/requested",  "failed/out-of-time"),
+    (Truncated,      "cancelled/requested",  "failed/service-error"),
+    (Malformed,      "failed/service-error", "failed/service-error"),
+    (Late,           "cancelled/requested",  "failed/service-error"),
+    (Expired,        "failed/access-denied", "failed/access-denied"),
+];
+
+/// Of the cancelling of a task.
+#[rustfmt::skip]
+const CANCELLING: [Row; 11] = [
+    (Refused,        "",                          "failed/service-error"),
+    (ResetAtOnce,    "cancelled/requested",       "failed/service-error"),
+    // Where it took effect, the next attempt meets a task that is no longer RUNNING: the status says so
+    // even where the rest of the answer is lost, and another look confirms it.
+    (ResetMidAnswer, "skipped/nothing-to-cancel", "skipped/nothing-to-cancel"),
+    (BlackHole,      "cancelled/requested",       "failed/service-error"),
+    (InternalError,  "skipped/nothing-to-cancel", "failed/service-error"),
+    (Unavailable,    "cancelled/requested",       "failed/service-error"),
+    (Throttled,      "cancelled/requested",       "failed/out-of-time"),
+    (Truncated,      "skipped/nothing-to-cancel", "skipped/nothing-to-cancel"),
+    (Malformed,      "failed/service-error",      "failed/service-error"),
+    (Late,           "skipped/nothing-to-cancel", "failed/service-error"),
+    (Expired,        "failed/access-denied",      "failed/access-denied"),
+];
+
+/// Of the question for the brakes. Not to know is not to start.
+#[rustfmt::skip]
+const BRAKES: [Row; 11] = [
+    (Refused,        "",                   "held/brake-unknown"),
+    (ResetAtOnce,    "started/ready",      "held/brake-unknown"),
+    (ResetMidAnswer, "started/ready",      "held/brake-unknown"),
+    (BlackHole,      "started/ready",      "held/brake-unknown"),
+    (InternalError,  "started/ready",      "held/brake-unknown"),
+    (Unavailable,    "started/ready",      "held/brake-unknown"),
+    (Throttled,      "started/ready",      "held/brake-unknown"),
+    (Truncated,      "started/ready",      "held/brake-unknown"),
+    (Malformed,      "held/brake-unknown", "held/brake-unknown"),
+    (Late,           "started/ready",      "held/brake-unknown"),
+    (Expired,        "held/brake-unknown", "held/brake-unknown"),
+];
+
+/// Of the question for the depth history of a DLQ that grows. Not to know keeps nothing from starting.
+#[rustfmt::skip]
+const HISTORIES: [Row; 11] = [
+    (Refused,        "",                      "started/ready"),
+    (ResetAtOnce,    "skipped/still-filling", "started/ready"),
+    (ResetMidAnswer, "skipped/still-filling", "started/ready"),
+    (BlackHole,      "skipped/still-filling", "started/ready"),
+    (InternalError,  "skipped/still-filling", "started/ready"),
+    (Unavailable,    "skipped/still-filling", "started/ready"),
+    (Throttled,      "skipped/still-filling", "started/ready"),
+    (Truncated,      "skipped/still-filling", "started/ready"),
+    (Malformed,      "started/ready",         "started/ready"),
+    (Late,           "skipped/still-filling", "started/ready"),
+    (Expired,        "started/ready",         "started/ready"),
+];
+
+/// Of the question for the tags of a queue that an alarm names. Not to know is a failure: whether the
+/// queue is enrolled is open.
+#[rustfmt::skip]
+const TAGS: [Row; 11] = [
+    (Refused,        "",                     "failed/service-error"),
+    (ResetAtOnce,    "started/ready",        "failed/service-error"),
+    (ResetMidAnswer, "started/ready",        "failed/service-error"),
+    (BlackHole,      "started/ready",        "failed/service-error"),
+    (InternalError,  "started/ready",        "failed/service-error"),
+    (Unavailable,    "started/ready",        "failed/service-error"),
+    (Throttled,      "started/ready",        "failed/service-error"),
+    (Truncated,      "started/ready",        "failed/service-error"),
+    (Malformed,      "failed/service-error", "failed/service-error"),
+    (Late,           "started/ready",        "failed/service-error"),
+    (Expired,        "failed/service-error", "failed/service-error"),
+];
+
+/// One fault on one call.
+#[derive(Clone)]
+struct Case {
+    operation: &'static str,
+    fault: Disturbance,
+    /// Whether it meets all attempts, or the first.
+    always: bool,
+    /// What comes of the DLQ.
+    expected: &'static str,
+}
+
+impl Case {
+    /// What no other test calls its queues.
+    fn name(&self) -> String {
+        let times = if self.always { "always" } else { "once" };
+        format!("{}-{:?}-{times}", self.operation, self.fault)
+    }
+
+    /// Makes this proxy do it from now on.
+    fn inject(&self, proxy: &Proxy) {
+        let Self {
+            operation,
+            fault,
+            always,
+            ..
+        } = *self;
+        match (fault, operation) {
+            (Refused, "StartMessageMoveTask" | "CancelMessageMoveTask") => {
+                proxy.refuse_after("ListMessageMoveTasks");
+            }
+            (Refused, "ListMessageMoveTasks") => proxy.refuse_after("GetQueueAttributes"),
+            (Refused, _) => proxy.refuse(),
+            _ => proxy.plan(move |call: &Attempt| {
+                let is_met = call.operation == operation && (always || call.nth == 0);
+                is_met.then_some(fault)
+            }),
+        }
+    }
+
+    /// Asserts that it has happened on this proxy.
+    #[track_caller]
+    fn assert_injected(&self, proxy: &Proxy) {
+        let calls = proxy.seen().calls;
+        let met = (self.operation.to_owned(), Some(self.fault));
+        assert!(self.fault == Refused || calls.contains(&met), "{calls:?}");
+    }
+
+    /// How long it takes until the function knows.
+    fn lasts(&self) -> Duration {
+        let seconds = match (self.fault, self.always) {
+            (Late | BlackHole | Throttled, true) => 20,
+            (Late | BlackHole, false) => 6,
+            _ => 2,
+        };
+        Duration::from_secs(seconds)
+    }
+}
+
+/// Every fault of a table, on this call, all at the same time; each has queues and a process of its own.
+fn all(operation: &'static str, table: &[Row], run: fn(&Case)) {
+    let faults: Vec<Disturbance> = table.iter().map(|(fault, ..)| *fault).collect();
+    assert_eq!(faults, DISTURBANCES, "every fault is in the table");
+    let cases = table.iter().flat_map(|(fault, once, always)| {
+        let case = |always, expected| Case {
+            operation,
+            fault: *fault,
+            always,
+            expected,
+        };
+        [case(false, *once), case(true, *always)]
+    });
+    let mut cases: Vec<Case> = cases.filter(|case| !case.expected.is_empty()).collect();
+    // Their queues are made one after the other; those that last begin first.
+    cases.sort_by_key(|case| Reverse(case.lasts()));
+    let runs = cases.into_iter();
+    side_by_side(runs.map(|case| (case.name(), move || run(&case))));
+}
+
+/// Runs these in threads of these names, which a failure tells.
+fn side_by_side(runs: impl Iterator<Item = (String, impl FnOnce() + Send)>) {
+    thread::scope(|scope| {
+        let threads: Vec<_> = runs
+            .map(|(name, run)| {
+                let thread = thread::Builder::new().name(name);
+                thread.spawn_scoped(scope, run).unwrap()
+            })
+            .collect();
+        let failed = threads.into_iter().filter_map(|thread| {
+            let name = thread.thread().name().unwrap().to_owned();
+            thread.join().is_err().then_some(name)
+        });
+        let failed: Vec<String> = failed.collect();
+        assert!(failed.is_empty(), "failed: {failed:#?}");
+    });
+}
+
+/// A DLQ with dead letters in it, and its source queue.
+struct Scenario {
+    queues: Queues,
+    sent: BTreeSet<String>,
+    runtime: Runtime,
+}
+
+impl Scenario {
+    /// Makes it. One at a time: all at once would have LocalStack be slower than the function waits.
+    fn new(name: &str, messages: u64) -> Self {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let _turn = ONE_AT_A_TIME.lock();
+        let (queues, sent) = runtime.block_on(async {
+            let queues = Queues::create(name).await;
+            let sent = queues.dead_letter(messages as usize).await;
+            (queues, sent)
+        });
+        Self {
+            queues,
+            sent,
+            runtime,
+        }
+    }
+
+    fn dlq(&self) -> &Queue {
+        &self.queues.dlq
+    }
+
+    /// The function, with this DLQ enrolled and its SQS at the end of this proxy.
+    fn function(&self, sqs: &Proxy, variables: &[(&str, &str)]) -> Process {
+        let ours = [
+            ("REDRIVE_QUEUES", self.dlq().arn.as_str()),
+            // So slow that a task is still active when its start is tried again.
+            ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
+            ("AWS_ENDPOINT_URL", &sqs.url),
+            ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
+        ];
+        Process::start(&[&ours, variables].concat())
+    }
+
+    /// An alarm on the DLQ goes off.
+    fn alarm(&self) -> String {
+        sample(
+            "alarm-eventbridge.json",
+            &[("orders-dlq", &self.dlq().name)],
+        )
+    }
+
+    /// What came of the DLQ; no other was enrolled.
+    #[track_caller]
+    fn outcome(&self, function: &mut Process, event: &str) -> String {
+        let (result, log) = function.invoke_and_log(event, TIME);
+        outcome(&result, &log, self.dlq())
+    }
+
+    /// Asserts that the function carries on as soon as no call is disturbed: one redrive was started in all, and in the
+    /// end every message is in the source queue, once.
+    fn assert_carries_on(&self, function: &mut Process, sqs: &Proxy) {
+        let next = self.outcome(function, &self.alarm());
+        let normal = [
+            "started/ready",
+            "skipped/task-active",
+            "skipped/cooling-down",
+            "skipped/empty",
+        ];
+        assert!(normal.contains(&next.as_str()), "{next}");
+        let all = self.sent.len();
+        self.runtime.block_on(async {
+            self.queues.source.wait_until_holds(all).await;
+            self.queues.dlq.assert_holds(0).await;
+        });
+        self.assert_none_lost();
+        assert_eq!(sqs.seen().started, [self.dlq().arn.clone()], "one redrive");
+    }
+
+    /// Asserts that every message is in the DLQ or in the source queue, once.
+    fn assert_none_lost(&self) {
+        self.runtime.block_on(async {
+            let mut all = self.queues.source.take_all().await;
+            let left = self.queues.dlq.take_all().await;
+            assert!(all.is_disjoint(&left), "none is in both");
+            all.extend(left);
+            assert_eq!(all, self.sent);
+        });
+    }
+}
+
+/// What came of this DLQ, which is in exactly one outcome: in the report, if there is one, and in the
+/// log, if it is not empty.
+#[track_caller]
+fn outcome(result: &Result<Value, Value>, log: &[Value], dlq: &Queue) -> String {
+    let of_it = |entries: &[Value], name: &str| {
+        let entries = entries.iter().filter(|entry| entry[name] == dlq.arn);
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+        let verdict = |entry| format!("{}/{}", text(entry, "outcome"), text(entry, "reason"));
+        entries.map(verdict).collect::<Vec<String>>()
+    };
+    let mut logged = of_it(log, "queue.arn");
+    match result {
+        Ok(report) => {
+            let queues = report["queues"].as_array().unwrap();
+            let mut reported = of_it(queues, "queueArn");
+            assert_eq!(reported.len(), 1, "{report:#}");
+            let counts = report["counts"].as_object().unwrap().values();
+            let counted: u64 = counts.map(|n| n.as_u64().unwrap()).sum();
+            assert_eq!(counted, queues.len() as u64, "{report:#}");
+            assert!(logged.is_empty() || logged == reported, "{logged:?}");
+            reported.remove(0)
+        }
+        Err(error) => {
+            assert_eq!(error["errorType"], "RedriveIncomplete", "{error:#}");
+            let message = error["errorMessage"].as_str().unwrap();
+            assert!(!message.contains('\n'), "one line: {message}");
+            assert_eq!(logged.len(), 1, "{logged:?}");
+            let (outcome, code) = logged[0].split_once('/').unwrap();
+            if outcome == "failed" {
+                let named = format!("{} ({code})", dlq.arn);
+                assert!(message.contains(&named), "{message}");
+            }
+            logged.remove(0)
+        }
+    }
+}
+
+/// A redrive is to start, and the fault meets a call on the way to it.
+fn redrive(case: &Case) {
+    // A start may be tried again for as long as the redrive takes, at one message a second.
+    let messages = match (case.operation, case.always) {
+        ("StartMessageMoveTask", _) => case.lasts().as_secs() + 3,
+        _ => 2,
+    };
+    let scenario = Scenario::new(&case.name(), messages);
+    let sqs = Proxy::start(&servers().sqs_url);
+    let mut function = scenario.function(&sqs, &[]);
+    case.inject(&sqs);
+
+    let outcome = scenario.outcome(&mut function, &scenario.alarm());
+
+    assert_eq!(outcome, case.expected);
+    case.assert_injected(&sqs);
+    sqs.heal();
+    scenario.assert_carries_on(&mut function, &sqs);
+}
+
+#[test]
+fn fault_on_the_way_to_the_counts() {
+    all("GetQueueAttributes", &LOOKING, redrive);
+}
+
+#[test]
+fn fault_on_the_way_to_the_tasks() {
+    all("ListMessageMoveTasks", &LOOKING, redrive);
+}
+
+#[test]
+fn fault_on_the_way_to_the_start() {
+    all("StartMessageMoveTask", &STARTING, redrive);
+}
+
+/// A redrive is to be cancelled, and the fault meets a call on the way to it.
+fn cancel(case: &Case) {
+    let name = format!("cancel-{}", case.name());
+    let scenario = Scenario::new(&name, case.lasts().as_secs() + 30);
+    let sqs = Proxy::start(&servers().sqs_url);
+    let mut function = scenario.function(&sqs, &[]);
+    let started = scenario.outcome(&mut function, &scenario.alarm());
+    assert_eq!(started, "started/ready");
+    match (case.fault, case.operation) {
+        (Refused, "ListMessageMoveTasks") => sqs.refuse(),
+        _ => case.inject(&sqs),
+    }
+    let request = json!({"action": "cancel", "queues": [scenario.dlq().name]}).to_string();
+
+    let outcome = scenario.outcome(&mut function, &request);
+
+    assert_eq!(outcome, case.expected);
+    case.assert_injected(&sqs);
+    sqs.heal();
+    let again = scenario.outcome(&mut function, &request);
+    let normal = ["cancelled/requested", "skipped/nothing-to-cancel"];
+    assert!(normal.contains(&again.as_str()), "{again}");
+    scenario
+        .runtime
+        .block_on(wait_until_cancelled(scenario.dlq()));
+    let next = scenario.outcome(&mut function, &scenario.alarm());
+    assert_eq!(next, "skipped/cooling-down");
+    assert_eq!(sqs.seen().started.len(), 1);
+    scenario.assert_none_lost();
+}
+
+/// Waits until the only task of a DLQ is CANCELLED.
+async fn wait_until_cancelled(dlq: &Queue) {
+    for _ in 0..100 {
+        let tasks = dlq.tasks().await;
+        assert_eq!(tasks.len(), 1, "{tasks:?}");
+        if tasks[0].status() == Some("CANCELLED") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{:?}", dlq.tasks().await);
+}
+
+#[test]
+fn fault_on_the_way_to_the_task_to_cancel() {
+    all("ListMessageMoveTasks", &LOOKING_TO_CANCEL, cancel);
+}
+
+#[test]
+fn fault_on_the_way_to_the_cancelling() {
+    all("CancelMessageMoveTask", &CANCELLING, cancel);
+}
+
+/// A redrive is to start, and the fault meets the question for the brakes.
+fn brake(case: &Case) {
+    let scenario = Scenario::new(&case.name(), 2);
+    let brake = case.name();
+    scenario.runtime.block_on(Alarm::create(&brake));
+    let sqs = Proxy::start(&servers().sqs_url);
+    let cloudwatch = Proxy::start(&servers().cloudwatch_url);
+    let variables = [
+        ("REDRIVE_BRAKE_ALARMS", brake.as_str()),
+        (CLOUDWATCH_URL, &cloudwatch.url),
+    ];
+    let mut function = scenario.function(&sqs, &variables);
+    case.inject(&cloudwatch);
+
+    let outcome = scenario.outcome(&mut function, &scenario.alarm());
+
+    assert_eq!(outcome, case.expected);
+    case.assert_injected(&cloudwatch);
+    cloudwatch.heal();
+    scenario.assert_carries_on(&mut function, &sqs);
+}
+
+#[test]
+fn fault_on_the_way_to_the_brakes() {
+    all("DescribeAlarms", &BRAKES, brake);
+}
+
+/// A redrive has come back and the DLQ grows, and the fault meets the question for its depth history.
+fn depth_history(case: &Case) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let scenario = Scenario::new(&case.name(), 2);
+    let sqs = Proxy::ageing(&servers().sqs_url, 20 * MINUTE);
+    let cloudwatch = Proxy::start(&servers().cloudwatch_url);
+    let variables = [
+        ("REDRIVE_MAX_MESSAGES_PER_SECOND", "500"),
+        (CLOUDWATCH_URL, &cloudwatch.url),
+    ];
+    let mut function = scenario.function(&sqs, &variables);
+    let started = scenario.outcome(&mut function, &scenario.alarm());
+    assert_eq!(started, "started/ready");
+    scenario.runtime.block_on(async {
+        scenario.dlq().wait_for_task().await;
+        scenario.queues.fall(2).await;
+        let depth = (SystemTime::now() - 5 * MINUTE, 1);
+        saw(&scenario.dlq().name, [depth]).await;
+    });
+    case.inject(&cloudwatch);
+
+    let (result, log) = function.invoke_and_log(&scenario.alarm(), TIME);
+
+    assert_eq!(outcome(&result, &log, scenario.dlq()), case.expected);
+    let unread = u32::from(case.expected == "started/ready");
+    assert_eq!(log.last().unwrap()["DepthHistoryUnreadable"], unread);
+    case.assert_injected(&cloudwatch);
+    cloudwatch.heal();
+    scenario.runtime.block_on(scenario.dlq().wait_for_task());
+    let next = scenario.outcome(&mut function, &scenario.alarm());
+    let normal = ["skipped/empty", "skipped/still-filling"];
+    assert!(normal.contains(&next.as_str()), "{next}");
+    let started = sqs.seen().started.len();
+    assert_eq!(started, if unread == 1 { 2 } else { 1 });
+    scenario.assert_none_lost();
+}
+
+#[test]
+fn fault_on_the_way_to_the_depth_history() {
+    all("GetMetricData", &HISTORIES, depth_history);
+}
+
+/// A redrive of a tagged DLQ is to start, and the fault meets the question for its tags.
+fn tags(case: &Case) {
+    let scenario = Scenario::new(&case.name(), 2);
+    let enroll = format!("auto-redrive={}", case.name());
+    let (key, value) = enroll.split_once('=').unwrap();
+    scenario
+        .runtime
+        .block_on(tag([scenario.dlq().name.clone()], &[(key, value)]));
+    let sqs = Proxy::start(&servers().sqs_url);
+    let tagging = Proxy::start(&Tagging::of_ministack().url);
+    let variables = [
+        ("REDRIVE_QUEUES", ""),
+        ("REDRIVE_ENROLL_TAG", &enroll),
+        (TAGGING_URL, &tagging.url),
+    ];
+    let mut function = scenario.function(&sqs, &variables);
+    case.inject(&tagging);
+
+    let outcome = scenario.outcome(&mut function, &scenario.alarm());
+
+    assert_eq!(outcome, case.expected);
+    case.assert_injected(&tagging);
+    tagging.heal();
+    scenario.assert_carries_on(&mut function, &sqs);
+}
+
+#[test]
+fn fault_on_the_way_to_the_tags() {
+    all("GetResources", &TAGS, tags);
+}
+
+/// Numbers that follow from a seed.
+struct Dice(fastrand::Rng);
+
+impl Dice {
+    /// Those of a call, whatever else happens at the same time.
+    fn of(seed: u64, what: &impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (seed, what).hash(&mut hasher);
+        Self(fastrand::Rng::with_seed(hasher.finish()))
+    }
+
+    /// What happens to a call: to three in four, nothing.
+    fn fault(&mut self) -> Option<Disturbance> {
+        // Those that take long are rare.
+        let (common, rare): (Vec<Disturbance>, Vec<Disturbance>) = DISTURBANCES
+            .into_iter()
+            .filter(|fault| *fault != Refused)
+            .partition(|fault| !matches!(fault, BlackHole | Late));
+        match self.0.u8(0..100) {
+            0..5 => self.0.choice(rare),
+            5..25 => self.0.choice(common),
+            _ => None,
+        }
+    }
+}
+
+/// Makes this proxy disturb calls at random.
+fn inject_at_random(proxy: &Proxy, seed: u64, round: usize) {
+    let calls = Mutex::new(BTreeMap::<String, usize>::new());
+    proxy.plan(move |call| {
+        // By queue, since several are looked at at the same time.
+        let queue = ["QueueUrl", "SourceArn", "TaskHandle"].map(|name| &call.question[name]);
+        let what = format!("{round} {} {queue:?}", call.operation);
+        let mut calls = calls.lock().unwrap();
+        let nth = calls.entry(what.clone()).or_default();
+        *nth += 1;
+        Dice::of(seed, &(what, *nth)).fault()
+    });
+}
+
+/// A listed DLQ and a tagged one, a brake alarm, and faults wherever there is a call.
+fn anything_happens(seed: u64, round: usize) {
+    let name = format!("random-{round}");
+    let listed = Scenario::new(&format!("{name}-listed"), 20);
+    let tagged = Scenario::new(&format!("{name}-tagged"), 20);
+    let scenarios = [&listed, &tagged];
+    listed.runtime.block_on(async {
+        tag([tagged.dlq().name.clone()], &[("auto-redrive", &name)]).await;
+        Alarm::create(&name).await;
+    });
+    let sqs = Proxy::start(&servers().sqs_url);
+    let cloudwatch = Proxy::start(&servers().cloudwatch_url);
+    let tagging = Proxy::start(&Tagging::of_ministack().url);
+    let variables = [
+        ("REDRIVE_ENROLL_TAG", format!("auto-redrive={name}")),
+        ("REDRIVE_BRAKE_ALARMS", name.clone()),
+        (CLOUDWATCH_URL, cloudwatch.url.clone()),
+        (TAGGING_URL, tagging.url.clone()),
+    ];
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let mut function = listed.function(&sqs, &variables);
+    let proxies = [&sqs, &cloudwatch, &tagging];
+    for proxy in proxies {
+        inject_at_random(proxy, seed, round);
+    }
+
+    let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
+    for _ in 0..2 {
+        let (result, log) = function.invoke_and_log(&schedule, TIME);
+        let tags_error = matches!(&result, Err(error)
+            if error["errorMessage"].as_str().unwrap().contains("enrolment by tag could not be read"));
+        for scenario in scenarios {
+            if tags_error && scenario.dlq().arn == tagged.dlq().arn {
+                continue;
+            }
+            let outcome = outcome(&result, &log, scenario.dlq());
+            let possible = [
+                "started/ready",
+                "skipped/task-active",
+                "skipped/cooling-down",
+                "skipped/in-flight-only",
+                "held/brake-unknown",
+                "deferred/out-of-time",
+                "failed/service-error",
+                "failed/access-denied",
+            ];
+            assert!(possible.contains(&outcome.as_str()), "{outcome}");
+        }
+    }
+
+    proxies.into_iter().for_each(Proxy::heal);
+    let (result, _) = function.invoke_and_log(&schedule, TIME);
+    result.unwrap();
+    for scenario in scenarios {
+        let source = &scenario.queues.source;
+        scenario.runtime.block_on(source.wait_until_holds(20));
+        scenario.assert_none_lost();
+    }
+    let started = sqs.seen().started;
+    let dlqs = scenarios.map(|scenario| scenario.dlq().arn.clone());
+    assert_eq!(started.len(), 2, "one redrive of each: {started:?}");
+    assert!(dlqs.iter().all(|dlq| started.contains(dlq)), "{started:?}");
+}
+
+#[test]
+fn faults_at_random_lose_nothing_and_start_nothing_twice() {
+    let seed = match std::env::var("FAULTS_SEED") {
+        Ok(seed) => seed.parse().expect("FAULTS_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    };
+    println!("to have the same happen again: FAULTS_SEED={seed}");
+    let rounds = 0..8;
+    side_by_side(rounds.map(|round| {
+        let run = move || anything_happens(seed, round);
+        (format!("round {round}"), run)
+    }));
+}

@@ -1,0 +1,263 @@
+//! Every call has an end, whatever keeps it waiting, and every invocation ends before Lambda ends it.
+//!
+//! `src/start.rs` has the time-outs of a connection (2 s) and of an attempt (5 s). How long all attempts
+//! may take is for the invocation to say, by Lambda's deadline, which is real here. Servers are our own.
+
+use crate::support::function::sample;
+use crate::support::hang::{Hang, Place};
+use crate::support::http::{Answer, Server};
+use crate::support::queues::queue_arn;
+use crate::support::runtime::Process;
+use serde_json::{Value, json};
+use std::ops::Range;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const TAGGING_URL: &str = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API";
+const CLOUDWATCH_URL: &str = "AWS_ENDPOINT_URL_CLOUDWATCH";
+
+/// So much time that the deadline is no matter.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What three attempts take, with the pauses between them, if each comes to this end. A slow machine has
+/// some seconds more, and the next longer end is still told apart.
+fn three_attempts(place: Place) -> Range<Duration> {
+    let seconds = match place {
+        // 3 × 2 s, and two pauses of a second at most.
+        Place::Connect => 6..14,
+        // 3 × 5 s, and the pauses.
+        Place::Answer | Place::Body => 15..30,
+    };
+    Duration::from_secs(seconds.start)..Duration::from_secs(seconds.end)
+}
+
+/// SQS with one DLQ that is full and was redriven hours ago, and that says no word of this operation.
+fn sqs(silent_on: &'static str) -> Server {
+    Server::start(move |request| {
+        let operation = request.operation();
+        if operation == silent_on {
+            sleep(Duration::from_secs(600));
+        }
+        match operation {
+            "GetQueueAttributes" => Answer::ok(json!({"Attributes": {
+                "ApproximateNumberOfMessages": "5",
+                "ApproximateNumberOfMessagesNotVisible": "0",
+            }})),
+            "ListMessageMoveTasks" => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                let task = |status, ago: u64| {
+                    json!({
+                        "Status": status, "TaskHandle": "handle",
+                        "StartedTimestamp": now.as_millis() as u64 - ago * 3_600_000,
+                        "ApproximateNumberOfMessagesMoved": 20,
+                        "ApproximateNumberOfMessagesToMove": 20,
+                    })
+                };
+                let status = match silent_on {
+                    "CancelMessageMoveTask" => "RUNNING",
+                    _ => "COMPLETED",
+                };
+                Answer::ok(json!({"Results": [task(status, 5)]}))
+            }
+            "StartMessageMoveTask" => Answer::ok(json!({"TaskHandle": "handle"})),
+            "" => Answer::error(404, "UnknownOperationException", ""),
+            other => panic!("{other}"),
+        }
+    })
+}
+
+/// The function, with a DLQ of its SQS enrolled.
+fn function(sqs_url: &str, variables: &[(&str, &str)]) -> Process {
+    let arn = queue_arn("orders-dlq");
+    let ours = [
+        ("REDRIVE_QUEUES", arn.as_str()),
+        ("REDRIVE_QUIET_PERIOD", "0"),
+        ("AWS_ENDPOINT_URL", sqs_url),
+        ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
+    ];
+    let mut function = Process::start(&[&ours, variables].concat());
+    // A process that is still starting would take of the time of the first invocation.
+    let (report, _) = function.invoke_and_log(&sample("ignored-ok.json", &[]), LONG);
+    report.expect("it has started");
+    function
+}
+
+fn schedule() -> String {
+    sample("schedule-eventbridge-scheduler.json", &[])
+}
+
+/// What came of the DLQ, and how long that took. A function that is later than its time panics here.
+#[track_caller]
+fn outcome(function: &mut Process, event: &str, time: Duration) -> (String, Duration) {
+    let begun = Instant::now();
+    let (_, log) = function.invoke_and_log(event, time);
+    let took = begun.elapsed();
+    let arn = queue_arn("orders-dlq");
+    let lines: Vec<&Value> = log.iter().filter(|line| line["queue.arn"] == arn).collect();
+    assert_eq!(lines.len(), 1, "{log:#?}");
+    let text = |name: &str| lines[0][name].as_str().unwrap();
+    (format!("{}/{}", text("outcome"), text("reason")), took)
+}
+
+/// All at the same time: they only wait.
+fn for_each<T: Copy + Send>(all: &[T], run: impl Fn(T) + Sync) {
+    let run = &run;
+    thread::scope(|scope| {
+        for one in all {
+            let one = *one;
+            scope.spawn(move || run(one));
+        }
+    });
+}
+
+const PLACES: [Place; 3] = [Place::Connect, Place::Answer, Place::Body];
+
+#[test]
+fn sqs_that_hangs_fails_the_dlq_after_three_attempts() {
+    for_each(&PLACES, |place| {
+        let sqs = Hang::at(place);
+        let mut function = function(&sqs.url, &[]);
+
+        let (outcome, took) = outcome(&mut function, &schedule(), LONG);
+
+        assert_eq!(outcome, "failed/service-error", "{place:?}");
+        assert!(three_attempts(place).contains(&took), "{place:?}: {took:?}");
+    });
+}
+
+#[test]
+fn every_call_to_sqs_has_an_end() {
+    let cancel = json!({"action": "cancel", "queues": "all"}).to_string();
+    let calls = [
+        ("GetQueueAttributes", &schedule()),
+        ("ListMessageMoveTasks", &schedule()),
+        ("StartMessageMoveTask", &schedule()),
+        ("CancelMessageMoveTask", &cancel),
+    ];
+    for_each(&calls, |(operation, event)| {
+        let sqs = sqs(operation);
+        let mut function = function(&sqs.url, &[]);
+
+        let (outcome, took) = outcome(&mut function, event, LONG);
+
+        assert_eq!(outcome, "failed/service-error", "{operation}");
+        let three_attempts = three_attempts(Place::Answer);
+        assert!(three_attempts.contains(&took), "{operation}: {took:?}");
+    });
+}
+
+#[test]
+fn cloudwatch_that_hangs_is_asked_three_times() {
+    let questions = [
+        // Without brakes there is no start; without a depth history there is.
+        ("REDRIVE_BRAKE_ALARMS", "brake", "held/brake-unknown"),
+        ("REDRIVE_QUIET_PERIOD", "10m", "started/ready"),
+    ];
+    for_each(&questions, |(variable, value, expected)| {
+        for_each(&PLACES, |place| {
+            let (sqs, cloudwatch) = (sqs(""), Hang::at(place));
+            let variables = [(variable, value), (CLOUDWATCH_URL, &cloudwatch.url)];
+            let mut function = function(&sqs.url, &variables);
+
+            let (outcome, took) = outcome(&mut function, &schedule(), LONG);
+
+            assert_eq!(outcome, expected, "{variable} {place:?}");
+            let three_attempts = three_attempts(place);
+            assert!(
+                three_attempts.contains(&took),
+                "{variable} {place:?}: {took:?}"
+            );
+        });
+    });
+}
+
+#[test]
+fn tagging_api_that_hangs_is_asked_again_until_half_of_the_look_is_over() {
+    const TIME: Duration = Duration::from_secs(30);
+    for_each(&PLACES, |place| {
+        let (sqs, tagging) = (sqs(""), Hang::at(place));
+        let variables = [
+            ("REDRIVE_ENROLL_TAG", "auto-redrive"),
+            (TAGGING_URL, &tagging.url),
+        ];
+        let mut function = function(&sqs.url, &variables);
+
+        // The listed DLQ is served all the same.
+        let (outcome, took) = outcome(&mut function, &schedule(), TIME);
+
+        assert_eq!(outcome, "started/ready", "{place:?}");
+        // Ten seconds of the thirty are kept for what comes then; half of the rest is ten.
+        let seconds = took.as_secs();
+        assert!((10..19).contains(&seconds), "{place:?}: {took:?}");
+        // An attempt of five seconds leaves time for a second, and no more.
+        let attempts = tagging.taken();
+        assert_eq!(
+            attempts,
+            if place == Place::Connect { 0 } else { 2 },
+            "{place:?}"
+        );
+    });
+}
+
+/// Less time than a single attempt has.
+const LITTLE: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(2)];
+
+#[test]
+fn whatever_hangs_the_invocation_ends_before_its_deadline() {
+    let cancel = json!({"action": "cancel", "queues": "all"}).to_string();
+    let redrive = schedule();
+    let calls = [
+        ("GetQueueAttributes", &redrive, "deferred/out-of-time"),
+        ("ListMessageMoveTasks", &redrive, "deferred/out-of-time"),
+        // What becomes of it, the next look will tell.
+        ("StartMessageMoveTask", &redrive, "deferred/out-of-time"),
+        // Nothing would cancel it next time: to fail has Lambda try again.
+        ("CancelMessageMoveTask", &cancel, "failed/out-of-time"),
+    ];
+    for_each(&LITTLE, |time| {
+        for_each(&calls, |(operation, event, expected)| {
+            let sqs = sqs(operation);
+            let mut function = function(&sqs.url, &[]);
+            let (outcome, _) = outcome(&mut function, event, time);
+            assert_eq!(outcome, expected, "{operation} {time:?}");
+        });
+        for_each(&PLACES, |place| {
+            let hang = Hang::at(place);
+            let mut function = function(&hang.url, &[]);
+            let (outcome, _) = outcome(&mut function, &redrive, time);
+            assert_eq!(outcome, "deferred/out-of-time", "{place:?} {time:?}");
+        });
+        // One after the other: the tags, the depth history, the brakes.
+        for_each(&PLACES, |place| {
+            let (sqs, hang) = (sqs(""), Hang::at(place));
+            let variables = [
+                ("REDRIVE_ENROLL_TAG", "auto-redrive"),
+                ("REDRIVE_QUIET_PERIOD", "10m"),
+                ("REDRIVE_BRAKE_ALARMS", "brake"),
+                (TAGGING_URL, &hang.url),
+                (CLOUDWATCH_URL, &hang.url),
+            ];
+            let mut function = function(&sqs.url, &variables);
+            let (outcome, _) = outcome(&mut function, &redrive, time);
+            assert_eq!(outcome, "held/brake-unknown", "{place:?} {time:?}");
+        });
+    });
+}
+
+#[test]
+fn invocation_whose_deadline_has_passed_ends_at_once() {
+    let sqs = sqs("GetQueueAttributes");
+    let function = function(&sqs.url, &[]);
+
+    function.send(&schedule(), Duration::ZERO);
+
+    let begun = Instant::now();
+    let report = loop {
+        if let Some(report) = function.answered() {
+            break report.unwrap();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3), "it waits");
+        sleep(Duration::from_millis(10));
+    };
+    assert_eq!(report["counts"]["deferred"], 1, "{report:#}");
+}
