@@ -355,7 +355,7 @@ impl<'a> Case<'a> {
         }
         match &self.seen.fall_time {
             None => Err(Question::FallTime),
-            Some(FallTime::Unknown(_)) => Ok(None),
+            Some(FallTime::Unknown(_) | FallTime::Long(_)) => Ok(None),
             Some(FallTime::Known(fall)) => Ok(Some(fall)),
         }
     }

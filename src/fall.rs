@@ -8,6 +8,9 @@ use std::time::Duration;
 pub enum FallTime {
     /// A failing message comes back.
     Known(Fall),
+    /// A failing message takes longer than an hour: no sample could wait for it. Move tasks count for
+    /// as long as all attempts take.
+    Long(Duration),
     /// Nobody can tell; the reason, an English clause.
     Unknown(String),
 }
@@ -49,7 +52,7 @@ pub struct RedrivePolicy {
 /// The most source queues whose facts are read.
 pub const MAX_SOURCES: usize = 10;
 
-/// A longer fall time is as good as unknown: no sample could wait for it.
+/// Sampling does not apply to a longer fall time.
 const MAX_FALL_TIME: Duration = Duration::from_secs(3600);
 
 /// A failing message waits for its next receive about this long, beside each visibility timeout.
@@ -82,10 +85,7 @@ pub fn fall_time(
         return FallTime::Unknown("no queue uses this queue as its DLQ".to_owned());
     }
     if longest > MAX_FALL_TIME {
-        let longest = humantime::format_duration(longest);
-        return FallTime::Unknown(format!(
-            "a failing message takes about {longest} to come back, over an hour"
-        ));
+        return FallTime::Long(longest);
     }
     FallTime::Known(Fall {
         time: longest,

@@ -107,6 +107,17 @@ impl MetricsQuery {
     }
 }
 
+impl MetricsQuery {
+    /// A long datapoint has the depth at its end. The one that overlaps the start of a window therefore
+    /// belongs to the window, or growth would be measured over a shorter time than what was handled.
+    fn overlap(&self) -> Duration {
+        match self.period().as_secs() {
+            ..=60 => Duration::ZERO,
+            _ => self.period(),
+        }
+    }
+}
+
 /// Reduces the datapoints of one DLQ as they come. Each series must come in the order of time.
 #[derive(Debug)]
 pub struct Reading {
@@ -143,7 +154,8 @@ impl Reading {
         let lower = |fewest: &mut Option<u64>| {
             *fewest = Some(fewest.map_or(depth, |fewest| fewest.min(depth)));
         };
-        if time >= before_time(query.now, query.quiet_period + METRICS_DELAY) {
+        let overlap = query.overlap();
+        if time >= before_time(query.now, query.quiet_period + METRICS_DELAY + overlap) {
             lower(&mut readings.fewest);
         }
         if time >= before_time(query.now, HOUR + METRICS_DELAY) {
@@ -153,7 +165,7 @@ impl Reading {
         let tasks = query.tasks.iter().zip(&mut readings.tasks);
         for ((span, task), (calm_since, before)) in tasks.zip(calm_since.iter_mut().zip(before)) {
             let is_before = time < span.started;
-            if is_before && time >= before_time(span.started, query.quiet_period) {
+            if is_before && time >= before_time(span.started, query.quiet_period + overlap) {
                 let (fewest, _) = before.unwrap_or((depth, depth));
                 *before = Some((fewest.min(depth), depth));
                 task.gained_before = depth.saturating_sub(fewest.min(depth));

@@ -375,6 +375,10 @@ impl fmt::Display for Finding<'_> {
             let why = one_line(why, MAX_MESSAGE_CHARS);
             write!(f, "; no sample: the fall time is unknown: {why}")?;
         }
+        if let Some(FallTime::Long(time)) = &self.fall_time {
+            let time = humantime::format_duration(*time);
+            write!(f, "; no sample: a failing message takes about {time} to come back")?;
+        }
         if let Some(why) = &self.metrics_error {
             let why = one_line(why, MAX_MESSAGE_CHARS);
             write!(f, "; the DLQ's metrics could not be read: {why}")?;

@@ -68,7 +68,7 @@ pub fn verdicts<'a>(
     fall: Option<&Fall>,
     now: SystemTime,
 ) -> Vec<Judged<'a>> {
-    let window = window(policy, fall);
+    let window = window(policy, seen);
     let mut judged = Vec::new();
     for (n, task) in seen.tasks.iter().enumerate() {
         if task.status.is_active() || !is_ours(policy, task) || task.age(now) > window {
@@ -227,9 +227,14 @@ pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
 }
 
 /// For how long tasks count: the attempt window, or what all attempts need if that is longer.
-pub fn window(policy: &Policy, fall: Option<&Fall>) -> Duration {
+pub fn window(policy: &Policy, seen: &Observation) -> Duration {
+    let fall_time = match &seen.fall_time {
+        Some(FallTime::Known(fall)) => Some(fall.time),
+        Some(FallTime::Long(time)) => Some(*time),
+        _ => None,
+    };
     let attempts = policy.max_attempts.saturating_add(1);
-    let needed = fall.map(|fall| (fall.time + SLACK).saturating_mul(attempts));
+    let needed = fall_time.map(|time| (time + SLACK).saturating_mul(attempts));
     policy.attempt_window.max(needed.unwrap_or_default())
 }
 
@@ -262,7 +267,8 @@ pub fn metrics_query(
         }
     };
     let tasks = spans(policy, seen, fall, now);
-    let oldest = tasks.last().map(|task| before(task.started, policy.quiet_period));
+    let quiet = policy.quiet_period + Duration::from_secs(300);
+    let oldest = tasks.last().map(|task| before(task.started, quiet));
     let hour_ago = before(now, Duration::from_secs(3600) + METRICS_DELAY);
     MetricsQuery {
         dlq: dlq.clone(),
@@ -276,7 +282,7 @@ pub fn metrics_query(
 
 /// One span for each task that may get a verdict.
 fn spans(policy: &Policy, seen: &Observation, fall: &Fall, now: SystemTime) -> Vec<TaskSpan> {
-    let window = window(policy, Some(fall));
+    let window = window(policy, seen);
     let mut until = now;
     let mut spans = Vec::new();
     for task in &seen.tasks {
@@ -302,7 +308,9 @@ fn spans(policy: &Policy, seen: &Observation, fall: &Fall, now: SystemTime) -> V
 
 fn calm_for(policy: &Policy, task: &MoveTask) -> Duration {
     let is_small = task.status != TaskStatus::Cancelled && task.size() <= few(policy);
-    Duration::from_secs(if is_small { 60 } else { 30 * 60 })
+    // Thirty minutes absorb what the estimates are off by; one minute does not.
+    let minute = Duration::from_secs(60);
+    if is_small { minute + SLACK } else { 30 * minute }
 }
 
 /// The readings around one task; `None` if CloudWatch was not asked, or did not answer.

@@ -2,10 +2,13 @@
 //! listed, counts that settle late, metrics that come late. It counts calls. Time is what the test says.
 
 use serde_json::Value;
-use sqs_auto_redrive::cloudwatch::{CloudWatch, DepthQuery};
-use sqs_auto_redrive::config::{Config, EnrollTag};
+use sqs_auto_redrive::cloudwatch::CloudWatch;
+use sqs_auto_redrive::config::{Config, EnrollTag, Limits};
+use sqs_auto_redrive::decision::{Brake, BrakeState, Start};
+use sqs_auto_redrive::fall::{QueueFacts, RedrivePolicy};
 use sqs_auto_redrive::handler::{Answer, Function, Invocation, InvocationError};
-use sqs_auto_redrive::policy::{Brake, BrakeState, DepthHistory, Policy, Start};
+use sqs_auto_redrive::metrics::{Metrics, MetricsQuery, Reading};
+use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::{Depth, Location, MoveTask, QueueArn, TaggedQueue, TaskStatus};
 use sqs_auto_redrive::sqs::{CancelError, Sqs, SqsError, StartError};
 use sqs_auto_redrive::tagging::{Tagging, TaggingError};
@@ -43,6 +46,11 @@ struct State {
     throttled: BTreeMap<QueueArn, usize>,
     alarms: BTreeMap<String, BrakeState>,
     has_metrics: bool,
+    /// The facts of the queues that messages are moved to.
+    facts: BTreeMap<QueueArn, Result<QueueFacts, SqsError>>,
+    /// Why CloudWatch answers nothing about queues.
+    metrics_fault: Option<Metrics>,
+    dice: fastrand::Rng,
     tags: BTreeMap<QueueArn, Vec<(String, String)>>,
     tagging_fault: Option<TaggingError>,
     tagging_hangs: bool,
@@ -59,6 +67,14 @@ struct Queue {
     /// Oldest first.
     tasks: Vec<FakeTask>,
     depths: Vec<(SystemTime, u64)>,
+    /// How many messages its consumer handled in each minute.
+    handled: Vec<(SystemTime, u64)>,
+    /// The age of its oldest message, if CloudWatch knows it.
+    oldest_age: Option<Duration>,
+    /// What a sample moved since the last minute.
+    sampled: u64,
+    /// Whether a sample may go on after its cancel, and SQS's count of it lags.
+    is_rough: bool,
 }
 
 struct FakeTask {
@@ -106,7 +122,7 @@ impl Invoke<'_> {
 
     /// Sets the most redrives that one invocation starts.
     pub fn max_starts(mut self, max_starts: usize) -> Self {
-        self.config.max_starts = max_starts;
+        self.config.limits.max_starts = max_starts;
         self
     }
 
@@ -156,6 +172,9 @@ impl Default for Fake {
                 throttled: BTreeMap::new(),
                 alarms: BTreeMap::new(),
                 has_metrics: true,
+                facts: BTreeMap::new(),
+                metrics_fault: None,
+                dice: fastrand::Rng::with_seed(7),
                 tags: BTreeMap::new(),
                 tagging_fault: None,
                 tagging_hangs: false,
@@ -252,8 +271,10 @@ impl Fake {
             queues: self.state.borrow().queues.keys().cloned().collect(),
             enroll_tag: None,
             policy: Policy::default(),
-            max_starts: 20,
-            concurrency: 64,
+            limits: Limits {
+                max_starts: 20,
+                concurrency: 64,
+            },
         }
     }
 
@@ -292,6 +313,50 @@ impl Fake {
         let at = self.now() - ago;
         self.queue(queue, |queue| queue.depths.push((at, visible)));
         self
+    }
+
+    /// A source queue of a DLQ: how long its messages are invisible, and how many receives they survive.
+    pub fn with_source(self, source: &QueueArn, dlq: &QueueArn, visibility: Duration, receives: u32) -> Self {
+        let facts = QueueFacts {
+            visibility_timeout: visibility,
+            delay: Duration::ZERO,
+            retention: Some(14 * 24 * 60 * MINUTE),
+            redrive_policy: Some(RedrivePolicy {
+                dlq_arn: dlq.to_string(),
+                max_receive_count: receives,
+            }),
+        };
+        self.with_facts(source, Ok(facts))
+    }
+
+    /// SQS answers so when it is asked for the facts of a queue.
+    pub fn with_facts(self, queue: &QueueArn, facts: Result<QueueFacts, SqsError>) -> Self {
+        self.state.borrow_mut().facts.insert(queue.clone(), facts);
+        self
+    }
+
+    /// CloudWatch answers so to every question about queues.
+    pub fn with_metrics_fault(self, fault: Metrics) -> Self {
+        self.state.borrow_mut().metrics_fault = Some(fault);
+        self
+    }
+
+    /// Samples go on after their cancel, and SQS's count of what they moved lags, as `seed` has it.
+    pub fn roughly(self, queue: &QueueArn, seed: u64) -> Self {
+        self.state.borrow_mut().dice = fastrand::Rng::with_seed(seed);
+        self.queue(queue, |queue| queue.is_rough = true);
+        self
+    }
+
+    /// The consumer of a queue handled so many messages in the last minute.
+    pub fn handled(&self, queue: &QueueArn, messages: u64) {
+        let now = self.now();
+        self.queue(queue, |queue| queue.handled.push((now, messages)));
+    }
+
+    /// The DLQ's oldest message is so old, by CloudWatch.
+    pub fn oldest_age_is(&self, queue: &QueueArn, age: Duration) {
+        self.queue(queue, |queue| queue.oldest_age = Some(age));
     }
 
     pub fn counts_are(&self, queue: &QueueArn, visible: u64, in_flight: u64) {
@@ -336,9 +401,10 @@ impl Fake {
         self.queue(queue, |queue| {
             queue.depths.push((now, queue.counts.visible));
             queue.shown = Some(queue.counts);
+            let sampled = std::mem::take(&mut queue.sampled);
             let Some(task) = queue.tasks.iter_mut().find(|task| task.is_active()) else {
                 return Moved {
-                    messages: 0,
+                    messages: sampled,
                     destination: None,
                 };
             };
@@ -415,8 +481,9 @@ impl Sqs for &Fake {
                 let settled = task
                     .ended_at
                     .is_some_and(|ended| ended + MOVED_DELAY <= now);
+                let is_running = task.listed.status == TaskStatus::Running;
                 MoveTask {
-                    moved: if settled { task.moved } else { 0 },
+                    moved: if settled || is_running { task.moved } else { 0 },
                     ..task.listed.clone()
                 }
             };
@@ -424,7 +491,7 @@ impl Sqs for &Fake {
         }))
     }
 
-    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<String, StartError> {
+    async fn start(&self, dlq: &QueueArn, start: &Start) -> Result<Option<String>, StartError> {
         self.call("StartMessageMoveTask", dlq).await?;
         let latency = self.queue(dlq, |queue| queue.start_latency);
         if !latency.is_zero() {
@@ -444,33 +511,75 @@ impl Sqs for &Fake {
                     moved: 0,
                     to_move: Some(queue.counts.visible + queue.counts.in_flight),
                     destination_arn: start.destination.as_ref().map(QueueArn::to_string),
+                    max_messages_per_second: start.max_messages_per_second.map(|rate| rate.get().into()),
                     failure_reason: None,
                 },
                 rate: start.max_messages_per_second.map(|rate| rate.get()),
                 moved: 0,
                 ended_at: None,
             });
-            Ok(handle)
+            Ok(Some(handle))
         })
     }
 
-    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<(), CancelError> {
+    async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<u64, CancelError> {
         self.call("CancelMessageMoveTask", dlq).await?;
-        self.queue(dlq, |queue| {
+        let dice = self.state.borrow_mut().dice.clone();
+        let mut dice = dice;
+        let now = self.now();
+        let answer = self.queue(dlq, |queue| {
             if queue.refuses_to_cancel {
                 return Err(CancelError::NothingToCancel("RequestExpired".to_owned()));
             }
             let is_it = |task: &&mut FakeTask| task.listed.cancellable() == Some(handle);
             match queue.tasks.iter_mut().find(is_it) {
+                Some(task) if task.rate == Some(1) => {
+                    let (moved, lag) = match queue.is_rough {
+                        true => (dice.u64(5..=26), dice.u64(0..=6)),
+                        false => (20, 0),
+                    };
+                    let moved = moved.min(queue.counts.visible);
+                    queue.counts.visible -= moved;
+                    queue.sampled += moved;
+                    task.moved = moved.saturating_sub(lag);
+                    task.listed.status = TaskStatus::Cancelled;
+                    task.listed.handle = None;
+                    task.ended_at = Some(now - MOVED_DELAY);
+                    Ok(task.moved)
+                }
                 Some(task) => {
                     task.listed.status = TaskStatus::Cancelling;
-                    Ok(())
+                    Ok(task.moved)
                 }
                 None => Err(CancelError::NothingToCancel(
                     "FakeTask does not exist.".to_owned(),
                 )),
             }
-        })
+        });
+        self.state.borrow_mut().dice = dice;
+        answer
+    }
+
+    async fn source_queues(&self, dlq: &QueueArn) -> Result<Vec<QueueArn>, SqsError> {
+        self.call("ListDeadLetterSourceQueues", dlq).await?;
+        let state = self.state.borrow();
+        let is_source = |facts: &Result<QueueFacts, SqsError>| match facts {
+            Ok(facts) => facts.redrive_policy.as_ref().is_some_and(|it| it.dlq_arn == dlq.as_str()),
+            Err(_) => true,
+        };
+        let sources = state.facts.iter().filter(|(_, facts)| is_source(facts));
+        Ok(sources.map(|(queue, _)| queue.clone()).collect())
+    }
+
+    async fn facts(&self, queue: &QueueArn) -> Result<QueueFacts, SqsError> {
+        self.state.borrow_mut().calls.push(format!("GetQueueAttributes {} (facts)", queue.name()));
+        let known = self.state.borrow().facts.get(queue).cloned();
+        known.unwrap_or(Ok(QueueFacts {
+            visibility_timeout: Duration::from_secs(30),
+            delay: Duration::ZERO,
+            retention: Some(14 * 24 * 60 * MINUTE),
+            redrive_policy: None,
+        }))
     }
 }
 
@@ -524,25 +633,64 @@ impl CloudWatch for &Fake {
         alarms.iter().map(brake).collect()
     }
 
-    async fn depth_histories(&self, queries: &[DepthQuery], now: SystemTime) -> Vec<DepthHistory> {
+    async fn metrics(&self, queries: Vec<MetricsQuery>) -> Vec<Metrics> {
         let mut state = self.state.borrow_mut();
-        let names: Vec<&str> = queries.iter().map(|query| query.dlq.name()).collect();
-        state
-            .calls
-            .push(format!("GetMetricData {}", names.join(",")));
-        let history = |query: &DepthQuery| {
-            let since = now - query.quiet_period - METRICS_DELAY;
-            let queue = state.queues.get(&query.dlq).filter(|_| state.has_metrics);
-            let depths = queue
-                .into_iter()
-                .flat_map(|queue| queue.depths.iter().rev());
-            depths
-                .take_while(|(at, _)| *at >= since)
-                .filter(|(at, _)| *at + METRICS_DELAY <= now)
-                .map(|(_, depth)| *depth)
-                .min()
-                .map_or(DepthHistory::NoData, DepthHistory::Fewest)
+        let now = state.now;
+        for query in &queries {
+            let consumed = query.consumed.iter().map(QueueArn::name);
+            let metrics: Vec<&str> = std::iter::once(query.dlq.name()).chain(consumed).collect();
+            state.calls.push(format!("GetMetricData {}", metrics.join(" ")));
+        }
+        let read = |query: MetricsQuery| {
+            if let Some(fault) = &state.metrics_fault {
+                return fault.clone();
+            }
+            let (dlq, consumed) = (query.dlq.clone(), query.consumed.clone());
+            let (from, period) = (query.from, query.period());
+            let mut reading = Reading::new(query);
+            let points = |points: &[(SystemTime, u64)]| {
+                let late = now - METRICS_DELAY;
+                let points = points.iter().filter(|(at, _)| *at >= from && *at <= late);
+                points.copied().collect::<Vec<_>>()
+            };
+            let queues = &state.queues;
+            if let Some(queue) = queues.get(&dlq).filter(|_| state.has_metrics) {
+                for (at, depth) in by_period(&points(&queue.depths), period, u64::max) {
+                    reading.depth(at, depth);
+                }
+            }
+            for queue in consumed.iter().filter_map(|queue| queues.get(queue)) {
+                for (at, handled) in by_period(&points(&queue.handled), period, |a, b| a + b) {
+                    reading.handled(at, handled);
+                }
+            }
+            Metrics::Read(reading.finish())
         };
-        queries.iter().map(history).collect()
+        queries.into_iter().map(read).collect()
     }
+
+    async fn oldest_ages(&self, dlqs: &[QueueArn], _: SystemTime) -> Vec<Option<Duration>> {
+        let mut state = self.state.borrow_mut();
+        for dlq in dlqs {
+            state.calls.push(format!("GetMetricData {} (age)", dlq.name()));
+        }
+        let age = |dlq: &QueueArn| state.queues.get(dlq).and_then(|queue| queue.oldest_age);
+        dlqs.iter().map(age).collect()
+    }
+}
+
+/// The datapoints of each period, joined.
+fn by_period(
+    points: &[(SystemTime, u64)],
+    period: Duration,
+    join: impl Fn(u64, u64) -> u64,
+) -> BTreeMap<SystemTime, u64> {
+    let mut joined = BTreeMap::new();
+    for (at, value) in points {
+        let seconds = at.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let start = seconds - seconds % period.as_secs();
+        let start = UNIX_EPOCH + Duration::from_secs(start);
+        joined.entry(start).and_modify(|it| *it = join(*it, *value)).or_insert(*value);
+    }
+    joined
 }
