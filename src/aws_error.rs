@@ -61,7 +61,14 @@ impl AwsError {
             (None, Some(status), SdkError::ServiceError(_) | SdkError::ResponseError(_)) => {
                 let message = format!("HTTP status {status} without an error code");
                 let is_failure = status >= 500;
-                (if is_failure { Kind::Failed } else { Kind::BadAnswer }, message)
+                (
+                    if is_failure {
+                        Kind::Failed
+                    } else {
+                        Kind::BadAnswer
+                    },
+                    message,
+                )
             }
             (None, _, SdkError::ConstructionFailure(_)) => (Kind::Failed, causes(error)),
             _ => (Kind::Unreachable, causes(error)),

@@ -1,14 +1,14 @@
 //! The port to CloudWatch, in our own types: brake alarms and depth history.
 
 use crate::aws_error::{AwsError, Kind};
-use crate::decision::{Brake, BrakeState};
 use crate::metrics::{METRICS_DELAY, Metrics, MetricsQuery, Reading};
+use crate::observation::{Brake, BrakeState};
 use crate::queue::QueueArn;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::types::{
-    AlarmType, Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy, StateValue,
-    StatusCode,
+    AlarmType, Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy,
+    StateValue, StatusCode,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -115,7 +115,11 @@ impl CloudWatchClients {
             .set_metric_data_queries(Some(queries))
             .into_paginator()
             .send();
-        let left_out = || Err(SeriesError::Failed("CloudWatch did not return it".to_owned()));
+        let left_out = || {
+            Err(SeriesError::Failed(
+                "CloudWatch did not return it".to_owned(),
+            ))
+        };
         let mut answers: Vec<_> = series.iter().map(|_| left_out()).collect();
         while let Some(page) = pages.next().await {
             let page = page.map_err(SeriesError::from)?;
@@ -391,7 +395,9 @@ fn merge_page(
         .collect();
     // Some emulators ignore `ScanBy`.
     points.sort_unstable();
-    points.into_iter().for_each(|(time, value)| take(time, value));
+    points
+        .into_iter()
+        .for_each(|(time, value)| take(time, value));
     Ok(())
 }
 

@@ -5,13 +5,13 @@
 //! are arguments. A gate in doubt stops the DLQ.
 
 use crate::fall::{Fall, FallTime};
-use crate::metrics::{Metrics, Readings};
-use crate::outcome::LastVerdict;
+use crate::metrics::{METRICS_DELAY, Metrics};
+use crate::observation::{Brake, BrakeState, Observation, Question};
 use crate::plan::Cause;
 use crate::policy::{Policy, Rate};
-use crate::queue::{Depth, MoveTask, QueueArn, TaskStatus};
+use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::verdict::{
-    self, Judged, SAMPLE_PACE, SLACK, Verdict, few, is_ours, is_sample, is_small_share,
+    self, Judged, LastVerdict, SAMPLE_PACE, SLACK, Verdict, few, is_ours, is_sample, is_small_share,
 };
 use std::time::{Duration, SystemTime};
 
@@ -63,11 +63,16 @@ pub fn facts(policy: &Policy, seen: &Observation, now: SystemTime) -> Facts {
     let case = Case { policy, seen, now };
     let fall = case.sampling().ok().flatten();
     let verdicts = verdict::verdicts(policy, seen, fall, now);
-    let newest = verdicts.first().filter(|newest| seen.tasks.first() == Some(newest.task));
+    let newest = verdicts
+        .first()
+        .filter(|newest| seen.tasks.first() == Some(newest.task));
     let settled = newest.filter(|newest| {
         let settled = match (fall, verdict::end(policy, newest.task)) {
             (Some(fall), Some(ended)) => Some(ended + fall.time + SLACK),
-            _ => newest.task.started_at.map(|started| started + policy.cooldown),
+            _ => newest
+                .task
+                .started_at
+                .map(|started| started + policy.cooldown),
         };
         settled.is_some_and(|settled| settled <= now)
     });
@@ -131,7 +136,9 @@ fn task_active(case: &Case) -> Answer {
         Some(fall) if is_ours(case.policy, task) => case.harm(task, fall)?,
         _ => None,
     };
-    Ok(Some(cause.map_or(Skip::TaskActive.into(), Decision::Cancel)))
+    Ok(Some(
+        cause.map_or(Skip::TaskActive.into(), Decision::Cancel),
+    ))
 }
 
 /// Every message is in flight: someone is reading the DLQ.
@@ -170,14 +177,20 @@ fn not_settled(case: &Case) -> Answer {
         return Ok(None);
     };
     let wait_until = |time: SystemTime| {
-        let remaining = time.duration_since(*now).ok().filter(|left| !left.is_zero());
+        let remaining = time
+            .duration_since(*now)
+            .ok()
+            .filter(|left| !left.is_zero());
         remaining.map(|remaining| Skip::CoolingDown { remaining }.into())
     };
     if let Some(wait) = wait_until(ended + fall.time + SLACK) {
         return Ok(Some(wait));
     }
     case.ask_metrics()?;
-    if case.newest()?.is_none_or(|newest| newest.verdict != Verdict::StayedAway) {
+    if case
+        .newest()?
+        .is_none_or(|newest| newest.verdict != Verdict::StayedAway)
+    {
         return Ok(None);
     }
     let Some(readings) = verdict::readings_of(seen, newest.task) else {
@@ -218,7 +231,10 @@ fn attempts_exhausted(case: &Case) -> Answer {
     if !case.is_exhausted()? {
         return Ok(None);
     }
-    let newest_reason = seen.tasks.iter().find_map(|task| task.failure_reason.clone());
+    let newest_reason = seen
+        .tasks
+        .iter()
+        .find_map(|task| task.failure_reason.clone());
     if streak.only_failed {
         let reason = newest_reason.unwrap_or_default();
         let streak = streak.length;
@@ -278,9 +294,8 @@ fn still_filling(case: &Case) -> Answer {
         return Ok(None);
     }
     let is_sampling = case.sampling()?.is_some();
-    let is_good_sample = |newest: Judged| {
-        newest.verdict == Verdict::StayedAway && is_sample(policy, newest.task)
-    };
+    let is_good_sample =
+        |newest: Judged| newest.verdict == Verdict::StayedAway && is_sample(policy, newest.task);
     if is_sampling && case.newest()?.is_some_and(is_good_sample) {
         return Ok(None);
     }
@@ -288,7 +303,10 @@ fn still_filling(case: &Case) -> Answer {
     let Some(readings) = seen.readings() else {
         return Ok(None);
     };
-    let Some(fewest) = readings.fewest.filter(|fewest| seen.depth.visible > *fewest) else {
+    let Some(fewest) = readings
+        .fewest
+        .filter(|fewest| seen.depth.visible > *fewest)
+    else {
         return Ok(None);
     };
     let gained = seen.depth.visible - fewest;
@@ -442,10 +460,12 @@ impl<'a> Case<'a> {
         let others = seen.tasks.iter().filter(|task| !is_sample(policy, task));
         let since_other = left(others.map(|task| task.age(*now)).min());
         let since_any = left(newest_start(seen, *now));
-        Ok(match since_any == since_other || policy.forced || self.sampling()?.is_some() {
-            true => since_other,
-            false => since_any,
-        })
+        Ok(
+            match since_any == since_other || policy.forced || self.sampling()?.is_some() {
+                true => since_other,
+                false => since_any,
+            },
+        )
     }
 
     /// The first brake alarm of the DLQ that is in ALARM.
@@ -487,7 +507,7 @@ impl<'a> Case<'a> {
         };
         let silent_since = readings.last_handled.max(task.started_at);
         let silent_for = silent_since.and_then(|since| now.duration_since(since).ok());
-        let most = fall.time.max(QUIET_CONSUMER) + crate::metrics::METRICS_DELAY;
+        let most = fall.time.max(QUIET_CONSUMER) + METRICS_DELAY;
         let is_silent = silent_for.is_some_and(|silent| silent > most);
         Ok(is_silent.then_some(Cause::Bouncing))
     }
@@ -546,45 +566,6 @@ const fn unless_parking(ask: fn(&Case) -> Answer) -> Gate {
 
 fn stop_if(is_shut: bool, stop: impl Into<Decision>) -> Answer {
     Ok(is_shut.then(|| stop.into()))
-}
-
-/// The facts about one DLQ that a decision needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observation {
-    /// How many messages the DLQ holds.
-    pub depth: Depth,
-    /// The DLQ's move tasks, newest first, at most ten. Empty if the DLQ is empty: then nobody asks.
-    pub tasks: Vec<MoveTask>,
-    /// The way back of a failing message; `None` until someone asks [`Question::FallTime`].
-    pub fall_time: Option<FallTime>,
-    /// What CloudWatch knows; `None` until someone asks [`Question::Metrics`].
-    pub metrics: Option<Metrics>,
-    /// The age of the DLQ's oldest message; `None` until someone asks [`Question::OldestMessage`],
-    /// `Some(None)` if it cannot be read.
-    pub oldest_age: Option<Option<Duration>>,
-    /// The states of the policy's brake alarms; `None` until someone asks [`Question::Brakes`].
-    pub brakes: Option<Vec<Brake>>,
-}
-
-/// A brake alarm and its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Brake {
-    /// The alarm's name, as `DescribeAlarms` takes it.
-    pub alarm: String,
-    /// Its state, as far as the function knows.
-    pub state: BrakeState,
-}
-
-/// The state of a brake alarm.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BrakeState {
-    /// ALARM: nothing may start.
-    On,
-    /// OK or INSUFFICIENT_DATA.
-    Off,
-    /// The alarm does not exist, or its state could not be read; the reason. In doubt nothing may
-    /// start.
-    Unknown(String),
 }
 
 /// Whether to redrive. Only [`Decision::Start`] ever moves a message.
@@ -714,42 +695,6 @@ pub enum Hold {
         /// Why its state is unknown.
         why: String,
     },
-}
-
-/// A fact that a decision may still need. Only DLQs that pass all earlier gates need it. The order
-/// is that of the gates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Question {
-    /// Fill in [`Observation::fall_time`].
-    FallTime,
-    /// Fill in [`Observation::metrics`].
-    Metrics,
-    /// Fill in [`Observation::oldest_age`].
-    OldestMessage,
-    /// Fill in [`Observation::brakes`].
-    Brakes,
-}
-
-impl Observation {
-    /// What CloudWatch returned; `None` if it was not asked, or did not answer.
-    pub fn readings(&self) -> Option<&Readings> {
-        match &self.metrics {
-            Some(Metrics::Read(readings)) => Some(readings),
-            _ => None,
-        }
-    }
-
-    /// Whether SQS deletes the oldest messages before a failing one could be back. Then a lower depth
-    /// proves nothing.
-    pub fn is_expiring(&self) -> bool {
-        let Some(FallTime::Known(fall)) = &self.fall_time else {
-            return false;
-        };
-        let Some((retention, age)) = fall.retention.zip(self.oldest_age.flatten()) else {
-            return false;
-        };
-        retention.saturating_sub(age) < fall.time + Duration::from_secs(10 * 60)
-    }
 }
 
 impl From<Skip> for Decision {

@@ -101,7 +101,9 @@ fn way_back(dlq: &QueueArn, queue: &QueueArn, facts: &QueueFacts) -> Result<Dura
     let policy = facts.redrive_policy.as_ref();
     let policy = policy.filter(|policy| policy.dlq_arn == dlq.as_str());
     let Some(policy) = policy else {
-        return Err(format!("failing messages of `{queue}` do not come to this DLQ"));
+        return Err(format!(
+            "failing messages of `{queue}` do not come to this DLQ"
+        ));
     };
     let receive = facts.visibility_timeout + POLL;
     Ok(receive.saturating_mul(policy.max_receive_count) + facts.delay)

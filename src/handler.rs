@@ -293,6 +293,7 @@ impl Rotation {
             )
         };
         let left = findings.iter().filter(is_left).count();
-        self.advanced.fetch_add(findings.len() - left, Ordering::Relaxed);
+        self.advanced
+            .fetch_add(findings.len() - left, Ordering::Relaxed);
     }
 }

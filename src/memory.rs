@@ -35,7 +35,10 @@ impl Memory {
         destination: Option<&QueueArn>,
         now: SystemTime,
     ) -> Option<FallTime> {
-        let known = self.fall_times.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self
+            .fall_times
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (read, fall_time) = known.get(&(dlq.clone(), destination.cloned()))?;
         is_recent(*read, FACTS, now).then(|| fall_time.clone())
     }
@@ -48,7 +51,10 @@ impl Memory {
         now: SystemTime,
         fall_time: FallTime,
     ) {
-        let mut known = self.fall_times.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .fall_times
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_ENTRIES {
             known.clear();
         }
@@ -63,7 +69,10 @@ impl Memory {
         newest_start: Option<SystemTime>,
         now: SystemTime,
     ) -> bool {
-        let asked = self.asked_in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self
+            .asked_in_vain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let answer = asked.get(dlq).copied();
         answer.is_some_and(|(asked, task)| is_recent(asked, IN_VAIN, now) && task == newest_start)
     }
@@ -75,7 +84,10 @@ impl Memory {
         newest_start: Option<SystemTime>,
         now: SystemTime,
     ) {
-        let mut asked = self.asked_in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self
+            .asked_in_vain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if asked.len() >= MAX_ENTRIES {
             asked.clear();
         }

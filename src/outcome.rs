@@ -4,13 +4,12 @@ use crate::aws_error::{MAX_MESSAGE_CHARS, failed_task_advice};
 use crate::codes::codes;
 use crate::decision::{Hold, Purpose, Skip, Start};
 use crate::fall::FallTime;
-use crate::metrics::Metrics;
 use crate::plan::Cause;
 use crate::queue::{Depth, MoveTask, TaskStatus};
 use crate::sqs::SqsError;
 use crate::tagging::TaggingError;
 use crate::text::{excerpt, one_line};
-use crate::verdict::{Judged, Verdict};
+use crate::verdict::LastVerdict;
 use std::fmt;
 use std::time::Duration;
 
@@ -33,31 +32,6 @@ pub struct Finding<'a> {
     pub fall_time: Option<FallTime>,
     /// Why CloudWatch's metrics could not be read, if the decision depended on them.
     pub metrics_error: Option<String>,
-}
-
-/// What became of the newest task's messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastVerdict {
-    /// Whether they stayed away.
-    pub stayed_away: bool,
-    /// About how many came back.
-    pub came_back: u64,
-}
-
-impl LastVerdict {
-    /// `None` for a verdict that is unclear.
-    pub fn new(judged: &Judged) -> Option<Self> {
-        let stayed_away = match judged.verdict {
-            Verdict::StayedAway => true,
-            Verdict::CameBack => false,
-            Verdict::Unclear => return None,
-        };
-        let came_back = judged.came_back;
-        Some(Self {
-            stayed_away,
-            came_back,
-        })
-    }
 }
 
 /// What happened to one queue.
@@ -335,9 +309,7 @@ impl Failed {
             Self::Sqs(SqsError::QueueNotFound(_)) => Reason::QueueNotFound,
             Self::Sqs(SqsError::DestinationNotFound(_)) => Reason::DestinationNotFound,
             Self::Sqs(SqsError::Throttled(_)) => Reason::Throttled,
-            Self::Sqs(
-                SqsError::Service(_) | SqsError::Unreachable(_) | SqsError::BadAnswer(_),
-            )
+            Self::Sqs(SqsError::Service(_) | SqsError::Unreachable(_) | SqsError::BadAnswer(_))
             | Self::Tags(
                 TaggingError::Service(_)
                 | TaggingError::Unreachable(_)
@@ -377,7 +349,10 @@ impl fmt::Display for Finding<'_> {
         }
         if let Some(FallTime::Long(time)) = &self.fall_time {
             let time = humantime::format_duration(*time);
-            write!(f, "; no sample: a failing message takes about {time} to come back")?;
+            write!(
+                f,
+                "; no sample: a failing message takes about {time} to come back"
+            )?;
         }
         if let Some(why) = &self.metrics_error {
             let why = one_line(why, MAX_MESSAGE_CHARS);
@@ -476,9 +451,9 @@ impl fmt::Display for Cause {
                 write!(f, "the brake alarm `{}` is in ALARM: ", excerpt(alarm))
             }
             Self::SampleOver => f.write_str("the sample's time is over: "),
-            Self::Bouncing => f.write_str(
-                "the messages it moves come back, or its consumer handles nothing: ",
-            ),
+            Self::Bouncing => {
+                f.write_str("the messages it moves come back, or its consumer handles nothing: ")
+            }
         }
     }
 }
@@ -487,9 +462,7 @@ impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Gate(skip) => return skip.fmt(f),
-            Self::NotEnrolled => {
-                "the queue is not enrolled; add it to `REDRIVE_QUEUES` or tag it"
-            }
+            Self::NotEnrolled => "the queue is not enrolled; add it to `REDRIVE_QUEUES` or tag it",
             Self::RecentlyDeleted => {
                 "the queue has the enroll tag but does not exist: it was deleted recently"
             }
@@ -529,12 +502,17 @@ impl fmt::Display for Skip {
 }
 
 fn not_consumed(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str("the consumer has handled nothing since the last redrive started; check that it runs")
+    f.write_str(
+        "the consumer has handled nothing since the last redrive started; check that it runs",
+    )
 }
 
 fn metrics_unreadable(why: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let why = one_line(why, MAX_MESSAGE_CHARS);
-    write!(f, "CloudWatch's metrics could not be read, so nobody knows whether the consumer works: {why}")
+    write!(
+        f,
+        "CloudWatch's metrics could not be read, so nobody knows whether the consumer works: {why}"
+    )
 }
 
 impl fmt::Display for Hold {

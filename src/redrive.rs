@@ -4,13 +4,12 @@ use crate::cancel;
 use crate::cloudwatch::CloudWatch;
 use crate::config::Limits;
 use crate::deadlines::{Deadlines, half_of_time_left, retry_while_throttled};
-use crate::decision::{
-    Brake, BrakeState, Decision, Observation, Question, Start, decide, facts,
-};
+use crate::decision::{Decision, Start, decide, facts};
 use crate::enrollment::Target;
 use crate::fall::{FallTime, fall_time};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, MetricsQuery};
+use crate::observation::{Brake, BrakeState, Observation, Question};
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
 use crate::plan::Cause;
 use crate::queue::QueueArn;
@@ -48,7 +47,13 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
     let looks = look_at_all(context, targets).await;
     for (target, look) in targets.iter().zip(looks) {
         match outcome_of_look(target, look) {
-            Ok(observation) => sorted.add(Candidate { target, observation }, context.now),
+            Ok(observation) => sorted.add(
+                Candidate {
+                    target,
+                    observation,
+                },
+                context.now,
+            ),
             Err(outcome) => {
                 let finding = Finding::unseen(target.dlq.as_str(), outcome);
                 sorted.findings.push(finding);
@@ -188,7 +193,10 @@ async fn answer<'a, S: Sqs, C: CloudWatch>(
             let dlqs = asking.iter().map(|it| it.target.dlq.clone());
             let dlqs: Vec<QueueArn> = dlqs.collect();
             let ages = context.cloudwatch.oldest_ages(&dlqs, context.now);
-            let mut ages = timeout_at(until, ages).await.unwrap_or_default().into_iter();
+            let mut ages = timeout_at(until, ages)
+                .await
+                .unwrap_or_default()
+                .into_iter();
             for candidate in &mut asking {
                 candidate.observation.oldest_age = Some(ages.next().flatten());
             }
@@ -285,7 +293,9 @@ async fn ask_metrics<S, C: CloudWatch>(
         let decision = decide(&candidate.target.policy, &candidate.observation, now);
         if was_stopped && matches!(decision, Ok(Decision::Skip(_) | Decision::Hold(_))) {
             let dlq = &candidate.target.dlq;
-            context.memory.keep_asked_in_vain(dlq, newest(candidate), now);
+            context
+                .memory
+                .keep_asked_in_vain(dlq, newest(candidate), now);
         }
     }
 }

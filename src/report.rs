@@ -1,9 +1,9 @@
 //! The report of an invocation: what it lists and what it only counts, as JSON, log and metrics.
 
 use crate::decision::{Purpose, Skip};
+use crate::event::request::Selection;
 use crate::fall::FallTime;
 use crate::outcome::{Deferred, Finding, Outcome, OutcomeCode, Reason, SampleEnd, Skipped};
-use crate::event::request::Selection;
 use crate::plan::{Kind, Plan};
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::text::sentence;
@@ -202,7 +202,10 @@ impl Report {
 
     /// The queues that failed, each with its reason.
     pub fn failed(&self) -> Vec<String> {
-        let failed = self.queues.iter().filter(|queue| queue.outcome == OutcomeCode::Failed);
+        let failed = self
+            .queues
+            .iter()
+            .filter(|queue| queue.outcome == OutcomeCode::Failed);
         let failed = failed.map(|queue| format!("{} ({})", queue.queue_arn, queue.reason.code()));
         failed.collect()
     }
@@ -276,7 +279,9 @@ impl Report {
             ("Started", self.counts.started),
             (
                 "MessagesRedriven",
-                observed().map(|queue| queue.redriven).fold(0, u64::saturating_add),
+                observed()
+                    .map(|queue| queue.redriven)
+                    .fold(0, u64::saturating_add),
             ),
             ("Held", self.counts.held),
             ("Failed", self.counts.failed),
@@ -411,7 +416,13 @@ impl LastTaskReport {
             to_move: task.to_move,
             destination_arn: task.destination_arn.clone(),
             failure_reason: task.failure_reason.clone(),
-            verdict: verdict.map(|it| if it.stayed_away { "stayedAway" } else { "cameBack" }),
+            verdict: verdict.map(|it| {
+                if it.stayed_away {
+                    "stayedAway"
+                } else {
+                    "cameBack"
+                }
+            }),
             came_back: verdict.map(|it| it.came_back),
         })
     }
@@ -420,7 +431,9 @@ impl LastTaskReport {
 impl QueueReport {
     fn last_task_failed(&self) -> bool {
         let failed = TaskStatus::Failed.as_str();
-        self.last_task.as_ref().is_some_and(|task| task.status == failed)
+        self.last_task
+            .as_ref()
+            .is_some_and(|task| task.status == failed)
     }
 
     fn log(&self) {

@@ -145,7 +145,9 @@ impl SqsClients {
 
     fn client(&self, queue: &QueueArn) -> Result<&Client, SqsError> {
         self.by_region.get(queue.region()).ok_or_else(|| {
-            SqsError::Service(format!("there is no SQS client for the region of `{queue}`"))
+            SqsError::Service(format!(
+                "there is no SQS client for the region of `{queue}`"
+            ))
         })
     }
 }
@@ -167,7 +169,9 @@ impl Sqs for SqsClients {
             answer
                 .attributes()
                 .and_then(|attributes| attributes.get(&name)?.parse().ok())
-                .ok_or_else(|| SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`")))
+                .ok_or_else(|| {
+                    SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
+                })
         };
         Ok(Depth {
             visible: count(visible)?,
@@ -214,11 +218,14 @@ impl Sqs for SqsClients {
             .send()
             .await
             .map_err(aws_error)?;
-        let attribute = |name| answer.attributes().and_then(|attributes| attributes.get(&name));
-        let seconds = |name| Some(Duration::from_secs(attribute(name)?.parse().ok()?));
-        let missing = |name: Name| {
-            SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
+        let attribute = |name| {
+            answer
+                .attributes()
+                .and_then(|attributes| attributes.get(&name))
         };
+        let seconds = |name| Some(Duration::from_secs(attribute(name)?.parse().ok()?));
+        let missing =
+            |name: Name| SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"));
         let redrive_policy = attribute(Name::RedrivePolicy).map(|text| redrive_policy(text, queue));
         Ok(QueueFacts {
             visibility_timeout: seconds(Name::VisibilityTimeout)
@@ -303,7 +310,9 @@ struct RedrivePolicyJson {
 fn redrive_policy(text: &str, queue: &QueueArn) -> Result<RedrivePolicy, SqsError> {
     let unreadable = || {
         let text = excerpt(text);
-        SqsError::BadAnswer(format!("the redrive policy of `{queue}` cannot be read: `{text}`"))
+        SqsError::BadAnswer(format!(
+            "the redrive policy of `{queue}` cannot be read: `{text}`"
+        ))
     };
     let policy: RedrivePolicyJson = serde_json::from_str(text).map_err(|_| unreadable())?;
     let count = match &policy.max_receive_count {

@@ -3,7 +3,8 @@
 
 use crate::cloudwatch::CloudWatch;
 use crate::deadlines::{Deadlines, THROTTLED_PAUSE, retry_while_throttled};
-use crate::decision::{BrakeState, Hold, Purpose, Skip, Start};
+use crate::decision::{Hold, Purpose, Skip, Start};
+use crate::observation::BrakeState;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, SampleEnd, Skipped};
 use crate::queue::{MoveTask, QueueArn};
 use crate::redrive::{Candidate, Context, read_brakes};
@@ -55,7 +56,9 @@ pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
     }
     findings.extend(end_samples(context, samples).await);
     let over_limit = || Outcome::Deferred(Deferred::StartLimit(context.limits.max_starts));
-    let deferred = ready.into_iter().map(|(_, it)| it.finding(over_limit(), context.now));
+    let deferred = ready
+        .into_iter()
+        .map(|(_, it)| it.finding(over_limit(), context.now));
     findings.extend(deferred);
     findings
 }
@@ -144,7 +147,9 @@ impl Sample {
 
 /// How long a sample can run before it must be stopped; `None` if that is less than a third of its time.
 fn sample_time(deadlines: &Deadlines, sample: Duration) -> Option<Duration> {
-    let left = deadlines.stop_from.saturating_duration_since(Instant::now());
+    let left = deadlines
+        .stop_from
+        .saturating_duration_since(Instant::now());
     (left >= sample / 3).then(|| left.min(sample))
 }
 
@@ -159,7 +164,13 @@ async fn end_samples<'a, S: Sqs, C: CloudWatch>(
             sleep_until((sample.started + length).min(context.deadlines.stop_from)).await;
             let dlq = &candidate.target.dlq;
             let since = context.now - CLOCK_SKEW;
-            let end = stop_sample(context.sqs, dlq, sample.handle, since, context.deadlines.act_until);
+            let end = stop_sample(
+                context.sqs,
+                dlq,
+                sample.handle,
+                since,
+                context.deadlines.act_until,
+            );
             let outcome = match (end.await, started) {
                 (
                     Ok(end),
@@ -218,7 +229,9 @@ async fn stop_sample(
         }
     };
     let out_of_time = || not_stopped("the invocation ran out of time".to_owned());
-    timeout_at(until, stop).await.unwrap_or_else(|_| Err(out_of_time()))
+    timeout_at(until, stop)
+        .await
+        .unwrap_or_else(|_| Err(out_of_time()))
 }
 
 fn unconfirmed() -> Outcome {

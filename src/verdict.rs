@@ -2,9 +2,9 @@
 //!
 //! Pure. SQS's task list is the only memory; source facts and CloudWatch make the verdict fairer.
 
-use crate::decision::Observation;
 use crate::fall::{Fall, FallTime};
 use crate::metrics::{METRICS_DELAY, MetricsQuery, TaskReadings, TaskSpan};
+use crate::observation::Observation;
 use crate::policy::Policy;
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use std::time::{Duration, SystemTime};
@@ -29,6 +29,31 @@ pub struct Judged<'a> {
     pub verdict: Verdict,
     /// About how many of its messages came back.
     pub came_back: u64,
+}
+
+/// What became of the newest task's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastVerdict {
+    /// Whether they stayed away.
+    pub stayed_away: bool,
+    /// About how many came back.
+    pub came_back: u64,
+}
+
+impl LastVerdict {
+    /// `None` for a verdict that is unclear.
+    pub fn new(judged: &Judged) -> Option<Self> {
+        let stayed_away = match judged.verdict {
+            Verdict::StayedAway => true,
+            Verdict::CameBack => false,
+            Verdict::Unclear => return None,
+        };
+        let came_back = judged.came_back;
+        Some(Self {
+            stayed_away,
+            came_back,
+        })
+    }
 }
 
 /// What an estimate of time may be off by.
@@ -204,7 +229,10 @@ pub fn failed_parking<'a>(
     seen: &'a Observation,
     now: SystemTime,
 ) -> Option<&'a MoveTask> {
-    let recent = seen.tasks.iter().filter(|task| task.age(now) <= policy.attempt_window);
+    let recent = seen
+        .tasks
+        .iter()
+        .filter(|task| task.age(now) <= policy.attempt_window);
     let parked = recent.take_while(|task| is_parking(policy, task) || !is_ours(policy, task));
     let mut parked = parked.filter(|task| {
         is_parking(policy, task) && !task.status.is_active() && task.status != TaskStatus::Cancelled
@@ -266,7 +294,7 @@ pub fn metrics_query(
             };
         }
     };
-    let tasks = spans(policy, seen, fall, now);
+    let tasks = spans(policy, seen, now);
     let quiet = policy.quiet_period + Duration::from_secs(300);
     let oldest = tasks.last().map(|task| before(task.started, quiet));
     let hour_ago = before(now, Duration::from_secs(3600) + METRICS_DELAY);
@@ -281,7 +309,7 @@ pub fn metrics_query(
 }
 
 /// One span for each task that may get a verdict.
-fn spans(policy: &Policy, seen: &Observation, fall: &Fall, now: SystemTime) -> Vec<TaskSpan> {
+fn spans(policy: &Policy, seen: &Observation, now: SystemTime) -> Vec<TaskSpan> {
     let window = window(policy, seen);
     let mut until = now;
     let mut spans = Vec::new();
@@ -310,11 +338,17 @@ fn calm_for(policy: &Policy, task: &MoveTask) -> Duration {
     let is_small = task.status != TaskStatus::Cancelled && task.size() <= few(policy);
     // Thirty minutes absorb what the estimates are off by; one minute does not.
     let minute = Duration::from_secs(60);
-    if is_small { minute + SLACK } else { 30 * minute }
+    if is_small {
+        minute + SLACK
+    } else {
+        30 * minute
+    }
 }
 
 /// The readings around one task; `None` if CloudWatch was not asked, or did not answer.
 pub fn readings_of<'a>(seen: &'a Observation, task: &MoveTask) -> Option<&'a TaskReadings> {
     let tasks = &seen.readings()?.tasks;
-    tasks.iter().find(|readings| Some(readings.started) == task.started_at)
+    tasks
+        .iter()
+        .find(|readings| Some(readings.started) == task.started_at)
 }

@@ -88,7 +88,10 @@ fn listing_one() -> Config {
             parking: Some(arn("parking")),
             ..Policy::default()
         },
-        limits: Limits { max_starts: 20, concurrency: 64 },
+        limits: Limits {
+            max_starts: 20,
+            concurrency: 64,
+        },
     }
 }
 

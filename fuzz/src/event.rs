@@ -50,7 +50,10 @@ pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
         queues: queues.to_vec(),
         enroll_tag,
         policy,
-        limits: Limits { max_starts: 20, concurrency: 64 },
+        limits: Limits {
+            max_starts: 20,
+            concurrency: 64,
+        },
     };
     let plain = Policy {
         parking: Some(arn("parking")),

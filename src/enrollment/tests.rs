@@ -38,7 +38,10 @@ fn with_tag(policy: Policy) -> Config {
             value: None,
         }),
         policy,
-        limits: Limits { max_starts: 20, concurrency: 64 },
+        limits: Limits {
+            max_starts: 20,
+            concurrency: 64,
+        },
     }
 }
 

@@ -1,3 +1,7 @@
 #![recursion_limit = "256"]
-mod support { #[path = "../../it/support/fake.rs"] pub mod fake; }
-#[path = "../it/model.rs"] mod model;
+mod support {
+    #[path = "../../it/support/fake.rs"]
+    pub mod fake;
+}
+#[path = "../it/model.rs"]
+mod model;

@@ -255,7 +255,13 @@ fn mixed() -> Vec<Scenario> {
             name: "200 old poison, then a 2 h outage, 30/min, 3 days",
             minutes: 3 * DAY,
             dead: [(Message::Poison, 200)],
-            down: |t| if (DAY..DAY + 2 * HOUR).contains(&t) { 1000 } else { 0 },
+            down: |t| {
+                if (DAY..DAY + 2 * HOUR).contains(&t) {
+                    1000
+                } else {
+                    0
+                }
+            },
             healed: None,
             ..OUTAGE
         },
@@ -309,7 +315,13 @@ fn consumers() -> Vec<Scenario> {
             name: "100,000 wait; the consumer breaks 10 min into the redrive, for 1 h; 2 days",
             minutes: 2 * DAY,
             dead: [(Message::Good, 100_000)],
-            down: |t| if (10..10 + HOUR).contains(&t) { 1000 } else { 0 },
+            down: |t| {
+                if (10..10 + HOUR).contains(&t) {
+                    1000
+                } else {
+                    0
+                }
+            },
             ..QUIET
         },
         Scenario {

@@ -4,10 +4,11 @@
 use serde_json::Value;
 use sqs_auto_redrive::cloudwatch::CloudWatch;
 use sqs_auto_redrive::config::{Config, EnrollTag, Limits};
-use sqs_auto_redrive::decision::{Brake, BrakeState, Start};
+use sqs_auto_redrive::decision::Start;
 use sqs_auto_redrive::fall::{QueueFacts, RedrivePolicy};
 use sqs_auto_redrive::handler::{Answer, Function, Invocation, InvocationError};
 use sqs_auto_redrive::metrics::{Metrics, MetricsQuery, Reading};
+use sqs_auto_redrive::observation::{Brake, BrakeState};
 use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::{Depth, Location, MoveTask, QueueArn, TaggedQueue, TaskStatus};
 use sqs_auto_redrive::sqs::{CancelError, Sqs, SqsError, StartError};
@@ -316,7 +317,13 @@ impl Fake {
     }
 
     /// A source queue of a DLQ: how long its messages are invisible, and how many receives they survive.
-    pub fn with_source(self, source: &QueueArn, dlq: &QueueArn, visibility: Duration, receives: u32) -> Self {
+    pub fn with_source(
+        self,
+        source: &QueueArn,
+        dlq: &QueueArn,
+        visibility: Duration,
+        receives: u32,
+    ) -> Self {
         let facts = QueueFacts {
             visibility_timeout: visibility,
             delay: Duration::ZERO,
@@ -511,7 +518,9 @@ impl Sqs for &Fake {
                     moved: 0,
                     to_move: Some(queue.counts.visible + queue.counts.in_flight),
                     destination_arn: start.destination.as_ref().map(QueueArn::to_string),
-                    max_messages_per_second: start.max_messages_per_second.map(|rate| rate.get().into()),
+                    max_messages_per_second: start
+                        .max_messages_per_second
+                        .map(|rate| rate.get().into()),
                     failure_reason: None,
                 },
                 rate: start.max_messages_per_second.map(|rate| rate.get()),
@@ -564,7 +573,10 @@ impl Sqs for &Fake {
         self.call("ListDeadLetterSourceQueues", dlq).await?;
         let state = self.state.borrow();
         let is_source = |facts: &Result<QueueFacts, SqsError>| match facts {
-            Ok(facts) => facts.redrive_policy.as_ref().is_some_and(|it| it.dlq_arn == dlq.as_str()),
+            Ok(facts) => facts
+                .redrive_policy
+                .as_ref()
+                .is_some_and(|it| it.dlq_arn == dlq.as_str()),
             Err(_) => true,
         };
         let sources = state.facts.iter().filter(|(_, facts)| is_source(facts));
@@ -572,7 +584,10 @@ impl Sqs for &Fake {
     }
 
     async fn facts(&self, queue: &QueueArn) -> Result<QueueFacts, SqsError> {
-        self.state.borrow_mut().calls.push(format!("GetQueueAttributes {} (facts)", queue.name()));
+        self.state
+            .borrow_mut()
+            .calls
+            .push(format!("GetQueueAttributes {} (facts)", queue.name()));
         let known = self.state.borrow().facts.get(queue).cloned();
         known.unwrap_or(Ok(QueueFacts {
             visibility_timeout: Duration::from_secs(30),
@@ -639,7 +654,9 @@ impl CloudWatch for &Fake {
         for query in &queries {
             let consumed = query.consumed.iter().map(QueueArn::name);
             let metrics: Vec<&str> = std::iter::once(query.dlq.name()).chain(consumed).collect();
-            state.calls.push(format!("GetMetricData {}", metrics.join(" ")));
+            state
+                .calls
+                .push(format!("GetMetricData {}", metrics.join(" ")));
         }
         let read = |query: MetricsQuery| {
             if let Some(fault) = &state.metrics_fault {
@@ -672,7 +689,9 @@ impl CloudWatch for &Fake {
     async fn oldest_ages(&self, dlqs: &[QueueArn], _: SystemTime) -> Vec<Option<Duration>> {
         let mut state = self.state.borrow_mut();
         for dlq in dlqs {
-            state.calls.push(format!("GetMetricData {} (age)", dlq.name()));
+            state
+                .calls
+                .push(format!("GetMetricData {} (age)", dlq.name()));
         }
         let age = |dlq: &QueueArn| state.queues.get(dlq).and_then(|queue| queue.oldest_age);
         dlqs.iter().map(age).collect()
@@ -690,7 +709,10 @@ fn by_period(
         let seconds = at.duration_since(UNIX_EPOCH).unwrap().as_secs();
         let start = seconds - seconds % period.as_secs();
         let start = UNIX_EPOCH + Duration::from_secs(start);
-        joined.entry(start).and_modify(|it| *it = join(*it, *value)).or_insert(*value);
+        joined
+            .entry(start)
+            .and_modify(|it| *it = join(*it, *value))
+            .or_insert(*value);
     }
     joined
 }
