@@ -7,7 +7,7 @@ use std::net::TcpListener;
 
 const ORDERS: &str = "arn:aws:sqs:us-east-1:123456789012:orders";
 
-// What SQS says where it matters, word for word.
+// SQS's messages, word for word.
 const ALREADY_RUNNING: &str = "There is already a task running. Only one active task is allowed for a source queue arn at a given time.";
 const NOT_A_DLQ: &str = "Source queue must be configured as a Dead Letter Queue.";
 const NO_SOURCE: &str =
@@ -95,10 +95,10 @@ async fn cancel_answered(bytes: Vec<u8>) -> Result<(), CancelError> {
 
 // Errors.
 
-/// A code as it stands in the header `x-amzn-query-error`, and as the `__type` of the body.
+/// A code in the header `x-amzn-query-error`, and the `__type` in the body.
 type Codes = (&'static str, &'static str);
 
-// `INVALID` and `UNSUPPORTED` tell nothing by themselves; only the message does.
+// `INVALID` and `UNSUPPORTED` stand for several errors; only the message distinguishes them.
 const INVALID: Codes = (
     "InvalidParameterValue",
     "com.amazon.coral.service#InvalidParameterValueException",
@@ -139,13 +139,13 @@ fn error(status: &str, (code, r#type): (&str, &str), message: &str) -> Vec<u8> {
     )
 }
 
-/// The same without the header, as some emulators have it: the `__type` alone carries the code.
+/// The same without the header, as from some emulators: only the `__type` contains the code.
 fn error_without_header(status: &str, r#type: &str, message: &str) -> Vec<u8> {
     json_answer(status, "", &json!({"__type": r#type, "message": message}))
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_start_is_told_apart() {
+async fn every_refusal_of_a_start_is_distinguished() {
     use SqsError::*;
     type Expected = fn(String) -> StartError;
     let unsupported = "UnsupportedOperation";
@@ -182,7 +182,7 @@ async fn every_refusal_of_a_start_is_told_apart() {
 }
 
 #[tokio::test]
-async fn one_code_of_aws_is_two_verdicts_by_its_message() {
+async fn one_code_of_aws_becomes_two_errors_by_its_message() {
     let running = start_answered(error(S400, INVALID, ALREADY_RUNNING)).await;
     let no_dlq = start_answered(error(S400, INVALID, NOT_A_DLQ)).await;
     assert_eq!(running, Err(StartError::TaskActive));
@@ -191,7 +191,7 @@ async fn one_code_of_aws_is_two_verdicts_by_its_message() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_look_is_told_apart() {
+async fn every_refusal_of_a_look_is_distinguished() {
     use SqsError::*;
     type Expected = fn(String) -> SqsError;
     #[rustfmt::skip]
@@ -228,9 +228,9 @@ async fn every_refusal_of_a_look_is_told_apart() {
     }
 }
 
-/// Words of a refusal that mean something else where they stand alone.
+/// Words of a refusal that mean something else in another message.
 #[tokio::test]
-async fn only_a_task_that_is_already_running_is_told_as_an_active_one() {
+async fn only_a_task_that_is_already_running_is_reported_as_active() {
     for message in [
         "The queue is not running.",
         "A queue of this name exists already.",
@@ -267,9 +267,9 @@ async fn refused_credentials_are_denied_access_and_keep_their_code() {
     }
 }
 
-/// SQS's own codes for a missing or throttled key, as its model has them.
+/// SQS's own codes for a missing or throttled key, from its API model.
 #[tokio::test]
-async fn refusals_of_kms_are_told_apart() {
+async fn refusals_of_kms_are_distinguished() {
     let (denied, throttled) = (
         "The ciphertext refers to a key you may not use.",
         "Rate exceeded",
@@ -395,7 +395,8 @@ async fn cancelling_that_could_not_be_tried_is_a_failure() {
     }
 }
 
-/// A task goes on running if our credentials are what SQS refuses: that is no "nothing to cancel".
+/// If SQS refuses the credentials, the task keeps running: that must not become "nothing to
+/// cancel".
 #[tokio::test]
 async fn cancelling_with_refused_credentials_is_a_failure() {
     for code in [
@@ -409,11 +410,11 @@ async fn cancelling_with_refused_credentials_is_a_failure() {
     }
 }
 
-/// Whether what is wrong below SQS is told in words for the operator, and not for a Rust programmer.
+/// Checks that an error below SQS is worded for an operator, not for a Rust programmer.
 fn check_readable(case: &str, fault: &SqsError) -> Result<(), String> {
     let SqsError::Service(text) = fault else {
         return Err(format!(
-            "{case}: a fault of the service expected, got {fault:?}"
+            "{case}: expected an error of the service, got {fault:?}"
         ));
     };
     if !(10..500).contains(&text.len()) || text.contains(char::is_control) {
@@ -442,7 +443,7 @@ fn assert_readable(case: &str, fault: &SqsError) {
 }
 
 #[tokio::test]
-async fn answer_that_makes_no_sense_is_a_fault_of_the_service() {
+async fn unreadable_answer_is_an_error_of_the_service() {
     let html = "<html><body><h1>500 Internal Server Error</h1></body></html>";
     let cut = |status: &str| {
         let json = "content-type: application/x-amz-json-1.0\r\ncontent-length: 500\r\n";
@@ -489,7 +490,7 @@ async fn answer_that_makes_no_sense_is_a_fault_of_the_service() {
 }
 
 #[tokio::test]
-async fn refused_connection_is_a_fault_of_the_service() {
+async fn refused_connection_is_an_error_of_the_service() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -505,7 +506,7 @@ async fn refused_connection_is_a_fault_of_the_service() {
 }
 
 #[tokio::test]
-async fn queue_of_a_region_without_a_client_is_a_fault_that_names_it() {
+async fn queue_of_a_region_without_a_client_is_an_error_that_names_it() {
     let elsewhere: QueueArn = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq"
         .parse()
         .unwrap();
@@ -613,7 +614,7 @@ async fn cancel_sends_the_handle() {
 // Answers.
 
 #[tokio::test]
-async fn count_that_is_missing_or_no_number_is_a_fault_that_names_it() {
+async fn count_that_is_missing_or_no_number_is_an_error_that_names_it() {
     let names = [
         "ApproximateNumberOfMessages",
         "ApproximateNumberOfMessagesNotVisible",
@@ -734,7 +735,7 @@ async fn tasks_are_read_as_sqs_shows_them() {
         let got = list_answered(ok(&json!({"Results": [wire]}))).await;
         assert_eq!(got, Ok(vec![expected.clone()]), "{case}");
     }
-    // Several come in the order in which SQS lists them.
+    // Several tasks keep the order in which SQS lists them.
     let wire: Vec<_> = table.iter().map(|(_, wire, _)| wire).collect();
     let expected: Vec<_> = table.iter().map(|row| row.2.clone()).collect();
     assert_eq!(

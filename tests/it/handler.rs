@@ -1,5 +1,5 @@
-//! The whole function but for Lambda's runtime, over the fake: which calls it makes, in which order,
-//! and what it reports.
+//! The whole function except for Lambda's runtime, over the fake: the calls that it makes, their
+//! order, and the report.
 
 mod brakes;
 mod cancel;

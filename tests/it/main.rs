@@ -1,6 +1,6 @@
 //! The tests of the whole function. They are one crate, because each crate links the AWS SDK again.
 //!
-//! `make test` runs `waiting`, whose tests mostly wait for timeouts, beside the others.
+//! `make test` runs `waiting`, whose tests mostly wait for timeouts, in parallel with the others.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,7 +1,8 @@
 //! What the guards are worth: the real function on a DLQ whose consumer fails in many ways, minute by
 //! minute over days, beside schedules without guards. No real time passes.
 //!
-//! `cargo test --test it model:: -- --nocapture` prints the table. docs/how-it-judges.md shows the rows of it that matter.
+//! `cargo test --test it model:: -- --nocapture` prints the table of which docs/how-it-judges.md shows
+//! the rows that matter.
 
 use crate::support::fake::{Fake, dlq};
 use sqs_auto_redrive::config::Config;
@@ -52,7 +53,7 @@ enum Rule {
 
 /// What came of a scenario under a rule.
 #[derive(Debug, PartialEq, Eq)]
-struct Result {
+struct Run {
     starts: usize,
     moved: u64,
     failed_again: u64,
@@ -136,8 +137,8 @@ const fn poison(name: &'static str, minutes: u64, burst: u64) -> Scenario {
 /// parking queue as well.
 struct Row {
     scenario: Scenario,
-    policy: Result,
-    parking: Result,
+    policy: Run,
+    parking: Run,
 }
 
 const fn came_to(
@@ -146,8 +147,8 @@ const fn came_to(
     recovered: Option<u64>,
     left: u64,
     parked: u64,
-) -> Result {
-    Result {
+) -> Run {
+    Run {
         starts: 0,
         moved,
         failed_again,
@@ -158,8 +159,8 @@ const fn came_to(
 }
 
 /// Scenarios without poison come to the same with a parking queue.
-const fn row(scenario: Scenario, policy: Result) -> Row {
-    let Result {
+const fn row(scenario: Scenario, policy: Run) -> Row {
+    let Run {
         moved,
         failed_again,
         recovered,
@@ -462,7 +463,7 @@ impl World {
 
 /// Plays a scenario under a rule; `at_once` invocations run at the same time, as when alarm, schedule
 /// and a retry coincide.
-async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Result, World) {
+async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Run, World) {
     let parking = dlq("parking");
     let metrics = !matches!(rule, Rule::Policy { metrics: false, .. });
     let mut world = World::new(scenario, metrics);
@@ -533,7 +534,7 @@ async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Result, World)
 
 /// As the first model has it, within five minutes and a tenth, or better. Ten messages are what the
 /// dice make of it.
-fn is_as_good(got: &Result, expected: &Result) -> bool {
+fn is_as_good(got: &Run, expected: &Run) -> bool {
     let within = |got: u64, expected: u64| got <= expected + expected / 10 + 10;
     within(got.failed_again, expected.failed_again)
         && within(got.left, expected.left)
@@ -544,8 +545,8 @@ fn is_as_good(got: &Result, expected: &Result) -> bool {
         }
 }
 
-fn line(table: &mut String, scenario: &str, rule: &str, result: &Result) {
-    let Result {
+fn line(table: &mut String, scenario: &str, rule: &str, result: &Run) {
+    let Run {
         starts,
         moved,
         failed_again,

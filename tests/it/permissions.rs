@@ -1,8 +1,9 @@
 //! The role of `template.yaml` allows what the function calls, and nothing else.
 //!
-//! The template is expanded for some deployments by SAM's translator and `MiniStack`'s CloudFormation. The
-//! function runs in the environment that it gives, against an account that keeps a record of every call.
-//! Whether the role allows these calls, and denies others, is for `MiniStack`'s policy engine to say.
+//! The template is expanded for some deployments by SAM's translator and `MiniStack`'s
+//! CloudFormation. The function runs in the environment that it gives, against an account that
+//! keeps a record of every call. Whether the role allows these calls, and denies others, is for
+//! `MiniStack`'s policy engine to say.
 
 use crate::support::account::{Account, Call, task};
 use crate::support::function::sample;
@@ -445,8 +446,8 @@ impl Deployment {
         needs
     }
 
-    /// What must be denied: the same on whatever is not enrolled, no destination and not the stack's own,
-    /// and what the function never does.
+    /// What must be denied: the same on whatever is not enrolled, no destination and not the
+    /// stack's own, and what the function never does.
     fn forbidden(&self, needed: &BTreeSet<Access>) -> BTreeSet<Access> {
         let is_tagged = !self.parameter("EnrollTagValue").is_empty();
         let mut forbidden = BTreeSet::new();
@@ -644,8 +645,8 @@ fn with_one_bound_less(statements: &[Value]) -> Vec<(String, Vec<Value>)> {
     all
 }
 
-/// Asserts that the role of this deployment allows what the function calls and nothing else, that it
-/// has no part that could be left out, and no bound that could be.
+/// Asserts that the role of this deployment allows what the function calls and nothing else, that
+/// it has no part that could be left out, and no bound that could be.
 fn assert_exact(deployment: &str) {
     let deployment = Deployment::named(deployment);
     let statements = deployment.statements();

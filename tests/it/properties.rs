@@ -1,4 +1,4 @@
-//! What holds of every decision, under any policy and whatever was seen; and of every event, however
+//! Rules of every decision, under any policy and any observation, and of every event, however
 //! hostile.
 
 use crate::fuzz;
@@ -35,7 +35,9 @@ fn queue(name: &str) -> QueueArn {
         .unwrap()
 }
 
-/// Small numbers, where the rules meet, and a few that no queue has.
+// Random policies and observations
+
+/// Small numbers, around the limits of the rules, and a few that no queue has.
 fn counts() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..200_u64, 1 => Just(1 << 53), 1 => Just(u64::MAX)]
 }
@@ -84,7 +86,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// Mostly tasks of the last days, some with times that cannot be.
+    /// Mostly tasks of the last days, some with impossible times.
     fn tasks()(
         status in prop_oneof![
             60 => Just("COMPLETED"), 10 => Just("FAILED"), 10 => Just("CANCELLED"),
@@ -113,7 +115,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A message that comes back from every redrive, as many as there were hours.
+    /// One redrive an hour of messages that all came back.
     fn poison()(hours in 1..10_u64, minutes in 0..60_u64) -> Vec<MoveTask> {
         let ago = |hour| Duration::from_secs(hour * HOUR + minutes * 60);
         (1..=hours).map(|hour| MoveTask {
@@ -154,6 +156,8 @@ prop_compose! {
     }
 }
 
+// Decisions
+
 /// Whether a redrive starts that does not go to the parking queue.
 fn starts_back(policy: &Policy, seen: &Observation) -> bool {
     matches!(decide(policy, seen, now()), Decision::Start(start) if !start.parking)
@@ -163,7 +167,7 @@ fn starts(policy: &Policy, seen: &Observation) -> bool {
     matches!(decide(policy, seen, now()), Decision::Start(_))
 }
 
-/// So many random cases. To see one again, set `PROPTEST_RNG_SEED` to the seed that a failure tells.
+/// `cases` random cases. To repeat them, set `PROPTEST_RNG_SEED` to the seed that a failure prints.
 fn seeded(cases: u32) -> ProptestConfig {
     let config = ProptestConfig::default();
     let seed = match config.rng_seed {
@@ -233,7 +237,7 @@ proptest! {
             ..seen
         };
         prop_assert!(!starts(&policy, &unknown) || starts(&policy, &answered));
-        // Every question has an answer that ends it.
+        // With all answers, no question is left.
         prop_assert!(!matches!(decide(&policy, &answered, now()), Decision::Ask(_)));
     }
 
@@ -271,6 +275,8 @@ fn random_facts_reach_every_kind_of_decision() {
     assert!(counts.iter().all(|count| *count >= 10), "{counts:?}");
 }
 
+// Random events
+
 /// The samples of `events/`.
 static SAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("events");
@@ -287,7 +293,7 @@ static SAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
         .collect()
 });
 
-/// A value that has no business where it is put, or stands there by right.
+/// A value that may or may not make sense where it is put.
 fn strange_values() -> impl Strategy<Value = Value> {
     let words = prop::sample::select(vec![
         "ALARM",
@@ -314,7 +320,7 @@ fn strange_values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Queues that are enrolled in one of the worlds, destinations, and queues that are neither.
+/// Queues that are enrolled in one of the worlds, destinations, and other queues.
 fn queue_names() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "orders-dlq",
@@ -344,14 +350,14 @@ fn hostile_texts() -> impl Strategy<Value = String> {
 }
 
 prop_compose! {
-    /// A request, or a sample with a few of its values replaced, in a few coats.
+    /// A request, or a sample with a few of its values replaced, in a few envelopes.
     fn events()(
         sample in prop_oneof![
             2 => (0..SAMPLES.len()).prop_map(|n| SAMPLES[n].clone()),
             1 => requests(),
         ],
         changes in vec((any::<prop::sample::Index>(), strange_values()), 0..3),
-        coats in prop_oneof![3 => Just(Vec::new()), 1 => vec(0..4_u8, 1..5)],
+        envelopes in prop_oneof![3 => Just(Vec::new()), 1 => vec(0..4_u8, 1..5)],
     ) -> String {
         let mut event = sample;
         for (place, value) in changes {
@@ -359,9 +365,9 @@ prop_compose! {
             let place: &String = place.get(&places);
             *event.pointer_mut(place).unwrap() = value;
         }
-        for coat in coats {
+        for envelope in envelopes {
             let text = event.to_string();
-            event = match coat {
+            event = match envelope {
                 0 => json!({"Records": [{"messageId": "m", "body": text}]}),
                 1 => json!({"Records": [{"Sns": {"Type": "Notification", "Message": text}}]}),
                 2 => json!({"Type": "Notification", "Message": text}),
@@ -416,11 +422,13 @@ fn pointers(value: &Value) -> Vec<String> {
     std::iter::once(String::new()).chain(below).collect()
 }
 
+// What an event makes the function do
+
 /// Everything an event made the function start: the DLQ, and where its messages go.
 type Starts = Vec<(QueueArn, Option<String>)>;
 
-/// Has the whole function take an event in a world where every queue is deep, and checks what it calls
-/// and what it says.
+/// Invokes the whole function in a world where every queue has messages, and checks its calls and
+/// its texts.
 fn take(payload: &str, world: &World) -> Starts {
     const NAMES: [&str; 10] = [
         "orders-dlq",
@@ -496,7 +504,7 @@ fn take(payload: &str, world: &World) -> Starts {
     starts
 }
 
-/// Where the environment and the tags, and nobody else, would have messages of a DLQ moved.
+/// The destinations that the environment and the tags set for a DLQ.
 fn configured(world: &World, dlq: &QueueArn) -> Vec<Option<String>> {
     let tagged = world.tagged.iter().filter(|tagged| tagged.dlq == *dlq);
     let settings = tagged.flat_map(|tagged| &tagged.settings);
@@ -508,7 +516,7 @@ fn configured(world: &World, dlq: &QueueArn) -> Vec<Option<String>> {
     of_tags.chain([of_environment]).collect()
 }
 
-/// What a request, and only a request, may name as destination.
+/// The destination of a request; `None` if the event is not a request.
 fn requested(payload: &str) -> Option<Option<String>> {
     let event = event::parse(payload).ok()?;
     match &event.triggers[..] {
@@ -521,7 +529,7 @@ proptest! {
     #![proptest_config(seeded(300))]
 
     #[test]
-    fn no_event_enrols_a_queue_or_chooses_a_destination_or_breaks_a_line(payload in events()) {
+    fn no_event_enrolls_a_queue_or_chooses_a_destination_or_breaks_a_line(payload in events()) {
         fuzz::event::check(payload.as_bytes());
         for world in &*WORLDS {
             for (dlq, destination) in take(&payload, world) {
@@ -586,6 +594,8 @@ fn random_events_reach_every_kind_of_trigger_and_every_kind_of_start() {
     }
     assert!(seen.iter().all(|count| *count >= 10), "{seen:?}");
 }
+
+// The corpus of the fuzzer
 
 #[test]
 fn every_input_of_the_fuzzers_corpus_keeps_the_rules() {

@@ -49,7 +49,7 @@ fn emitted() -> BTreeSet<Metric> {
     ours.chain(lambdas).collect()
 }
 
-/// The text below each name of a section, in the order in which they stand there.
+/// The text below each name of a section, in the order of the section.
 fn blocks(section: &'static str) -> Vec<(&'static str, String)> {
     let mut found: Vec<(&str, String)> = Vec::new();
     for line in section.lines() {
@@ -130,7 +130,10 @@ fn watched() -> BTreeSet<Metric> {
 fn dashboard_and_alarms_refer_only_to_metrics_that_are_emitted() {
     let emitted = emitted();
     for metric in shown().union(&watched()) {
-        assert!(emitted.contains(metric), "nobody emits {metric:?}");
+        assert!(
+            emitted.contains(metric),
+            "the function does not emit {metric:?}"
+        );
     }
 }
 

@@ -36,7 +36,7 @@ async fn deepest_dlqs_start_first_up_to_the_limit() {
             "deferred/start-limit"
         ]
     );
-    // What was deferred comes next.
+    // The deferred DLQs come next.
     for queue in &queues {
         fake.minute_passes(queue);
         fake.minute_passes(queue);
@@ -46,7 +46,7 @@ async fn deepest_dlqs_start_first_up_to_the_limit() {
 }
 
 #[tokio::test]
-async fn thousand_dlqs_are_swept_quickly_and_each_is_in_one_outcome() {
+async fn thousand_dlqs_are_swept_quickly_and_each_has_one_outcome() {
     let queues: Vec<QueueArn> = (0..1000).map(|n| dlq(&format!("dlq-{n:04}"))).collect();
     let fake = queues
         .iter()
@@ -69,7 +69,7 @@ async fn thousand_dlqs_are_swept_quickly_and_each_is_in_one_outcome() {
 }
 
 #[tokio::test]
-async fn throttling_slows_a_sweep_and_does_not_fail_it() {
+async fn throttling_slows_a_sweep_but_does_not_fail_it() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5).with_throttling(&queue, 1);
     let report = fake.invoke(SWEEP).report().await;

@@ -76,7 +76,7 @@ async fn dry_run_makes_no_call_that_changes_anything() {
 }
 
 #[tokio::test]
-async fn race_that_is_lost_between_looking_and_starting_is_no_failure() {
+async fn lost_race_between_looking_and_starting_is_no_failure() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5);
     let function = fake.function(fake.config());
@@ -155,7 +155,7 @@ async fn start_that_fails_leaves_its_place_to_the_next() {
 }
 
 #[tokio::test]
-async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
+async fn error_of_any_call_fails_its_dlq_alone_with_the_code_of_the_error() {
     let denied = || SqsError::AccessDenied("not authorized".to_owned());
     let gone = || SqsError::DestinationNotFound("no such queue".to_owned());
     let broken = || SqsError::Service("InternalFailure: sorry".to_owned());
@@ -195,9 +195,9 @@ async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
             "{operation}"
         );
         let detail = report["queues"][0]["detail"].as_str().unwrap();
-        let told = fault.to_string();
+        let message = fault.to_string();
         assert!(
-            detail.to_lowercase().contains(&told.to_lowercase()),
+            detail.to_lowercase().contains(&message.to_lowercase()),
             "{detail}"
         );
         let failure = answer.result().unwrap_err().to_string();
@@ -207,7 +207,7 @@ async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
 }
 
 #[test]
-fn every_fault_of_sqs_has_a_code_of_its_own() {
+fn every_error_of_sqs_has_a_code_of_its_own() {
     let text = || "because".to_owned();
     for (fault, code) in [
         (SqsError::AccessDenied(text()), "access-denied"),
