@@ -37,11 +37,7 @@ pub async fn run<'a>(
 }
 
 /// Also returns the tasks that SQS listed last.
-async fn cancel_one(
-    sqs: &impl Sqs,
-    target: &Target,
-    cause: &Cause,
-) -> (Outcome, Vec<MoveTask>) {
+async fn cancel_one(sqs: &impl Sqs, target: &Target, cause: &Cause) -> (Outcome, Vec<MoveTask>) {
     let list = async || sqs.list_tasks(&target.dlq).await;
     let tasks = match retry_while_throttled(list, SqsError::is_throttled).await {
         Ok(tasks) => tasks,

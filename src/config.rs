@@ -166,7 +166,9 @@ impl Config {
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let set = vars.into_iter().filter(|(_, value)| !value.trim().is_empty());
+        let set = vars
+            .into_iter()
+            .filter(|(_, value)| !value.trim().is_empty());
         let mut vars = Variables(set.filter(|(name, _)| is_ours(name)).collect());
         let mut faults = Faults::default();
         let policy = policy(&mut vars, &mut faults);

@@ -26,11 +26,7 @@ const GATES: &[Gate] = &[
 ///
 /// `Err` means that the decision depends on a fact nobody has asked for yet: fill it into the
 /// observation and decide again.
-pub fn decide(
-    policy: &Policy,
-    seen: &Observation,
-    now: SystemTime,
-) -> Result<Decision, Question> {
+pub fn decide(policy: &Policy, seen: &Observation, now: SystemTime) -> Result<Decision, Question> {
     let parking = parking(policy, seen, now);
     for gate in GATES {
         if parking.is_some() && !gate.applies_to_parking {

@@ -107,7 +107,9 @@ pub fn targets(
     location: &Location,
 ) -> Targets {
     let listed: BTreeSet<&QueueArn> = config.queues.iter().collect();
-    let tagged = tagged.into_iter().map(|tagged| (tagged.dlq, tagged.settings));
+    let tagged = tagged
+        .into_iter()
+        .map(|tagged| (tagged.dlq, tagged.settings));
     let tagged: BTreeMap<QueueArn, Settings> = tagged.collect();
     let enrolled: BTreeSet<&QueueArn> = listed.iter().copied().chain(tagged.keys()).collect();
     let (selected, not_enrolled) = match selection {

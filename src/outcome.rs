@@ -257,9 +257,7 @@ impl Failed {
             Self::Sqs(SqsError::QueueNotFound(_)) => Reason::QueueNotFound,
             Self::Sqs(SqsError::DestinationNotFound(_)) => Reason::DestinationNotFound,
             Self::Sqs(SqsError::Throttled(_)) => Reason::Throttled,
-            Self::Sqs(
-                SqsError::Service(_) | SqsError::Unreachable(_) | SqsError::BadAnswer(_),
-            )
+            Self::Sqs(SqsError::Service(_) | SqsError::Unreachable(_) | SqsError::BadAnswer(_))
             | Self::Tags(
                 TaggingError::Service(_)
                 | TaggingError::Unreachable(_)
@@ -359,9 +357,7 @@ impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Gate(skip) => return skip.fmt(f),
-            Self::NotEnrolled => {
-                "the queue is not enrolled; add it to `REDRIVE_QUEUES` or tag it"
-            }
+            Self::NotEnrolled => "the queue is not enrolled; add it to `REDRIVE_QUEUES` or tag it",
             Self::RecentlyDeleted => {
                 "the queue has the enroll tag but does not exist: it was deleted recently"
             }

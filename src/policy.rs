@@ -139,9 +139,7 @@ pub enum DestinationError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// Every redrive would count as parked, so no streak would ever begin.
-    #[error(
-        "the parking queue is also the destination, so every redrive would count as parked"
-    )]
+    #[error("the parking queue is also the destination, so every redrive would count as parked")]
     ParkingIsDestination,
     /// The attempts would never be exhausted; see [`Policy::longest_wait`].
     #[error(

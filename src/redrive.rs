@@ -31,7 +31,13 @@ pub async fn run<'a>(
     let mut sorted = Sorted::default();
     for (target, look) in targets.iter().zip(looks) {
         match outcome_of_look(target, look) {
-            Ok(observation) => sorted.add(Candidate { target, observation }, now),
+            Ok(observation) => sorted.add(
+                Candidate {
+                    target,
+                    observation,
+                },
+                now,
+            ),
             Err(outcome) => {
                 let finding = Finding::unseen(target.dlq.as_str(), outcome);
                 sorted.findings.push(finding);
@@ -44,7 +50,9 @@ pub async fn run<'a>(
         let mut asking: Vec<Candidate> = asking.map(|(_, candidate)| candidate).collect();
         let until = half_of_time_left(deadlines.ask_until);
         match question {
-            Question::DepthHistory => ask_depth_histories(cloudwatch, &mut asking, now, until).await,
+            Question::DepthHistory => {
+                ask_depth_histories(cloudwatch, &mut asking, now, until).await
+            }
             Question::Brakes => ask_brakes(cloudwatch, &mut asking, until).await,
         }
         for candidate in asking {
@@ -229,7 +237,9 @@ async fn start_all<'a>(
         ready = shallower;
     }
     let over_limit = || Outcome::Deferred(Deferred::StartLimit(limits.max_starts));
-    let deferred = ready.into_iter().map(|(_, it)| it.finding(over_limit(), now));
+    let deferred = ready
+        .into_iter()
+        .map(|(_, it)| it.finding(over_limit(), now));
     findings.extend(deferred);
     findings
 }

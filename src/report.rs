@@ -1,8 +1,8 @@
 //! The report of an invocation: what it lists and what it only counts, as JSON, log and metrics.
 
 use crate::decision::{DepthHistory, Skip};
-use crate::outcome::{Deferred, Finding, Outcome, OutcomeCode, Reason, Skipped};
 use crate::event::request::Selection;
+use crate::outcome::{Deferred, Finding, Outcome, OutcomeCode, Reason, Skipped};
 use crate::plan::{Kind, Plan};
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::text::sentence;
@@ -185,7 +185,10 @@ impl Report {
 
     /// The queues that failed, each with its reason.
     pub fn failed(&self) -> Vec<String> {
-        let failed = self.queues.iter().filter(|queue| queue.outcome == OutcomeCode::Failed);
+        let failed = self
+            .queues
+            .iter()
+            .filter(|queue| queue.outcome == OutcomeCode::Failed);
         let failed = failed.map(|queue| format!("{} ({})", queue.queue_arn, queue.reason.code()));
         failed.collect()
     }
@@ -388,7 +391,9 @@ impl From<&MoveTask> for LastTaskReport {
 impl QueueReport {
     fn last_task_failed(&self) -> bool {
         let failed = TaskStatus::Failed.as_str();
-        self.last_task.as_ref().is_some_and(|task| task.status == failed)
+        self.last_task
+            .as_ref()
+            .is_some_and(|task| task.status == failed)
     }
 
     fn log(&self) {

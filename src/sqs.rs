@@ -129,7 +129,9 @@ impl SqsClients {
 
     fn client(&self, queue: &QueueArn) -> Result<&Client, SqsError> {
         self.by_region.get(queue.region()).ok_or_else(|| {
-            SqsError::Service(format!("there is no SQS client for the region of `{queue}`"))
+            SqsError::Service(format!(
+                "there is no SQS client for the region of `{queue}`"
+            ))
         })
     }
 }
@@ -151,7 +153,9 @@ impl Sqs for SqsClients {
             answer
                 .attributes()
                 .and_then(|attributes| attributes.get(&name)?.parse().ok())
-                .ok_or_else(|| SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`")))
+                .ok_or_else(|| {
+                    SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
+                })
         };
         Ok(Depth {
             visible: count(visible)?,

@@ -36,7 +36,9 @@ pub enum TaggingError {
     #[error("`tag:GetResources` failed: {0}")]
     Service(String),
     /// The tagging API could not be reached, or did not answer in time.
-    #[error("`tag:GetResources` failed: {0}; check the function's network, and in a VPC the endpoint for tagging")]
+    #[error(
+        "`tag:GetResources` failed: {0}; check the function's network, and in a VPC the endpoint for tagging"
+    )]
     Unreachable(String),
     /// The tagging API's answer makes no sense.
     #[error("`tag:GetResources` failed: {0}")]

@@ -10,7 +10,7 @@ const MINUTE: u64 = 60;
 const NOW: u64 = 1_790_000_040;
 
 const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: cloudwatch:GetMetricData because no identity-based policy allows the cloudwatch:GetMetricData action";
-const LEFT_OUT: &str = "CloudWatch left it out";
+const LEFT_OUT: &str = "CloudWatch did not return it";
 
 // The real client, answered with recorded bytes.
 
@@ -614,7 +614,7 @@ async fn one_hundred_and_one_brakes_take_a_call_for_100_and_one_for_1() {
 #[tokio::test]
 async fn a_brake_is_on_in_alarm_off_in_its_other_states_and_unknown_in_any_new_one() {
     let unknown =
-        |state: &str| BrakeState::Unknown(format!("CloudWatch says its state is `{state}`"));
+        |state: &str| BrakeState::Unknown(format!("CloudWatch returned the state `{state}`"));
     for kind in ["MetricAlarms", "CompositeAlarms"] {
         for (state, expected) in [
             ("ALARM", BrakeState::On),

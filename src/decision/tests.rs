@@ -726,4 +726,3 @@ fn a_task_to_the_parking_queue_ends_the_streak() {
         "it is the parking queue only if the policy says so"
     );
 }
-

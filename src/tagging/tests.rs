@@ -348,10 +348,15 @@ async fn a_message_is_on_one_line() {
 }
 
 #[track_caller]
-fn assert_words(case: &str, fault: &TaggingError) {
-    let TaggingError::Service(text) = fault else {
-        panic!("{case}: {fault:?}");
+fn assert_words(case: &str, expected: &str, fault: &TaggingError) {
+    let kind = match fault {
+        TaggingError::Service(_) => "failed",
+        TaggingError::Unreachable(_) => "unreachable",
+        TaggingError::BadAnswer(_) => "bad answer",
+        TaggingError::AccessDenied(_) => "denied",
     };
+    assert_eq!(kind, expected, "{case}: {fault:?}");
+    let text = fault.to_string();
     let rust = [
         "::",
         "Unhandled",
@@ -369,22 +374,25 @@ fn assert_words(case: &str, fault: &TaggingError) {
 #[tokio::test]
 async fn answer_that_is_not_the_apis_is_an_error_in_words() {
     let html = "content-type: text/html\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>";
-    for (case, bytes) in [
+    for (case, bytes, expected) in [
         (
             "html, 500",
             format!("HTTP/1.1 500 Internal Server Error\r\n{html}").into_bytes(),
+            "failed",
         ),
         (
             "html, 200",
             format!("HTTP/1.1 200 OK\r\n{html}").into_bytes(),
+            "bad answer",
         ),
         (
             "JSON of another type",
             answer("200 OK", &json!({"ResourceTagMappingList": "many"})),
+            "bad answer",
         ),
-        ("closed without an answer", Vec::new()),
+        ("closed without an answer", Vec::new(), "unreachable"),
     ] {
-        assert_words(case, &fault_of(bytes).await);
+        assert_words(case, expected, &fault_of(bytes).await);
     }
 }
 
@@ -392,6 +400,7 @@ async fn answer_that_is_not_the_apis_is_an_error_in_words() {
 async fn an_error_without_a_code_is_reported_in_words() {
     for body in [json!({}), json!({"message": DENIED})] {
         let case = body.to_string();
-        assert_words(&case, &fault_of(answer("400 Bad Request", &body)).await);
+        let fault = fault_of(answer("400 Bad Request", &body)).await;
+        assert_words(&case, "bad answer", &fault);
     }
 }

@@ -289,14 +289,14 @@ async fn assert_listed_are_served(source: &str, tagging_url: &str, said: &[&str]
 async fn missing_permission_to_read_tags_is_named_and_listed_queues_are_served() {
     let why = "User: function is not authorized to perform: tag:GetResources";
     let tagging = Tagging::refusing(403, "AccessDeniedException", why);
-    let said = ["enrolment by tag", "grant `tag:GetResources`", why];
+    let said = ["enrollment by tag", "grant `tag:GetResources`", why];
     assert_listed_are_served("refused", &tagging.url, &said).await;
     assert_eq!(tagging.asked().len(), 1, "a retry would not help");
 }
 
 #[tokio::test]
 async fn unreachable_tagging_api_is_reported_and_listed_queues_are_served() {
-    let said = ["enrolment by tag", "tag:GetResources"];
+    let said = ["enrollment by tag", "tag:GetResources"];
     assert_listed_are_served("unreachable", &unreachable_url(), &said).await;
 }
 
@@ -304,7 +304,7 @@ async fn unreachable_tagging_api_is_reported_and_listed_queues_are_served() {
 async fn expired_paging_token_is_reported_and_listed_queues_are_served() {
     let many = (0..150).map(|n| format!("expired-{n}"));
     let tagging = Tagging::expiring(many, ("auto-redrive", ""));
-    let said = ["enrolment by tag", "PaginationTokenExpired"];
+    let said = ["enrollment by tag", "PaginationTokenExpired"];
     assert_listed_are_served("expired", &tagging.url, &said).await;
     assert_eq!(tagging.asked().len(), 2);
 }

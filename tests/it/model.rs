@@ -5,7 +5,8 @@
 //! the rows that matter.
 
 use crate::support::fake::{Fake, dlq};
-use sqs_auto_redrive::config::Config;
+use sqs_auto_redrive::config::{Config, Limits};
+use sqs_auto_redrive::decision::Start;
 use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::QueueArn;
 use std::collections::{BTreeMap, VecDeque};
@@ -479,7 +480,10 @@ async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Run, World) {
             .then_some(parking),
             ..Policy::default()
         },
-        limits: Limits { max_starts: 20, concurrency: 64 },
+        limits: Limits {
+            max_starts: 20,
+            concurrency: 64,
+        },
     };
     let mut result = came_to(0, 0, None, 0, 0);
     let mut alarm_at = None;
@@ -501,7 +505,7 @@ async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Run, World) {
             Rule::Schedule { every } => {
                 if t % every == 0 && world.visible() > 0 {
                     use sqs_auto_redrive::sqs::Sqs;
-                    let start = sqs_auto_redrive::policy::Start {
+                    let start = Start {
                         destination: None,
                         max_messages_per_second: Policy::default().max_messages_per_second,
                         parking: false,

@@ -11,12 +11,13 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
+use sqs_auto_redrive::decision::{
+    Brake, BrakeState, Decision, DepthHistory, Observation, Question, decide, streak,
+};
 use sqs_auto_redrive::event::{self, Selection, Trigger};
 use sqs_auto_redrive::handler::Invocation;
 use sqs_auto_redrive::plan::{Kind, plan};
-use sqs_auto_redrive::policy::{
-    Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Rate, decide, streak,
-};
+use sqs_auto_redrive::policy::{Policy, Rate};
 use sqs_auto_redrive::queue::{Depth, MoveTask, QueueArn, TaskStatus};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -160,11 +161,11 @@ prop_compose! {
 
 /// Whether a redrive starts that does not go to the parking queue.
 fn starts_back(policy: &Policy, seen: &Observation) -> bool {
-    matches!(decide(policy, seen, now()), Decision::Start(start) if !start.parking)
+    matches!(decide(policy, seen, now()), Ok(Decision::Start(start)) if !start.parking)
 }
 
 fn starts(policy: &Policy, seen: &Observation) -> bool {
-    matches!(decide(policy, seen, now()), Decision::Start(_))
+    matches!(decide(policy, seen, now()), Ok(Decision::Start(_)))
 }
 
 /// `cases` random cases. To repeat them, set `PROPTEST_RNG_SEED` to the seed that a failure prints.
@@ -199,7 +200,7 @@ proptest! {
 
     #[test]
     fn start_has_the_rate_and_the_destination_of_the_policy(policy in policies(), seen in observations()) {
-        if let Decision::Start(start) = decide(&policy, &seen, now()) {
+        if let Ok(Decision::Start(start)) = decide(&policy, &seen, now()) {
             prop_assert!(start.max_messages_per_second.is_none_or(|rate| (1..=500).contains(&rate.get())));
             prop_assert_eq!(start.max_messages_per_second, policy.max_messages_per_second);
             let destination = if start.parking { &policy.parking } else { &policy.destination };
@@ -238,7 +239,7 @@ proptest! {
         };
         prop_assert!(!starts(&policy, &unknown) || starts(&policy, &answered));
         // With all answers, no question is left.
-        prop_assert!(!matches!(decide(&policy, &answered, now()), Decision::Ask(_)));
+        prop_assert!(decide(&policy, &answered, now()).is_ok());
     }
 
     #[test]
@@ -263,14 +264,16 @@ fn random_facts_reach_every_kind_of_decision() {
         let (policy, seen) = facts.new_tree(&mut runner).unwrap().current();
         decisions.push(decide(&policy, &seen, now()));
     }
-    let count =
-        |kind: fn(&Decision) -> bool| decisions.iter().filter(|decision| kind(decision)).count();
+    let count = |kind: fn(&Result<Decision, Question>) -> bool| {
+        decisions.iter().filter(|decision| kind(decision)).count()
+    };
     let counts = [
-        count(|decision| matches!(decision, Decision::Start(start) if !start.parking)),
-        count(|decision| matches!(decision, Decision::Start(start) if start.parking)),
-        count(|decision| matches!(decision, Decision::Skip(_))),
-        count(|decision| matches!(decision, Decision::Hold(_))),
-        count(|decision| matches!(decision, Decision::Ask(_))),
+        count(|decision| matches!(decision, Ok(Decision::Start(start)) if !start.parking)),
+        count(|decision| matches!(decision, Ok(Decision::Start(start)) if start.parking)),
+        count(|decision| matches!(decision, Ok(Decision::Skip(_)))),
+        count(|decision| matches!(decision, Ok(Decision::Hold(_)))),
+        count(|decision| matches!(decision, Err(Question::DepthHistory))),
+        count(|decision| matches!(decision, Err(Question::Brakes))),
     ];
     assert!(counts.iter().all(|count| *count >= 10), "{counts:?}");
 }

@@ -88,7 +88,7 @@ async fn batch_is_handled_as_far_as_it_can_be_read_and_then_fails() {
     assert!(
         failure
             .to_string()
-            .starts_with("records that could not be read: 1: record"),
+            .starts_with("1 record could not be read: record"),
         "{failure}"
     );
     assert_eq!(
@@ -156,7 +156,7 @@ async fn impossible_destination_is_refused_before_any_call() {
     let failure = fake.invoke(&to(&fifo)).failure().await;
     assert!(
         failure.to_string().starts_with(
-            "DLQs that failed: 2: arn:aws:sqs:us-east-1:123456789012:orders-dlq (invalid-policy)"
+            "2 DLQs failed: arn:aws:sqs:us-east-1:123456789012:orders-dlq (invalid-policy)"
         ),
         "{failure}"
     );

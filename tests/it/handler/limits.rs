@@ -140,7 +140,7 @@ async fn tagging_api_that_hangs_does_not_take_the_time_of_what_is_listed() {
     assert_eq!(outcomes(&report), ["started/ready"]);
     let failure = answer.result().unwrap_err().to_string();
     assert!(
-        failure.contains("`tag:GetResources` failed: no answer came in time"),
+        failure.contains("`tag:GetResources` failed: no answer in time"),
         "{failure}"
     );
 }
@@ -153,7 +153,10 @@ async fn sweeps_of_one_process_go_on_where_time_ran_out() {
             .with_latency(queue, Duration::from_millis(30))
     });
     let config = Config {
-        concurrency: 2,
+        limits: Limits {
+            concurrency: 2,
+            ..fake.config().limits
+        },
         ..fake.config()
     };
     let function = fake.function(config);
@@ -183,7 +186,10 @@ async fn alarms_between_sweeps_do_not_move_where_the_next_sweep_begins() {
             .with_latency(queue, Duration::from_millis(40))
     });
     let config = Config {
-        concurrency: 1,
+        limits: Limits {
+            concurrency: 1,
+            ..fake.config().limits
+        },
         ..fake.config()
     };
     let function = fake.function(config);

@@ -118,7 +118,7 @@ async fn failure_of_one_dlq_stops_no_other_and_fails_the_invocation() {
         .await;
     assert_eq!(
         failure.to_string(),
-        format!("DLQs that failed: 2: {denied} (access-denied), {missing} (queue-not-found)")
+        format!("2 DLQs failed: {denied} (access-denied), {missing} (queue-not-found)")
     );
     assert_eq!(fake.starts(&fine).len(), 1);
 
@@ -207,7 +207,7 @@ async fn error_of_any_call_fails_its_dlq_alone_with_the_code_of_the_error() {
 }
 
 #[test]
-fn every_error_of_sqs_has_a_code_of_its_own() {
+fn every_error_of_sqs_has_its_code() {
     let text = || "because".to_owned();
     for (fault, code) in [
         (SqsError::AccessDenied(text()), "access-denied"),
@@ -222,11 +222,14 @@ fn every_error_of_sqs_has_a_code_of_its_own() {
         ),
         (SqsError::Throttled(text()), "throttled"),
         (SqsError::Service(text()), "service-error"),
+        (SqsError::Unreachable(text()), "service-error"),
+        (SqsError::BadAnswer(text()), "service-error"),
     ] {
-        let report = QueueReport::failed(dlq("orders-dlq").to_string(), &fault);
-        assert_eq!(report.reason.code(), code);
-        assert_eq!(report.outcome.code(), "failed");
-        assert!(report.detail.contains("because"), "{}", report.detail);
+        let outcome = Outcome::Failed(Failed::Sqs(fault));
+        assert_eq!(outcome.reason().code(), code);
+        assert_eq!(outcome.code().code(), "failed");
+        let detail = outcome.to_string();
+        assert!(detail.contains("because"), "{detail}");
     }
 }
 

@@ -4,9 +4,10 @@
 
 use serde_json::Value;
 use sqs_auto_redrive::cloudwatch::{CloudWatch, DepthQuery};
-use sqs_auto_redrive::config::{Config, EnrollTag};
+use sqs_auto_redrive::config::{Config, EnrollTag, Limits};
+use sqs_auto_redrive::decision::{Brake, BrakeState, DepthHistory, Start};
 use sqs_auto_redrive::handler::{Answer, Function, Invocation, InvocationError};
-use sqs_auto_redrive::policy::{Brake, BrakeState, DepthHistory, Policy, Start};
+use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::{Depth, Location, MoveTask, QueueArn, TaggedQueue, TaskStatus};
 use sqs_auto_redrive::sqs::{CancelError, Sqs, SqsError, StartError};
 use sqs_auto_redrive::tagging::{Tagging, TaggingError};
@@ -107,7 +108,7 @@ impl Invoke<'_> {
 
     /// Sets the most redrives that one invocation starts.
     pub fn max_starts(mut self, max_starts: usize) -> Self {
-        self.config.max_starts = max_starts;
+        self.config.limits.max_starts = max_starts;
         self
     }
 
@@ -253,8 +254,10 @@ impl Fake {
             queues: self.state.borrow().queues.keys().cloned().collect(),
             enroll_tag: None,
             policy: Policy::default(),
-            max_starts: 20,
-            concurrency: 64,
+            limits: Limits {
+                max_starts: 20,
+                concurrency: 64,
+            },
         }
     }
 

@@ -2,6 +2,15 @@
 
 use super::queues::Queue;
 use serde_json::{Value, json};
+use sqs_auto_redrive::plan::plan;
+use sqs_auto_redrive::queue::Location;
+use sqs_auto_redrive::report::Report;
+
+/// The report of an invocation that concerned no queue.
+pub fn of_nothing() -> Report {
+    let plan = plan(Vec::new(), &[], &Location::new("", "us-east-1"));
+    Report::new(&plan, false, Vec::new())
+}
 
 /// The entry of this queue in a report.
 #[track_caller]

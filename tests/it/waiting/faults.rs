@@ -656,7 +656,7 @@ fn anything_happens(seed: u64, round: usize) {
     for _ in 0..2 {
         let (result, log) = function.invoke_and_log(&schedule, TIME);
         let tags_error = matches!(&result, Err(error)
-            if error["errorMessage"].as_str().unwrap().contains("enrolment by tag could not be read"));
+            if error["errorMessage"].as_str().unwrap().contains("enrollment by tag could not be read"));
         for scenario in scenarios {
             if tags_error && scenario.dlq().arn == tagged.dlq().arn {
                 continue;
