@@ -244,7 +244,7 @@ async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         sleep(Duration::from_millis(50)).await;
     }
 }
