@@ -1,19 +1,20 @@
 #!/bin/sh
-# Builds the function and its peers, installs the peers' locked lists, and measures all of them side by side.
-# Arguments go to the harness: see README.md.
+# Builds the function and its peers, installs the peers' locked dependencies, and measures all of them.
+# README.md lists the arguments, which go to the harness.
 set -eu
 cd "$(dirname "$0")"
 
 for tool in cargo node npm "${PYTHON:=python3}"; do
-  command -v "$tool" > /dev/null || { echo "bench: $tool is needed and was not found" >&2; exit 1; }
+  command -v "$tool" > /dev/null || { echo "bench: $tool is not installed" >&2; exit 1; }
 done
 
-echo '==> Building the function, as it is released' >&2
+echo '==> Building the function as it is released' >&2
 cargo build --release --locked --manifest-path ../Cargo.toml
 echo '==> Building the harness and rust-raw' >&2
 cargo build --release --locked
 
-# The copy of the list comes last, so that it also marks the folder as complete; a change of the list makes it anew.
+# Each list is copied last, so the copy shows that the folder is complete. If a list changes, its folder is created
+# again.
 if ! cmp -s python/requirements.txt .venv/installed.txt; then
   echo '==> Installing python/requirements.txt into .venv' >&2
   rm -rf .venv

@@ -1,4 +1,4 @@
-"""Packs each peer into target/zips as it would be uploaded to Lambda: deflated, level 6."""
+"""Packs each peer into target/zips as a package for Lambda, compressed with deflate at level 6."""
 
 import pathlib
 import sys
@@ -6,8 +6,11 @@ import zipfile
 
 BENCH = pathlib.Path(__file__).parent
 SITE_PACKAGES = next(BENCH.glob(".venv/lib/python*/site-packages"))
-# Lambda's Python runtime has the runtime client itself. What pip leaves behind is no part of a package.
-NOT_DEPLOYED = ("awslambdaric", "snapshot_restore_py", "simplejson", "runtime_client", "pip", "pkg_resources", "setuptools", "_distutils_hack", "distutils")
+# Lambda's Python runtime includes the runtime client. The tools of the virtual environment do not belong in a package.
+NOT_DEPLOYED = (
+    *("awslambdaric", "snapshot_restore_py", "simplejson", "runtime_client"),
+    *("pip", "pkg_resources", "setuptools", "_distutils_hack", "distutils"),
+)
 
 
 def packages():

@@ -1,7 +1,8 @@
-"""The demo: fifty orders fall into a dead-letter queue, and sqs-auto-redrive brings them back, once.
+"""The demo: fifty orders land in a dead-letter queue, and sqs-auto-redrive moves them back, once.
 
-`make demo` builds the function and runs this. Everything happens on this machine: SQS is LocalStack, and the function, the same
-binary that AWS Lambda would run, gets its events from an emulator of Lambda's Runtime API. Ends with 0 only if all went as told.
+`make demo` builds the function and runs this program. Everything runs on this machine: LocalStack provides SQS, and an
+emulator of Lambda's Runtime API sends events to the function, which is the same program that runs on AWS Lambda. The
+exit status is 0 only if everything happened as the text says.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ T = TypeVar("T")
 
 
 class DemoError(Exception):
-    """The demo cannot go on. The text is for people."""
+    """The demo cannot continue. The text is for people."""
 
 
 class Demo:
-    """The cast: two queues, a consumer, the function, and what did not go as told."""
+    """Two queues, their consumer, the function, and a list of everything that did not happen as the text says."""
 
     def __init__(self, aws: LocalAws) -> None:
         self.aws = aws
@@ -52,7 +53,7 @@ class Demo:
     def _start_function(self) -> subprocess.Popen[bytes]:
         binary = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "debug" / FUNCTION
         if not (ROOT / binary).is_file():
-            raise DemoError(f"the function is not built: no file {binary}; run `make demo`, which builds it")
+            raise DemoError(f"the function is not built: {binary} does not exist; run `make demo`, which builds it")
         env = {
             "AWS_LAMBDA_RUNTIME_API": f"{self.aws.lambda_url}/.rt/{FUNCTION}",
             "AWS_LAMBDA_FUNCTION_NAME": FUNCTION,
@@ -68,16 +69,18 @@ class Demo:
         return self.aws.spawn([str(ROOT / binary)], env, self.log)
 
     def invoke(self) -> dict[str, Any]:
-        """Hands the function the alarm event, as EventBridge would; prints what it logged, and returns its report."""
+        """Invokes the function with the alarm event, as EventBridge would. Prints its log and returns its report."""
         if self.function.poll() is not None:
-            raise DemoError(f"the function ended by itself, with status {self.function.returncode}; its log:\n{self.new_log()}")
+            status = self.function.returncode
+            raise DemoError(f"the function stopped unexpectedly with status {status}; its log:\n{self.new_log()}")
         url = f"{self.aws.lambda_url}/2015-03-31/functions/{FUNCTION}/invocations"
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with direct.open(url, ALARM_EVENT.read_bytes(), STEP_SECONDS) as answer:
-                report = json.load(answer)
+                report: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:
-            raise DemoError(f"the invocation failed: {error.read().decode()}\nThe function's log:\n{self.new_log()}") from None
+            reason = error.read().decode()
+            raise DemoError(f"the invocation failed: {reason}\nThe function's log:\n{self.new_log()}") from None
         except OSError as error:
             raise DemoError(f"the function did not answer: {error}\nIts log:\n{self.new_log()}") from None
         for line in self.new_log().splitlines():
@@ -85,7 +88,7 @@ class Demo:
         return report
 
     def new_log(self) -> str:
-        """What the function logged since the last time."""
+        """What the function has logged since the last call."""
         log = self.log.read_text(errors="replace")
         new, self.log_shown = log[self.log_shown :], len(log)
         return new
@@ -100,7 +103,7 @@ class Demo:
         self.expect(f"{outcome} in the counts of the {which} report", report.get("counts", {}).get(outcome), 1)
 
     def depth(self, queue_url: str) -> int:
-        """Messages in the queue, visible or in flight."""
+        """The number of messages in the queue, visible or in flight."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         attributes = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
         return sum(int(attributes[name]) for name in names)
@@ -114,16 +117,19 @@ class Demo:
             self.sqs.send_message_batch(QueueUrl=self.source, Entries=entries)
 
     def fail_all_orders(self) -> None:
-        """The consumer takes every message and deletes none; on its second delivery SQS moves a message to the DLQ."""
+        """The consumer receives every message and deletes none.
+
+        SQS moves each message to the DLQ instead of delivering it a second time.
+        """
 
         def all_are_dead_letters() -> bool:
             self.sqs.receive_message(QueueUrl=self.source, MaxNumberOfMessages=10)
             return self.depth(self.dlq) == MESSAGES
 
-        wait_until(f"{MESSAGES} messages in the DLQ", all_are_dead_letters)
+        wait_until(f"the DLQ to have {MESSAGES} messages", all_are_dead_letters)
 
     def fail_one_order(self) -> None:
-        """The consumer handles every message but the first it meets."""
+        """The consumer processes every message except the first one it receives."""
         poison: list[str] = []
 
         def one_is_a_dead_letter() -> bool:
@@ -134,26 +140,26 @@ class Demo:
                     self.sqs.delete_message(QueueUrl=self.source, ReceiptHandle=message["ReceiptHandle"])
             return self.depths() == (0, 1)
 
-        wait_until("one message in the DLQ and none in the source queue", one_is_a_dead_letter)
+        wait_until("the DLQ to have one message and the source queue none", one_is_a_dead_letter)
 
     def wait_for_task(self) -> str:
-        """Waits until no move task is active, and returns the status of the last."""
+        """Waits until the latest move task has ended, and returns its status."""
 
-        def status_at_the_end() -> str | None:
-            status = self.sqs.list_message_move_tasks(SourceArn=DLQ_ARN)["Results"][0]["Status"]
+        def final_status() -> str | None:
+            status: str = self.sqs.list_message_move_tasks(SourceArn=DLQ_ARN)["Results"][0]["Status"]
             return None if status in ("RUNNING", "CANCELLING") else status
 
-        return wait_until("the end of the move task", status_at_the_end)
+        return wait_until("the move task to end", final_status)
 
 
 def sqs_client(aws: LocalAws) -> Any:
-    # Imported only now: it takes half a second, in which Ctrl-C would end in a traceback.
+    # Imported here because it takes half a second, during which Ctrl-C would otherwise print a traceback.
     try:
         import boto3
         from botocore.config import Config
     except ImportError:
-        raise DemoError("this Python has no boto3; run `make demo`, which installs and uses it") from None
-    # Nothing of the person's own AWS settings may get in.
+        raise DemoError("this Python has no boto3; run `make demo`, which installs it") from None
+    # The user's own AWS settings must have no effect.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
@@ -161,24 +167,24 @@ def sqs_client(aws: LocalAws) -> Any:
         "sqs",
         endpoint_url=aws.sqs_url,
         region_name=REGION,
-        aws_access_key_id=ACCOUNT,  # LocalStack takes the account from it
+        aws_access_key_id=ACCOUNT,  # LocalStack takes the account ID from this
         aws_secret_access_key="none",
         config=Config(proxies={}),
     )
 
 
 def wait_until(what: str, condition: Callable[[], T | None]) -> T:
-    """Asks again and again until the condition holds, and returns what it said; gives up after STEP_SECONDS."""
+    """Polls until the condition holds, and returns its result. Raises DemoError after STEP_SECONDS."""
     deadline = time.monotonic() + STEP_SECONDS
     while time.monotonic() < deadline:
         if answer := condition():
             return answer
         time.sleep(0.05)
-    raise DemoError(f"waited {STEP_SECONDS:.0f} s in vain for {what}")
+    raise DemoError(f"gave up after {STEP_SECONDS:.0f} s of waiting for {what}")
 
 
 def pretty(value: object, indent: str = "", width: int = 124) -> str:
-    """JSON, indented only where it is too long for a line."""
+    """Formats JSON, with a line break only where a line would be too long."""
     flat = json.dumps(value, ensure_ascii=False)
     if len(indent) + len(flat) <= width or not isinstance(value, (dict, list)):
         return flat
@@ -200,20 +206,21 @@ def say(text: str) -> None:
 
 
 def perform(demo: Demo) -> None:
-    """The demo itself, to be read from top to bottom."""
-    say(f"\n2. {MESSAGES} orders arrive in the queue `{SOURCE}`. Its consumer is broken and fails every one of them,")
-    say(f"   so SQS moves them all into the dead-letter queue `{DLQ}`.")
+    """The demo itself, step by step."""
+    say(f"\n2. {MESSAGES} orders arrive in the queue `{SOURCE}`. The consumer is broken: it fails every order,")
+    say(f"   so SQS moves all of them to the dead-letter queue (DLQ) `{DLQ}`.")
     demo.send_orders()
     demo.fail_all_orders()
     before = demo.depths()
     demo.expect("messages in source queue and DLQ before", before, (0, MESSAGES))
 
-    say("\n3. The consumer is repaired, and CloudWatch's alarm on the DLQ wakes the function. Its log and its report:")
+    say("\n3. The consumer is fixed. The CloudWatch alarm on the DLQ invokes the function,")
+    say("   which starts a redrive. Its log and its report:")
     report = demo.invoke()
     show(report)
     demo.expect_report("first", report, "started", "ready")
 
-    say("\n4. The same alarm comes again at once. SQS is still moving the messages, so the function starts nothing:")
+    say("\n4. The same alarm event arrives again. SQS is still moving the messages, so the function starts nothing:")
     report = demo.invoke()
     show(report.get("queues"))
     demo.expect_report("second", report, "skipped", "task-active")
@@ -222,14 +229,14 @@ def perform(demo: Demo) -> None:
     after = demo.depths()
     demo.expect("status of the move task", status, "COMPLETED")
     demo.expect("messages in source queue and DLQ after", after, (MESSAGES, 0))
-    say(f"\n5. SQS says of its move task: {status}. Messages in the queues:")
+    say(f"\n5. SQS reports the status of its message move task: {status}. Messages in each queue before and after:")
     say(f"   {'':10}{SOURCE:>12}{DLQ:>12}")
     say(f"   {'before':10}{before[0]:>12}{before[1]:>12}")
     say(f"   {'after':10}{after[0]:>12}{after[1]:>12}")
 
-    say(f"\n6. The consumer now handles {MESSAGES - 1} orders. One is poison: it fails again and falls back into the DLQ.")
-    say("   The alarm wakes the function. The last redrive was only seconds ago, too early to judge what comes back;")
-    say("   moving the message again at once would send it round in circles. So the function waits:")
+    say(f"\n6. The consumer now processes {MESSAGES - 1} orders. One is a poison message: it fails again,")
+    say("   returns to the DLQ, and sets off the alarm. The previous redrive was only seconds ago.")
+    say("   Another one now could send the message back and forth forever, so the function waits:")
     demo.fail_one_order()
     report = demo.invoke()
     show(report.get("queues"))
@@ -248,12 +255,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; everything is stopped.", file=sys.stderr)
+        print("\nInterrupted. The local servers are stopped.", file=sys.stderr)
         return 130
     if demo.differences:
-        print("\nThis did not go as told above:", *demo.differences, sep="\n  - ", file=sys.stderr)
+        print("\nThe demo failed. What differs from the text above:", *demo.differences, sep="\n  - ", file=sys.stderr)
         return 1
-    say("\nAll as expected. The local servers are stopped, nothing is left behind.")
+    say("\nEverything happened as described. The local servers are stopped, and nothing is left behind.")
     return 0
 
 

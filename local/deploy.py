@@ -1,10 +1,13 @@
-"""Deploys template.yaml to the local AWS (MiniStack), as `sam deploy` would: the code by S3, the rest by CloudFormation.
+"""Deploys template.yaml to the local AWS (MiniStack) as `sam deploy` would, with S3 and CloudFormation.
 
     deploy.py URL STACK BOOTSTRAP [PARAMETER=VALUE ...]
 
-BOOTSTRAP is the function's binary; `-` stands for none, to hear only whether CloudFormation would make such a stack. Prints one
-line of JSON: `{"status": STATUS, "reasons": {RESOURCE: REASON}, "outputs": {NAME: VALUE}}`, without code `{"accepted": true}`,
-or `{"refused": MESSAGE}`.
+BOOTSTRAP is the function's binary. If it is `-`, nothing is deployed: CloudFormation only creates a change set, to show
+whether it accepts the stack. Prints one line of JSON:
+
+    {"status": STATUS, "reasons": {RESOURCE: REASON}, "outputs": {NAME: VALUE}}   after a deployment, successful or not
+    {"accepted": true}                                                            without a binary
+    {"refused": MESSAGE}                                                          if CloudFormation refuses the stack
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ DEPLOY_SECONDS = 120.0
 
 
 def client(service: str, url: str) -> Any:
-    """A client of the local AWS, which takes the account from the access key id."""
+    """A client of the local AWS, which takes the account ID from the access key ID."""
     return boto3.client(
         service,
         endpoint_url=url,
@@ -44,14 +47,14 @@ def client(service: str, url: str) -> Any:
 
 
 def deploy(url: str, stack: str, bootstrap: str, parameters: dict[str, str]) -> dict[str, Any]:
-    """Has CloudFormation look at the stack, and then make it unless there is no code."""
+    """Creates a change set, and executes it if there is a binary."""
     if bootstrap != "-":
         s3 = client("s3", url)
         s3.create_bucket(Bucket=BUCKET)
         s3.put_object(Bucket=BUCKET, Key=KEY, Body=package(Path(bootstrap)))
     template = (ROOT / "template.yaml").read_text()
     if template.count(CODE_HERE) != 1:
-        raise SystemExit(f"template.yaml is expected to have one line {CODE_HERE.strip()!r}")
+        raise SystemExit(f"template.yaml must have exactly one line {CODE_HERE.strip()!r}")
     cloudformation = client("cloudformation", url)
     change_set = {"StackName": stack, "ChangeSetName": "first"}
     try:
@@ -64,27 +67,27 @@ def deploy(url: str, stack: str, bootstrap: str, parameters: dict[str, str]) -> 
         )
     except ClientError as error:
         return {"refused": error.response["Error"]["Message"]}
-    plan = settled(lambda: cloudformation.describe_change_set(**change_set), "Status")
-    if plan["Status"] != "CREATE_COMPLETE":
-        return {"refused": plan.get("StatusReason", "")}
+    created = settled(lambda: cloudformation.describe_change_set(**change_set), "Status")
+    if created["Status"] != "CREATE_COMPLETE":
+        return {"refused": created.get("StatusReason", "")}
     if bootstrap == "-":
         return {"accepted": True}
     cloudformation.execute_change_set(**change_set)
-    made = settled(lambda: cloudformation.describe_stacks(StackName=stack)["Stacks"][0], "StackStatus")
+    stack_description = settled(lambda: cloudformation.describe_stacks(StackName=stack)["Stacks"][0], "StackStatus")
     events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
     return {
-        "status": made["StackStatus"],
+        "status": stack_description["StackStatus"],
         "reasons": {
             event["LogicalResourceId"]: event.get("ResourceStatusReason", "")
             for event in events
             if event["ResourceStatus"].endswith("_FAILED")
         },
-        "outputs": {output["OutputKey"]: output["OutputValue"] for output in made.get("Outputs", [])},
+        "outputs": {output["OutputKey"]: output["OutputValue"] for output in stack_description.get("Outputs", [])},
     }
 
 
 def settled(describe: Callable[[], dict[str, Any]], status: str) -> dict[str, Any]:
-    """What is described, once its status is no longer that something is going on, or to be done."""
+    """Polls until the status is final or DEPLOY_SECONDS have passed, and returns the last description."""
     deadline = time.monotonic() + DEPLOY_SECONDS
     while True:
         description = describe()
@@ -94,9 +97,12 @@ def settled(describe: Callable[[], dict[str, Any]], status: str) -> dict[str, An
 
 
 def package(bootstrap: Path) -> bytes:
-    """The zip that Lambda takes. Without the debugging symbols, which are nine tenths of a debug build."""
+    """The deployment package: a zip of the binary, without its debug symbols (nine tenths of a debug build)."""
     zipped = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
         stripped = Path(folder) / "bootstrap"
         subprocess.run(["strip", "-o", stripped, bootstrap], check=True)
         archive.write(stripped, "bootstrap")

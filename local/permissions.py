@@ -1,15 +1,18 @@
-"""Two questions of the permission test, answered by MiniStack, which no one here wrote.
+"""Answers two questions for the permission test, with the engines of MiniStack: independent code, not our own.
 
-    permissions.py expand   [{name: value}, …]: sets of parameters of template.yaml  ->  for each {"resources": …}, what
-                            CloudFormation would make, by logical id, with every function, condition and reference
-                            resolved; or {"refused": why}
-    permissions.py decide   {"cases": [[statement, …], …], "calls": [{"action", "resource", "context"}, …]}  ->  whether the
-                            statements of each case, as identity policies, allow each call: [[true, …], …]
+    permissions.py expand   Which resources does template.yaml create?
+                            in:  [{name: value, …}, …], a list of sets of parameters
+                            out: for each set {"resources": {…}}, by logical ID, with every function, condition and
+                            reference resolved; or {"refused": why}
+    permissions.py decide   Which calls do these policies allow?
+                            in:  {"cases": [[statement, …], …], "calls": [{"action", "resource", "context"}, …]}
+                            out: [[true, …], …]: for each case, whether its statements, as an identity policy, allow
+                            each call
 
-The question comes on standard input, the answer goes to standard output, both as JSON.
+The input is JSON on standard input, and the output is JSON on standard output.
 
-Of MiniStack it takes the engines and no server: its IAM API would not take the context of a call (tags), and its
-CloudFormation cannot make every type of resource. The engines know both.
+It imports MiniStack's engines instead of asking its server: the server's IAM API does not accept the context of a call
+(tags), and its CloudFormation cannot create every type of resource.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import Any
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 
-# MiniStack reads them when it is imported.
+# MiniStack reads these variables when it is imported.
 os.environ.update(MINISTACK_REGION=REGION, MINISTACK_ACCOUNT_ID=ACCOUNT)
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
@@ -43,24 +46,24 @@ def expand(question: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 
 def resources(given: dict[str, str]) -> dict[str, Any]:
-    """Raises ValueError for parameters that CloudFormation would refuse."""
+    """The resources of the stack. Raises ValueError for parameters that CloudFormation would refuse."""
     from ministack.services.cloudformation import engine
     from samtranslator.yaml_helper import yaml_parse
 
-    # SAM's parser: MiniStack's does not know every short form, as `!EachMemberEquals`.
+    # SAM's parser, because MiniStack's does not know every short form, such as `!EachMemberEquals`.
     template = yaml_parse(TEMPLATE.read_text())
     for resource in template["Resources"].values():
-        if "CodeUri" in resource["Properties"]:  # as it is after `sam package`
+        if "CodeUri" in resource["Properties"]:  # what `sam package` writes
             resource["Properties"]["CodeUri"] = "s3://code/function.zip"
     unknown = given.keys() - template["Parameters"].keys()
-    if unknown:  # AWS refuses them, too
-        raise ValueError(f"the template has no such parameters: {', '.join(sorted(unknown))}")
+    if unknown:  # AWS refuses them too
+        raise ValueError(f"the template does not have these parameters: {', '.join(sorted(unknown))}")
     sent = [{"Key": name, "Value": value} for name, value in given.items()]
     template = engine._apply_transforms(template, sent)
     parameters = engine._resolve_parameters(template, sent)
-    conditions = engine._evaluate_conditions(joined(template, parameters), parameters)
+    conditions = engine._evaluate_conditions(with_joins_resolved(template, parameters), parameters)
     engine._evaluate_rules(template, parameters, conditions)
-    made = {
+    created = {
         name: resource
         for name, resource in template["Resources"].items()
         if conditions.get(resource.get("Condition", ""), "Condition" not in resource)
@@ -68,10 +71,11 @@ def resources(given: dict[str, str]) -> dict[str, Any]:
     existing: dict[str, Any] = {}
 
     def resolve(value: Any) -> Any:
-        return engine._resolve_refs(value, existing, parameters, conditions, template.get("Mappings", {}), STACK, STACK_ID)
+        mappings = template.get("Mappings", {})
+        return engine._resolve_refs(value, existing, parameters, conditions, mappings, STACK, STACK_ID)
 
-    # Names do not refer to other resources, so all resources can have theirs before any is resolved.
-    for name, resource in made.items():
+    # No name refers to another resource, so every resource can get its name before references are resolved.
+    for name, resource in created.items():
         existing[name] = identity(name, resource, resolve)
     return {
         name: {
@@ -80,12 +84,12 @@ def resources(given: dict[str, str]) -> dict[str, Any]:
             "Arn": existing[name]["Attributes"]["Arn"],
             "Properties": resolve(resource.get("Properties", {})),
         }
-        for name, resource in made.items()
+        for name, resource in created.items()
     }
 
 
-def joined(template: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """The template with every `Fn::Join` of its conditions resolved: MiniStack resolves them everywhere else."""
+def with_joins_resolved(template: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """The template with every `Fn::Join` in its conditions resolved. MiniStack resolves them everywhere else."""
     from ministack.services.cloudformation import engine
 
     def walk(value: Any) -> Any:
@@ -101,7 +105,7 @@ def joined(template: dict[str, Any], parameters: dict[str, Any]) -> dict[str, An
 
 
 def identity(logical_id: str, resource: dict[str, Any], resolve: Callable[[Any], Any]) -> dict[str, Any]:
-    """What `Ref` and `Fn::GetAtt` give. Any attribute that is not here fails loudly."""
+    """The values of `Ref` and `Fn::GetAtt` for the resource. `Fn::GetAtt` of any other attribute fails."""
     _, service, kind = resource["Type"].split("::")
     name = resolve(resource.get("Properties", {}).get(f"{kind}Name", f"{STACK}-{logical_id}"))
     owned = f"{REGION}:{ACCOUNT}"
@@ -112,9 +116,9 @@ def identity(logical_id: str, resource: dict[str, Any], resolve: Callable[[Any],
         "SNS": f"arn:aws:sns:{owned}:{name}",
         "KMS": f"arn:aws:kms:{owned}:{kind.lower()}/{name}",
     }.get(service, f"arn:aws:{service.lower()}:{owned}:{kind.lower()}/{name}")
-    named_by_arn = resource["Type"] in ("AWS::SNS::Topic",)
+    ref = arn if resource["Type"] == "AWS::SNS::Topic" else name
     attributes = {"Arn": arn, "TopicArn": arn, "TopicName": name, "KeyId": name}
-    return {"PhysicalResourceId": arn if named_by_arn else name, "ResourceType": resource["Type"], "Attributes": attributes}
+    return {"PhysicalResourceId": ref, "ResourceType": resource["Type"], "Attributes": attributes}
 
 
 def decide(question: dict[str, Any]) -> list[list[bool]]:
@@ -135,14 +139,15 @@ def decide(question: dict[str, Any]) -> list[list[bool]]:
     answers = []
     for statements in question["cases"]:
         policy = parse_policy_document({"Version": "2012-10-17", "Statement": statements})
-        assert len(policy) == len(statements), "a statement was not understood"
+        assert len(policy) == len(statements), "MiniStack could not parse a statement"
         answers.append([evaluate(context, [policy]).decision == "Allow" for context in contexts])
     return answers
 
 
 def main() -> None:
-    logging.disable(logging.CRITICAL)  # it would go to standard output
-    json.dump({"expand": expand, "decide": decide}[sys.argv[1]](json.load(sys.stdin)), sys.stdout)
+    logging.disable(logging.CRITICAL)  # MiniStack logs to standard output
+    questions: dict[str, Callable[[Any], Any]] = {"expand": expand, "decide": decide}
+    json.dump(questions[sys.argv[1]](json.load(sys.stdin)), sys.stdout)
 
 
 if __name__ == "__main__":

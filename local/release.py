@@ -1,8 +1,14 @@
-"""Makes what a release consists of, in target/release-files/: a zip of the function for each architecture of Lambda, the bill of
-materials of each, and the checksums of all.
+"""Builds the files of a release into target/release-files/, and its notes into target/release-notes.md.
 
-`make release` runs this. A bill of materials holds the time of the commit, and a zip none, so that the same program makes the
-same bytes, whenever they are made.
+    release.py           build everything: for each architecture of Lambda a zip of the function and its bill of
+                         materials, then the checksums of these files, and the notes
+    release.py --notes   print the notes only
+
+`make release` and `make release-notes` run this. The notes are the section of CHANGELOG.md for the version in
+Cargo.toml; without that section there is no release.
+
+The same commit always gives the same files: the zips contain no build time, and the bills of materials contain the time
+of the commit.
 """
 
 from __future__ import annotations
@@ -10,21 +16,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from fit import RUST_TARGETS, Unfit, pack
+from fit import RUST_TARGETS, UnfitError, pack
 
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "target" / "release-files"
+CHANGELOG = ROOT / "CHANGELOG.md"
+FILES = ROOT / "target" / "release-files"
+NOTES = ROOT / "target" / "release-notes.md"
 BUILD_TOOLS = ROOT / ".venv" / "build" / "bin"
 CYCLONEDX = ROOT / ".tools" / "bin" / "cargo-cyclonedx"
 
 
 def run(*command: str | Path, **environment: str) -> str:
-    """What the command prints; ends this program if it fails, since it has said why by then."""
+    """Returns the output of the command. If the command fails, it has printed why, and this program ends."""
     done = subprocess.run(
         [str(part) for part in command], cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True
     )
@@ -33,35 +42,60 @@ def run(*command: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-def main() -> None:
-    (package,) = json.loads(run("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"))["packages"]
-    name = package["name"]
-    release = f"{name}-{package['version']}"
+def notes(version: str, changelog: str) -> str:
+    """The text below the heading `## [VERSION] - YYYY-MM-DD`. Ends this program if that is missing or empty."""
+    section = re.search(
+        rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d\n(.*?)(?=^## |^\[[^]\n]*\]: |\Z)",
+        changelog,
+        re.MULTILINE | re.DOTALL,
+    )
+    if section is None:
+        sys.exit(f"release: CHANGELOG.md has no heading `## [{version}] - YYYY-MM-DD`; see docs/releasing.md")
+    text = section[1].strip()
+    if not text:
+        sys.exit(f"release: CHANGELOG.md says nothing about {version}; describe what users notice")
+    return text + "\n"
+
+
+def build(name: str, version: str) -> None:
+    """Builds all files of the release into FILES."""
+    release = f"{name}-{version}"
     commit_time = run("git", "log", "-1", "--format=%ct").strip()
     path = f"{BUILD_TOOLS}{os.pathsep}{os.environ['PATH']}"
 
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
+    shutil.rmtree(FILES, ignore_errors=True)
+    FILES.mkdir(parents=True)
     for architecture, target in RUST_TARGETS.items():
         print(f"==> Building for {architecture}", flush=True)
         built = ROOT / "target" / "lambda" / architecture
         run("cargo", "lambda", "build", "--release", "--locked", "--target", target, "--lambda-dir", built, PATH=path)
         try:
-            pack(built / name / "bootstrap", architecture, OUT / f"{release}-{architecture}.zip")
-        except Unfit as error:
+            pack(built / name / "bootstrap", architecture, FILES / f"{release}-{architecture}.zip")
+        except UnfitError as error:
             sys.exit(f"release: {error}")
 
-        print(f"==> Listing what it is made of for {architecture}", flush=True)
+        print(f"==> Writing the bill of materials for {architecture}", flush=True)
         bill = f"{release}-{architecture}.cdx"
         run(
             CYCLONEDX, "cyclonedx", "--format", "json", "--spec-version", "1.5", "--target", target,
             "--override-filename", bill, SOURCE_DATE_EPOCH=commit_time,
         )  # fmt: skip
-        (ROOT / f"{bill}.json").rename(OUT / f"{bill}.json")
+        (ROOT / f"{bill}.json").rename(FILES / f"{bill}.json")
 
-    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(OUT.iterdir())]
-    (OUT / "SHA256SUMS").write_text("".join(sums))
-    for file in sorted(OUT.iterdir()):
+    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(FILES.iterdir())]
+    (FILES / "SHA256SUMS").write_text("".join(sums))
+
+
+def main() -> None:
+    (package,) = json.loads(run("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"))["packages"]
+    name, version = package["name"], package["version"]
+    text = notes(version, CHANGELOG.read_text())
+    if sys.argv[1:] == ["--notes"]:
+        print(text, end="")
+        return
+    build(name, version)
+    NOTES.write_text(text)
+    for file in [*sorted(FILES.iterdir()), NOTES]:
         print(f"{file.stat().st_size:>10}  {file.relative_to(ROOT)}")
 
 

@@ -1,16 +1,23 @@
-"""The local AWS of the demo and the tests: SQS (LocalStack), Lambda's Runtime API (cargo-lambda) and CloudWatch (MiniStack).
+"""The local AWS for the demo and the tests.
 
-All listen on 127.0.0.1 only. As a module: `with LocalAws() as aws:` gives `aws.sqs_url` and `aws.lambda_url`;
-`LocalAws(cloudwatch=True)` gives `aws.cloudwatch_url` too, which the demo does without.
-As a program it starts all three, prints one line, `{"sqs": URL, "lambda": URL, "cloudwatch": URL}`, each `http://127.0.0.1:PORT`,
-and ends them when its standard input ends: however the process that holds the other end goes, the servers go too.
+It consists of SQS (LocalStack), Lambda's Runtime API (cargo-lambda) and CloudWatch (MiniStack). All servers listen on
+127.0.0.1 only.
 
-A function is any binary started with `AWS_LAMBDA_RUNTIME_API=<lambda>/.rt/<name>`, invoked by a POST of the event to
-`<lambda>/2015-03-31/functions/<name>/invocations`. Names are those in FUNCTION_NAMES; several may run at once.
+As a module: `with LocalAws() as aws:` provides `aws.sqs_url` and `aws.lambda_url`. `LocalAws(cloudwatch=True)` provides
+`aws.cloudwatch_url` too, which the demo does not need.
+
+As a program, it starts all three servers and prints one line, `{"sqs": URL, "lambda": URL, "cloudwatch": URL}`. Each
+URL is `http://127.0.0.1:PORT`. It stops the servers when its standard input ends, so they stop no matter how the
+process at the other end of the pipe ends.
+
+To run a function, start its binary with `AWS_LAMBDA_RUNTIME_API=<lambda>/.rt/<name>`. To invoke it, POST the event to
+`<lambda>/2015-03-31/functions/<name>/invocations`. The name must be one of FUNCTION_NAMES. Several functions can run
+concurrently.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import filecmp
 import http.client
@@ -28,22 +35,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv" / "local"
 REQUIREMENTS = ROOT / "local" / "requirements.txt"
-# The emulator answers for names that are binaries of a Cargo project only, so it is given a project made of names.
+# The emulator only accepts names of binaries in a Cargo project, so it gets a project with these names.
 FUNCTION_NAMES = ["sqs-auto-redrive", *(f"function-{number}" for number in range(1, 129))]
 START_SECONDS = 60.0
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StartError(Exception):
-    """The servers did not come up. The text is for people."""
+    """The servers did not start. The text is for people."""
 
 
-class PortTaken(Exception):
-    """Someone took the port between our choosing and our using it: worth another try."""
+class PortTakenError(Exception):
+    """Another process took the port after it was chosen: worth another try."""
 
 
 class LocalAws:
-    """The servers and a temporary folder, for as long as the `with` block lasts."""
+    """The servers and a temporary folder, for the duration of the `with` block."""
 
     def __init__(self, cloudwatch: bool = False) -> None:
         self.sqs_url = ""
@@ -66,9 +73,9 @@ class LocalAws:
         self._stop()
 
     def spawn(self, command: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-        """Starts a process that ends with the `with` block; what it prints goes to `log`.
+        """Starts a process that is stopped at the end of the `with` block. Its output goes to `log`.
 
-        It gets a session of its own, so that Ctrl-C reaches this process alone, which then ends everything in order.
+        It gets its own session, so Ctrl-C reaches only this process, which then stops everything in order.
         """
         with log.open("wb") as output:
             child = subprocess.Popen(
@@ -87,33 +94,43 @@ class LocalAws:
     def _start(self) -> None:
         installed = VENV / "installed.txt"
         if not installed.is_file() or not filecmp.cmp(installed, REQUIREMENTS, shallow=False):
-            raise StartError("the Python packages of the local AWS are missing or out of date: run `make setup`")
+            raise StartError("the Python packages of the local AWS are missing or outdated: run `make setup`")
         for _ in range(3):
             try:
                 return self._start_on(*_free_ports(3))
-            except PortTaken:
+            except PortTakenError:
                 self._end_children()
-        raise StartError("the ports of the local AWS were taken by others, three times in a row")
+        raise StartError("other processes took the ports of the local AWS three times in a row: try again")
 
     def _start_on(self, sqs_port: int, lambda_port: int, cloudwatch_port: int) -> None:
-        """Starts all, then waits for each: they come up side by side."""
-        sqs_log, lambda_log, cloudwatch_log = (self.folder / f"{name}.log" for name in ("localstack", "cargo-lambda", "ministack"))
+        """Starts all servers in parallel, then waits for each."""
+        programs, folder = VENV / "bin", self.folder
+        servers = ("localstack", "cargo-lambda", "ministack")
+        sqs_log, lambda_log, cloudwatch_log = (folder / f"{server}.log" for server in servers)
         localstack = self.spawn(
-            [str(VENV / "bin" / "python"), "-m", "localstack.runtime.main"], _localstack_env(sqs_port, self.folder), sqs_log
+            [str(programs / "python"), "-m", "localstack.runtime.main"], _localstack_env(sqs_port, folder), sqs_log
         )
         emulator = self.spawn(
-            [str(VENV / "bin" / "cargo-lambda"), "lambda", "watch", "--only-lambda-apis"]
-            + ["--manifest-path", str(_project_of_names(self.folder))]
-            + ["--invoke-address", "127.0.0.1", "--invoke-port", str(lambda_port)],
+            [
+                *(str(programs / "cargo-lambda"), "lambda", "watch", "--only-lambda-apis"),
+                *("--manifest-path", str(_project_of_names(folder))),
+                *("--invoke-address", "127.0.0.1", "--invoke-port", str(lambda_port)),
+            ],
             {name: value for name, value in os.environ.items() if not name.startswith("CARGO_LAMBDA_")},
             lambda_log,
         )
         deadline = time.monotonic() + START_SECONDS
         if self._cloudwatch:
             ministack = self.spawn(
-                [str(VENV / "bin" / "python"), "-m", "ministack"], _ministack_env(cloudwatch_port, sqs_port, self.folder), cloudwatch_log
+                [str(programs / "python"), "-m", "ministack"],
+                _ministack_env(cloudwatch_port, sqs_port, folder),
+                cloudwatch_log,
             )
-            _wait_for(ministack, cloudwatch_port, cloudwatch_log, deadline, lambda: _ministack_answers(cloudwatch_port, cloudwatch_log))
+
+            def ministack_answers() -> bool:
+                return _ministack_answers(cloudwatch_port, cloudwatch_log)
+
+            _wait_for(ministack, cloudwatch_port, cloudwatch_log, deadline, ministack_answers)
             self.cloudwatch_url = f"http://127.0.0.1:{cloudwatch_port}"
         _wait_for(localstack, sqs_port, sqs_log, deadline, lambda: _localstack_answers(sqs_port, sqs_log))
         _wait_for(emulator, lambda_port, lambda_log, deadline, lambda: _emulator_answers(lambda_port))
@@ -124,23 +141,21 @@ class LocalAws:
         self._temporary.cleanup()
 
     def _end_children(self) -> None:
-        """Kills, since a polite end takes seconds; all they would keep is in the temporary folder anyway."""
+        """Kills the servers: a clean shutdown takes seconds, and all their data is in the temporary folder anyway."""
         for child in self._children:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             child.wait()
         self._children.clear()
 
 
 def _localstack_env(port: int, folder: Path) -> dict[str, str]:
-    """An environment made from nothing, so that no setting of the person's own LocalStack or AWS gets in."""
+    """A new environment, so the user's own settings for LocalStack or AWS have no effect."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
         "TEMP": str(folder),
-        "GATEWAY_SERVER": "hypercorn",  # the other one listens on all interfaces
+        "GATEWAY_SERVER": "hypercorn",  # the other server listens on all interfaces
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
         "LOCALSTACK_HOST": f"127.0.0.1:{port}",
         "SQS_ENDPOINT_STRATEGY": "path",
@@ -152,74 +167,85 @@ def _localstack_env(port: int, folder: Path) -> dict[str, str]:
 
 
 def _ministack_env(port: int, sqs_port: int, folder: Path) -> dict[str, str]:
-    """As for LocalStack, made from nothing. Its functions inherit it."""
+    """A new environment, as for LocalStack. The functions that MiniStack runs inherit it."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
-        # SQS because its tagging API knows its own queues only.
+        # SQS is in the list because MiniStack's tagging API knows only its own queues.
         "SERVICES": "cloudwatch,sqs,tagging,cloudformation,s3,iam,kms,lambda,logs,sns,events,scheduler",
-        # Where the functions that it runs find AWS: here, but SQS there, since it has no message move tasks.
+        # The functions use MiniStack, except for SQS: only LocalStack has message move tasks.
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{sqs_port}",
-        "IOT_MTLS_ENABLED": "0",  # it would listen, on all interfaces
+        "IOT_MTLS_ENABLED": "0",  # it would listen on all interfaces
         "SFTP_ENABLED": "0",
-        "DOCKER_HOST": f"unix://{folder}/no-docker.sock",  # it would remove containers of its own from earlier runs
+        # No Docker, because MiniStack would remove containers of its earlier runs.
+        "DOCKER_HOST": f"unix://{folder}/no-docker.sock",
     }
 
 
 def _project_of_names(folder: Path) -> Path:
-    """Writes a Cargo project whose binaries are FUNCTION_NAMES; it is read, and never built."""
+    """Writes a Cargo project whose binaries are FUNCTION_NAMES. The emulator reads it but never builds it."""
     manifest = folder / "Cargo.toml"
     bins = "".join(f'[[bin]]\nname = "{name}"\npath = "main.rs"\n' for name in FUNCTION_NAMES)
     manifest.write_text(f'[package]\nname = "functions"\nedition = "2021"\n[workspace]\n{bins}')
     return manifest
 
 
-def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path, deadline: float, answers: Callable[[], bool]) -> None:
-    """Returns once the server answers."""
+def _wait_for(
+    server: subprocess.Popen[bytes], port: int, log: Path, deadline: float, answers: Callable[[], bool]
+) -> None:
+    """Waits until the server answers. Raises StartError at the deadline or if the server ends."""
     while not answers() or server.poll() is not None:
         ended = server.poll() is not None
         if ended and not _is_free(port):
-            raise PortTaken
+            raise PortTakenError
         if ended or time.monotonic() > deadline:
             what = f"ended with status {server.returncode}" if ended else f"did not answer within {START_SECONDS:.0f} s"
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
-            raise StartError(f"a server of the local AWS {what}; the end of {log.name}:\n{tail}")
+            raise StartError(f"a server of the local AWS {what}; the last lines of {log.name}:\n{tail}")
         time.sleep(0.05)
 
 
 def _localstack_answers(port: int, log: Path) -> bool:
-    """Asks with a real call, the cheapest: LocalStack puts off loading its SQS until the first."""
+    """Makes the cheapest real call, because LocalStack loads its SQS only on the first call."""
     logged = log.read_bytes()
     if b"Ready." not in logged:
         return False
-    if b"Running on" not in logged:  # someone else has its port, and it does not mind
-        raise PortTaken
+    if b"Running on" not in logged:  # another process has the port, and LocalStack does not report that
+        raise PortTakenError
     headers = {
         "X-Amz-Target": "AmazonSQS.ListQueues",
         "Content-Type": "application/x-amz-json-1.0",
-        "Authorization": "AWS4-HMAC-SHA256 Credential=123456789012/20260101/us-east-1/sqs/aws4_request, SignedHeaders=, Signature=",
+        "Authorization": (
+            "AWS4-HMAC-SHA256 Credential=123456789012/20260101/us-east-1/sqs/aws4_request, SignedHeaders=, Signature="
+        ),
     }
     return _status(port, "POST", "/", "{}", headers) == 200
 
 
 def _ministack_answers(port: int, log: Path) -> bool:
-    """Its own log tells that it is not someone else who answers."""
+    """Reads the log too, because another process could answer on the port."""
     if b"Running on" not in log.read_bytes():
         return False
-    headers = {"X-Amz-Target": "GraniteServiceVersion20100801.DescribeAlarms", "Content-Type": "application/x-amz-json-1.0"}
+    headers = {
+        "X-Amz-Target": "GraniteServiceVersion20100801.DescribeAlarms",
+        "Content-Type": "application/x-amz-json-1.0",
+    }
     return _status(port, "POST", "/", "{}", headers) == 200
 
 
 def _emulator_answers(port: int) -> bool:
-    """A known path with the wrong method: any unknown path would be queued as an invocation and never answered."""
+    """Uses the wrong method on a known path. The emulator would queue an unknown path as an invocation."""
     return _status(port, "GET", "/.rt/2018-06-01/runtime/init/error") == 405
 
 
-def _status(port: int, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> int | None:
+def _status(
+    port: int, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None
+) -> int | None:
+    """The status code of the response, or None without a response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request(method, path, body, headers or {})
@@ -231,7 +257,7 @@ def _status(port: int, method: str, path: str, body: str | None = None, headers:
 
 
 def _free_ports(count: int) -> list[int]:
-    """All chosen before any is let go, or two could be the same."""
+    """Chooses all ports before it releases any, so they all differ."""
     chosen = [socket.socket() for _ in range(count)]
     try:
         for one in chosen:
@@ -244,7 +270,8 @@ def _free_ports(count: int) -> list[int]:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the past do not count
+        # Ignore earlier connections that are still closing.
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             attempt.bind(("127.0.0.1", port))
         except OSError:
@@ -253,7 +280,7 @@ def _is_free(port: int) -> bool:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """What a child runs first to be killed when this process dies, even by SIGKILL. Linux alone can do that."""
+    """A function that a child runs first, so that it is killed when this process dies, even by SIGKILL. Linux only."""
     if sys.platform != "linux":
         return None
     libc, parent = ctypes.CDLL(None), os.getpid()
@@ -261,14 +288,14 @@ def _die_with_parent() -> Callable[[], None] | None:
 
     def ask() -> None:
         libc.prctl(set_parent_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:  # died in the meantime
+        if os.getppid() != parent:  # the parent has died in the meantime
             os._exit(1)
 
     return ask
 
 
 def exit_on_signals() -> None:
-    """Makes the first ending signal unwind the program, so that `with` blocks clean up, and later ones not disturb that."""
+    """Makes the first ending signal raise an exception, so `with` blocks clean up. Later ones are ignored."""
 
     def unwind(received: int, _: object) -> None:
         for number in ENDING_SIGNALS:
@@ -283,7 +310,8 @@ def main() -> int:
     exit_on_signals()
     try:
         with LocalAws(cloudwatch=True) as aws:
-            print(json.dumps({"sqs": aws.sqs_url, "lambda": aws.lambda_url, "cloudwatch": aws.cloudwatch_url}), flush=True)
+            urls = {"sqs": aws.sqs_url, "lambda": aws.lambda_url, "cloudwatch": aws.cloudwatch_url}
+            print(json.dumps(urls), flush=True)
             while sys.stdin and os.read(sys.stdin.fileno(), 4096):
                 pass
     except StartError as error:

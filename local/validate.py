@@ -1,6 +1,7 @@
-"""Checks JSON values against a JSON schema, for the tests.
+"""Validates JSON values against a JSON schema, for the tests.
 
-    validate.py SCHEMA   [value, …] on standard input  ->  [[what is wrong with it, …], …] on standard output
+validate.py SCHEMA   in:  [value, …] on standard input
+                     out: [[error, …], …] on standard output, one list of errors for each value
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ def main() -> None:
     schema = json.loads(Path(sys.argv[1]).read_text())
     validator = validator_for(schema)
     validator.check_schema(schema)
-    faults = [[f"{fault.json_path}: {fault.message}" for fault in validator(schema).iter_errors(value)] for value in json.load(sys.stdin)]
-    json.dump(faults, sys.stdout)
+    errors = [
+        [f"{error.json_path}: {error.message}" for error in validator(schema).iter_errors(value)]
+        for value in json.load(sys.stdin)
+    ]
+    json.dump(errors, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 //! The port to CloudWatch, in our own types: brake alarms and depth history.
 
-use crate::policy::{Brake, BrakeState, DepthHistory};
+use crate::aws_error::AwsError;
+use crate::decision::{Brake, BrakeState, DepthHistory};
 use crate::queue::QueueArn;
-use crate::sqs::without_code;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::primitives::DateTime;
@@ -15,13 +15,13 @@ use std::error::Error;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-/// The calls to CloudWatch that redriving takes. What cannot be read is an answer, not an error: the
-/// policy says what follows from it.
+/// The calls to CloudWatch that redriving needs. A fact that cannot be read is an answer here, not an
+/// error: the decision says what follows from it.
 pub trait CloudWatch {
-    /// How these alarms of the function's own account and region stand, in their order.
+    /// The states of these alarms of the function's own account and region, in the same order.
     fn brakes(&self, alarms: &[String]) -> impl Future<Output = Vec<Brake>>;
 
-    /// How deep these DLQs were until `now`, in their order. One call for every 500 of a region.
+    /// How deep these DLQs were until `now`, in the same order. One call per 500 DLQs of a region.
     fn depth_histories(
         &self,
         queries: &[DepthQuery],
@@ -29,34 +29,34 @@ pub trait CloudWatch {
     ) -> impl Future<Output = Vec<DepthHistory>>;
 }
 
-/// Asks how deep a DLQ was.
+/// A question for the depth history of one DLQ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DepthQuery {
     /// The DLQ.
     pub dlq: QueueArn,
-    /// How far back to look.
+    /// How far back the history goes.
     pub quiet_period: Duration,
 }
 
-/// CloudWatch itself, with a client for each region that an enrolled queue may be in.
+/// CloudWatch itself, with one client per region that may have an enrolled queue.
 pub struct CloudWatchClients {
     own_region: Lazy,
     by_region: HashMap<String, Lazy>,
 }
 
-/// A client that is made when it is first used. Most invocations ask CloudWatch nothing, and to make a
-/// client is a tenth of a start.
+/// A client that is created on first use. Most invocations ask CloudWatch nothing, and creating a
+/// client takes a tenth of the start-up.
 type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 
-/// `DescribeAlarms` takes so many names.
+/// The most names per `DescribeAlarms` call.
 const ALARMS_PER_CALL: usize = 100;
-/// `GetMetricData` takes so many queries.
+/// The most queries per `GetMetricData` call.
 const METRICS_PER_CALL: usize = 500;
-/// Datapoints of SQS's metrics come so much late.
+/// How late SQS's datapoints may arrive.
 const METRICS_DELAY: Duration = Duration::from_secs(120);
 
 impl CloudWatchClients {
-    /// Makes a client for the function's own region and for each of these.
+    /// Prepares a client for the function's own region and for each of these regions.
     pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
         let lazy = |config: aws_sdk_cloudwatch::config::Builder| -> Lazy {
             LazyLock::new(Box::new(|| Client::from_conf(config.build())))
@@ -74,7 +74,7 @@ impl CloudWatchClients {
         }
     }
 
-    /// The states of the alarms that exist, metric and composite alarms alike, by name.
+    /// The states of the alarms that exist, by name: metric alarms and composite alarms.
     async fn states(&self, alarms: &[String]) -> Result<HashMap<String, BrakeState>, String> {
         let answer = self
             .own_region
@@ -82,11 +82,11 @@ impl CloudWatchClients {
             .set_alarm_names(Some(alarms.to_vec()))
             .alarm_types(AlarmType::MetricAlarm)
             .alarm_types(AlarmType::CompositeAlarm)
-            // There are 50 to a page unless more are asked for; this is all there can be.
+            // The default page holds 50. One call asks for at most 100 alarms, so one page is enough.
             .max_records(100)
             .send()
             .await
-            .map_err(|error| describe(&error))?;
+            .map_err(describe)?;
         let metric = answer
             .metric_alarms()
             .iter()
@@ -101,7 +101,7 @@ impl CloudWatchClients {
             .collect())
     }
 
-    /// The histories of DLQs of one region; `Err` if none could be read.
+    /// The histories of DLQs of one region, in the same order; `Err` if none could be read.
     async fn histories(
         &self,
         queries: &[&DepthQuery],
@@ -115,14 +115,14 @@ impl CloudWatchClients {
         let furthest = queries.iter().map(|query| query.quiet_period).max();
         let mut pages = client
             .get_metric_data()
-            .start_time(since(furthest.unwrap_or_default(), now).into())
+            .start_time(window_start(furthest.unwrap_or_default(), now).into())
             .end_time(now.into())
             .set_metric_data_queries(Some(queries.iter().zip(0..).map(metric_query).collect()))
             .into_paginator()
             .send();
-        let mut histories = vec![Err("CloudWatch left it out".to_owned()); queries.len()];
+        let mut histories = vec![Err("CloudWatch did not return it".to_owned()); queries.len()];
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| describe(&error))?;
+            let page = page.map_err(describe)?;
             for result in page.metric_data_results() {
                 let n = result
                     .id()
@@ -130,7 +130,7 @@ impl CloudWatchClients {
                 if let Some(n) = n
                     && let (Some(query), Some(history)) = (queries.get(n), histories.get_mut(n))
                 {
-                    take(history, result, since(query.quiet_period, now));
+                    merge_page(history, result, window_start(query.quiet_period, now));
                 }
             }
         }
@@ -191,19 +191,19 @@ fn brake_state(state: Option<&StateValue>) -> BrakeState {
         Some(StateValue::Alarm) => BrakeState::On,
         Some(StateValue::Ok | StateValue::InsufficientData) => BrakeState::Off,
         other => BrakeState::Unknown(format!(
-            "CloudWatch says its state is `{}`",
+            "CloudWatch returned the state `{}`",
             other.map_or("", StateValue::as_str)
         )),
     }
 }
 
-/// From when a quiet period that ends now is looked at. Lateness of the metrics must not shorten it.
-fn since(quiet_period: Duration, now: SystemTime) -> SystemTime {
+/// Start of the window for a quiet period that ends now, extended by the metrics' delay.
+fn window_start(quiet_period: Duration, now: SystemTime) -> SystemTime {
     now.checked_sub(quiet_period + METRICS_DELAY)
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// The depth of a DLQ, the most in each minute.
+/// Asks for a DLQ's depth, the maximum of each minute.
 fn metric_query((query, n): (&&DepthQuery, usize)) -> MetricDataQuery {
     let queue_name = Dimension::builder()
         .name("QueueName")
@@ -225,15 +225,20 @@ fn metric_query((query, n): (&&DepthQuery, usize)) -> MetricDataQuery {
         .build()
 }
 
-/// Adds a page's result to what is known of one DLQ: the fewest messages so far, or why it cannot be read.
-fn take(history: &mut Result<Option<u64>, String>, result: &MetricDataResult, since: SystemTime) {
+/// Adds one page's result to the history of a DLQ so far: the fewest messages, or why it cannot be
+/// read.
+fn merge_page(
+    history: &mut Result<Option<u64>, String>,
+    result: &MetricDataResult,
+    since: SystemTime,
+) {
     if let Some(StatusCode::Forbidden | StatusCode::InternalError) = result.status_code() {
         let said = result
             .messages()
             .iter()
             .filter_map(|message| message.value())
             .next();
-        // What an earlier page told is known all the same.
+        // An earlier page with datapoints stays valid.
         if !matches!(history, Ok(Some(_))) {
             *history = Err(said.unwrap_or("CloudWatch refused it").to_owned());
         }
@@ -259,17 +264,11 @@ fn depth_history(history: Result<Option<u64>, String>) -> DepthHistory {
     }
 }
 
-/// What CloudWatch said went wrong, or what did on the way to it.
-fn describe<E>(error: &SdkError<E>) -> String
+fn describe<E>(error: SdkError<E>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    match (error.code(), error.message()) {
-        (Some(code), message) => {
-            format!("{code}: {}", message.unwrap_or("CloudWatch gave no reason"))
-        }
-        (None, _) => without_code("CloudWatch", error),
-    }
+    AwsError::new("CloudWatch", &error).to_string()
 }
 
 #[cfg(test)]

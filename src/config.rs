@@ -1,4 +1,4 @@
-//! The environment's variables → [`Config`], all faults at once.
+//! The environment's variables → [`Config`], or everything that is wrong with them.
 
 use crate::policy::{Policy, PolicyError, Rate};
 use crate::queue::{QueueArn, QueueArnError};
@@ -8,27 +8,34 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// All that the function was told by its environment.
+/// What the environment sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// `REDRIVE_QUEUES`: the DLQs that are enrolled by list, each once.
+    /// `REDRIVE_QUEUES`: the DLQs enrolled by list, each once.
     pub queues: Vec<QueueArn>,
-    /// `REDRIVE_ENROLL_TAG`: the tag that enrols a queue that bears it.
+    /// `REDRIVE_ENROLL_TAG`: the tag that enrolls a queue; `None` if only the list does.
     pub enroll_tag: Option<EnrollTag>,
-    /// The policy of every DLQ that says nothing else.
+    /// The policy of every DLQ without tags of its own.
     pub policy: Policy,
-    /// `REDRIVE_MAX_STARTS`, 20: most starts in one invocation.
+    /// How much one invocation does.
+    pub limits: Limits,
+}
+
+/// How much one invocation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `REDRIVE_MAX_STARTS`, 20: the most redrives that one invocation starts.
     pub max_starts: usize,
-    /// `REDRIVE_CONCURRENCY`, 64: DLQs looked at at once.
+    /// `REDRIVE_CONCURRENCY`, 64: how many DLQs the function checks concurrently.
     pub concurrency: usize,
 }
 
-/// The tag that enrols a queue: a key, and a value if only that value counts.
+/// The tag that enrolls a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrollTag {
-    /// The tag's key.
+    /// The tag's key, without a colon.
     pub key: String,
-    /// The value it must have; `None` means any.
+    /// The value the tag must have; `None` accepts any.
     pub value: Option<String>,
 }
 
@@ -40,12 +47,24 @@ pub struct ConfigError(pub Vec<VariableError>);
 /// One thing that is wrong with the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VariableError {
-    /// The variable.
+    /// The variable's name.
     pub variable: String,
-    /// What it holds, or the part of it that is at fault; `None` if it is not set.
+    /// Its value, or the wrong part of it; `None` if the variable is not set.
     pub value: Option<String>,
-    /// What is accepted, or what is wrong.
+    /// What is accepted, or what is wrong with the value.
     pub expected: String,
+}
+
+impl From<Faults> for ConfigError {
+    fn from(faults: Faults) -> Self {
+        Self(faults.0)
+    }
+}
+
+impl From<VariableError> for ConfigError {
+    fn from(error: VariableError) -> Self {
+        Self(vec![error])
+    }
 }
 
 impl fmt::Display for VariableError {
@@ -65,14 +84,14 @@ impl fmt::Display for VariableError {
 
 const PREFIX: &str = "REDRIVE_";
 
-/// SQS keeps messages for 14 days at most; no longer duration has a meaning here.
+/// SQS keeps messages for at most 14 days, so no longer duration makes sense.
 const LONGEST: Duration = days(14);
 
-/// Takes one setting into a policy. `Err` says what is accepted.
+/// Sets one setting of a policy. `Err` says what is accepted.
 type Setting = fn(&mut Policy, &str) -> Result<(), String>;
 
-/// The settings of a policy: the name of each, as it stands in a queue's tags, and how to take it.
-/// The variable that sets it is `REDRIVE_` and the name in capitals.
+/// The settings of a policy, by their names in a queue's tags. The variable is `REDRIVE_` and the name
+/// in capitals.
 const SETTINGS: [(&str, Setting); 12] = [
     ("max-messages-per-second", |policy, text| {
         policy.max_messages_per_second = match text.to_lowercase().as_str() {
@@ -130,70 +149,36 @@ const SETTINGS: [(&str, Setting); 12] = [
     }),
 ];
 
-/// Takes one setting, by the name it has in a queue's tags, into a policy. `Err` says what is accepted.
+/// Sets one setting of a policy, by its name in a queue's tags. `Err` says what is accepted.
 pub fn set(policy: &mut Policy, name: &str, text: &str) -> Result<(), String> {
     match SETTINGS.iter().find(|(setting, _)| *setting == name) {
         Some((_, setting)) => setting(policy, text),
-        None => Err("there is no such setting; is it mistyped?".to_owned()),
+        None => Err("there is no such setting; check the spelling".to_owned()),
     }
 }
 
 impl Config {
-    /// Reads the variables that begin with `REDRIVE_`; all others are none of ours. A variable that
-    /// is empty counts as not set, since templates cannot leave one out.
+    /// Reads the variables that begin with `REDRIVE_` and ignores all others. An empty variable counts
+    /// as not set, because a template cannot leave one out.
     ///
-    /// `Err` lists every fault there is: values out of range, variables that do not exist (a
+    /// `Err` lists everything that is wrong: values out of range, variables that do not exist (a
     /// mistyped `REDRIVE_PAUSED` must not go unnoticed), and settings that contradict each other.
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut vars: BTreeMap<String, String> = vars
+        let set = vars
             .into_iter()
-            .filter(|(variable, value)| is_meant_for_us(variable) && !value.trim().is_empty())
-            .collect();
+            .filter(|(_, value)| !value.trim().is_empty());
+        let mut vars = Variables(set.filter(|(name, _)| is_ours(name)).collect());
         let mut faults = Faults::default();
-        let mut take = |name: &str| vars.remove(name).map(|value| value.trim().to_owned());
-
-        let mut policy = Policy::default();
-        for (name, setting) in SETTINGS {
-            let variable = format!("{PREFIX}{}", name.to_uppercase().replace('-', "_"));
-            if let Some(value) = take(&variable)
-                && let Err(expected) = setting(&mut policy, &value)
-            {
-                faults.add(&variable, Some(value), expected);
-            }
-        }
-        let mut number = |variable, default, range| match take(variable) {
-            Some(value) => whole_number(&value, range).unwrap_or_else(|expected| {
-                faults.add(variable, Some(value), expected);
-                default
-            }),
-            None => default,
+        let policy = policy(&mut vars, &mut faults);
+        let limits = Limits {
+            // SQS allows 100 active move tasks per account.
+            max_starts: vars.number("REDRIVE_MAX_STARTS", 20, 1..=100, &mut faults),
+            concurrency: vars.number("REDRIVE_CONCURRENCY", 64, 1..=1000, &mut faults),
         };
-        // SQS allows 100 active move tasks per account.
-        let max_starts = number("REDRIVE_MAX_STARTS", 20, 1..=100);
-        let concurrency = number("REDRIVE_CONCURRENCY", 64, 1..=1000);
-
-        let listed = take("REDRIVE_QUEUES");
-        let tag = take("REDRIVE_ENROLL_TAG");
-        let names_none = words(listed.as_deref().unwrap_or_default())
-            .next()
-            .is_none();
-        if names_none && tag.is_none() {
-            faults.add(
-                "REDRIVE_QUEUES",
-                listed.clone(),
-                "list the ARNs of the DLQs to redrive, or set `REDRIVE_ENROLL_TAG`".into(),
-            );
-        }
-        let mut queues = Vec::new();
-        for text in words(listed.as_deref().unwrap_or_default()) {
-            match queue_arn(text) {
-                Ok(queue) if queues.contains(&queue) => {}
-                Ok(queue) => queues.push(queue),
-                Err(expected) => faults.add("REDRIVE_QUEUES", Some(text.to_owned()), expected),
-            }
-        }
+        let tag = vars.take("REDRIVE_ENROLL_TAG");
+        let queues = queues(&mut vars, tag.is_some(), &mut faults);
         let enroll_tag = tag.and_then(|text| match EnrollTag::parse(&text) {
             Ok(tag) => Some(tag),
             Err(expected) => {
@@ -201,35 +186,88 @@ impl Config {
                 None
             }
         });
-
-        for (variable, value) in vars {
-            faults.add(
-                &variable,
-                Some(value),
-                "there is no such variable; is it mistyped?".into(),
-            );
+        for (variable, value) in vars.0 {
+            let expected = "there is no such variable; check the spelling".to_owned();
+            faults.add(&variable, Some(value), expected);
         }
         faults.contradictions(&policy, &queues);
         faults.or(Self {
             queues,
             enroll_tag,
             policy,
-            max_starts,
-            concurrency,
+            limits,
         })
     }
 }
 
-/// Whether a variable is ours, or a mistyped one of ours.
-fn is_meant_for_us(variable: &str) -> bool {
+/// The variables that nobody has read yet.
+struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// The trimmed value; `None` if the variable is not set.
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name).map(|value| value.trim().to_owned())
+    }
+
+    fn number(
+        &mut self,
+        name: &str,
+        default: usize,
+        range: RangeInclusive<usize>,
+        faults: &mut Faults,
+    ) -> usize {
+        let Some(value) = self.take(name) else {
+            return default;
+        };
+        whole_number(&value, range).unwrap_or_else(|expected| {
+            faults.add(name, Some(value), expected);
+            default
+        })
+    }
+}
+
+fn policy(vars: &mut Variables, faults: &mut Faults) -> Policy {
+    let mut policy = Policy::default();
+    for (name, setting) in SETTINGS {
+        let variable = format!("{PREFIX}{}", name.to_uppercase().replace('-', "_"));
+        if let Some(value) = vars.take(&variable)
+            && let Err(expected) = setting(&mut policy, &value)
+        {
+            faults.add(&variable, Some(value), expected);
+        }
+    }
+    policy
+}
+
+fn queues(vars: &mut Variables, has_tag: bool, faults: &mut Faults) -> Vec<QueueArn> {
+    const NAME: &str = "REDRIVE_QUEUES";
+    let listed = vars.take(NAME);
+    let text = listed.as_deref().unwrap_or_default();
+    if words(text).next().is_none() && !has_tag {
+        let expected = "list the ARNs of the DLQs to redrive, or set `REDRIVE_ENROLL_TAG`";
+        faults.add(NAME, listed.clone(), expected.to_owned());
+    }
+    let mut queues = Vec::new();
+    for text in words(text) {
+        match queue_arn(text) {
+            Ok(queue) if queues.contains(&queue) => {}
+            Ok(queue) => queues.push(queue),
+            Err(expected) => faults.add(NAME, Some(text.to_owned()), expected),
+        }
+    }
+    queues
+}
+
+/// Whether a variable is one of ours, perhaps mistyped.
+fn is_ours(variable: &str) -> bool {
     variable
         .to_uppercase()
         .starts_with(PREFIX.trim_end_matches('_'))
 }
 
 impl EnrollTag {
-    /// `key` or `key=value`, in the lengths AWS allows. A queue's own policy stands in tags named
-    /// key + `:` + setting, so the key itself may have no colon.
+    /// Reads `key` or `key=value`, in the lengths that AWS allows. A queue's own settings are in tags
+    /// named key + `:` + setting, so the key itself cannot contain a colon.
     fn parse(text: &str) -> Result<Self, String> {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key.trim(), Some(value.trim())),
@@ -249,8 +287,9 @@ impl EnrollTag {
     }
 }
 
+/// What is wrong so far.
 #[derive(Default)]
-struct Faults(Vec<VariableError>);
+pub(crate) struct Faults(Vec<VariableError>);
 
 impl Faults {
     fn add(&mut self, variable: &str, value: Option<String>, expected: String) {
@@ -261,7 +300,20 @@ impl Faults {
         });
     }
 
-    /// Settings that are each right and cannot be together.
+    /// The value, or `None` after noting what is wrong with it.
+    pub(crate) fn keep<A, E: Into<ConfigError>>(&mut self, result: Result<A, E>) -> Option<A> {
+        let note = |error: E| {
+            for fault in error.into().0 {
+                // One variable may be wrong for several services.
+                if !self.0.contains(&fault) {
+                    self.0.push(fault);
+                }
+            }
+        };
+        result.map_err(note).ok()
+    }
+
+    /// Settings that are valid one by one but contradict each other.
     fn contradictions(&mut self, policy: &Policy, queues: &[QueueArn]) {
         for (variable, destination) in [
             ("REDRIVE_DESTINATION_ARN", &policy.destination),
@@ -273,7 +325,7 @@ impl Faults {
             let value = || Some(destination.to_string());
             if queues.contains(destination) {
                 let expected =
-                    "it is itself enrolled in `REDRIVE_QUEUES`; its messages would go round".into();
+                    "it is itself enrolled in `REDRIVE_QUEUES`, so its messages would loop".into();
                 self.add(variable, value(), expected);
                 continue;
             }
@@ -294,7 +346,7 @@ impl Faults {
                     let value = policy.parking.as_ref().map(QueueArn::to_string);
                     self.add("REDRIVE_PARKING_ARN", value, expected);
                 }
-                // A default that stands in for a faulty value contradicts nothing.
+                // The default in place of a wrong value contradicts nothing.
                 PolicyError::WindowTooShort { .. } if is_backoff_faulty => {}
                 PolicyError::WindowTooShort { window, .. } => {
                     let value = Some(humantime::format_duration(window).to_string());
@@ -304,16 +356,16 @@ impl Faults {
         }
     }
 
+    /// The configuration, unless something is wrong.
     fn or(self, config: Config) -> Result<Config, ConfigError> {
-        if self.0.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigError(self.0))
+        match self.0.is_empty() {
+            true => Ok(config),
+            false => Err(self.into()),
         }
     }
 }
 
-/// The parts of a list that commas or white space separate.
+/// The parts of a list separated by commas or white space.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c == ',' || c.is_whitespace())
         .filter(|word| !word.is_empty())
@@ -337,7 +389,7 @@ fn alarm_names(text: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// `Err` is what is accepted.
+/// `Err` says what is accepted.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_lowercase().as_str() {
         "true" => Ok(true),

@@ -1,38 +1,104 @@
-//! Which DLQs a trigger concerns, and their policies: the environment's, then what the DLQ's tags
-//! say, then what a request says.
+//! Which DLQs an event concerns, and the policy of each: the environment's, changed by the DLQ's own
+//! tags, changed by a request.
 
 use crate::config::{self, Config};
 use crate::event::{Request, Selection};
 use crate::policy::{Policy, PolicyError};
-use crate::queue::{Location, QueueArn, QueuesByName, TaggedQueue};
+use crate::queue::{Location, QueueArn, QueueRef, QueuesByName, TaggedQueue};
 use crate::text::excerpt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A DLQ that may be touched, and the rules for it.
+/// A DLQ that the function may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The DLQ.
     pub dlq: QueueArn,
-    /// Its policy; shared, since most DLQs have the same.
+    /// Its policy, shared by all DLQs without settings of their own. Where `policy_error` is set, the
+    /// part of the policy that could be read.
     pub policy: Arc<Policy>,
-    /// Whether `REDRIVE_QUEUES` lists it. One that only bears the tag may have been deleted lately.
+    /// Why the policy cannot be followed; `None` if it can.
+    pub policy_error: Option<String>,
+    /// Whether `REDRIVE_QUEUES` lists the DLQ. One that only has the tag may be deleted already.
     pub listed: bool,
 }
 
-/// What a trigger is about.
+/// What an event is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// The DLQs to look at, in the order of their ARNs.
+    /// The enrolled DLQs, in the order of their ARNs.
     pub enrolled: Vec<Target>,
-    /// The enrolled DLQs whose policy cannot be followed, with what of it could be read, and why.
-    pub invalid: Vec<(Target, String)>,
-    /// The ARNs of the queues that were named and may not be touched.
+    /// The ARNs of the named queues that are not enrolled, sorted.
     pub not_enrolled: Vec<String>,
+    /// Whether the environment or a request makes this invocation a dry run.
+    pub dry_run: bool,
 }
 
-/// The DLQs that a selection is about. `tagged` are those of them that bear the enrol tag. To be named
-/// enrols nothing.
+/// Which tags to read before it is known which DLQs an event concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagsToRead {
+    /// No tags: there is no enroll tag, or the event calls for nothing.
+    None,
+    /// The tags of every queue with the enroll tag.
+    All,
+    /// The tags of these queues.
+    Of(Vec<QueueArn>),
+}
+
+/// The tags to read for this selection: of the selected queues, of the queues that delivered the event,
+/// and of the destinations, which must not be enrolled.
+pub fn tags_to_read(
+    selection: &Selection,
+    request: Option<&Request>,
+    event_source_arns: &[String],
+    config: &Config,
+    location: &Location,
+) -> TagsToRead {
+    let queues = match selection {
+        _ if config.enroll_tag.is_none() => return TagsToRead::None,
+        Selection::All => return TagsToRead::All,
+        Selection::Named(queues) => queues,
+    };
+    if queues.is_empty() && event_source_arns.is_empty() {
+        return TagsToRead::None;
+    }
+    let policy = &config.policy;
+    let requested = request.and_then(|request| request.destination.as_ref());
+    let destinations = [&policy.destination, &policy.parking].into_iter().flatten();
+    let destinations = destinations.chain(requested).map(QueueRef::from);
+    let event_sources = event_source_arns.iter().filter_map(|arn| arn.parse().ok());
+    let others: Vec<QueueRef> = destinations.chain(event_sources).collect();
+    TagsToRead::Of(location.taggable_here(queues.iter().chain(&others)))
+}
+
+/// The destinations in these tags whose own tags are still to be read. `read` are the queues whose
+/// tags were read.
+pub fn destinations_to_read(
+    tagged: &[TaggedQueue],
+    read: &[QueueArn],
+    location: &Location,
+) -> Vec<QueueArn> {
+    let destinations: Vec<QueueRef> = tagged.iter().flat_map(TaggedQueue::destinations).collect();
+    let mut destinations = location.taggable_here(&destinations);
+    destinations.retain(|arn| !read.contains(arn));
+    destinations
+}
+
+/// The enrolled DLQ that delivered the event; `None` if no such DLQ did. Its messages are dead letters,
+/// and Lambda deletes them if the invocation succeeds.
+pub fn dlq_among<'a>(
+    event_source_arns: &'a [String],
+    config: &Config,
+    tagged: &[TaggedQueue],
+) -> Option<&'a String> {
+    let tagged = tagged.iter().map(|tagged| &tagged.dlq);
+    let enrolled: Vec<&QueueArn> = config.queues.iter().chain(tagged).collect();
+    let is_enrolled = |arn: &&String| enrolled.iter().any(|dlq| dlq.as_str() == arn.as_str());
+    event_source_arns.iter().find(is_enrolled)
+}
+
+/// The targets of a selection. `tagged` are the queues with the enroll tag among those it concerns.
+/// Naming a queue does not enroll it.
 pub fn targets(
     selection: &Selection,
     request: Option<&Request>,
@@ -41,38 +107,18 @@ pub fn targets(
     location: &Location,
 ) -> Targets {
     let listed: BTreeSet<&QueueArn> = config.queues.iter().collect();
-    let tagged: BTreeMap<QueueArn, Vec<(String, String)>> = tagged
+    let tagged = tagged
         .into_iter()
-        .map(|tagged| (tagged.dlq, tagged.settings))
-        .collect();
+        .map(|tagged| (tagged.dlq, tagged.settings));
+    let tagged: BTreeMap<QueueArn, Settings> = tagged.collect();
     let enrolled: BTreeSet<&QueueArn> = listed.iter().copied().chain(tagged.keys()).collect();
-    let mut targets = Targets::default();
-
-    let wanted: BTreeSet<&QueueArn> = match selection {
-        Selection::All => enrolled.clone(),
-        Selection::Named(queues) => {
-            let mut by_name = QueuesByName::new();
-            for dlq in &enrolled {
-                by_name
-                    .entry((dlq.name(), dlq.region()))
-                    .or_default()
-                    .push(dlq);
-            }
-            let mut wanted = BTreeSet::new();
-            for queue in queues {
-                match location.resolve(queue, &by_name) {
-                    Some(dlq) => drop(wanted.insert(dlq)),
-                    None => targets.not_enrolled.push(location.queue_arn(queue)),
-                }
-            }
-            targets.not_enrolled.sort();
-            targets.not_enrolled.dedup();
-            wanted
-        }
+    let (selected, not_enrolled) = match selection {
+        Selection::All => (enrolled.clone(), Vec::new()),
+        Selection::Named(queues) => resolve(queues, &enrolled, location),
     };
-
     let shared = Arc::new(as_requested(config.policy.clone(), request));
-    for dlq in wanted {
+    let target = |dlq: &&QueueArn| {
+        let dlq = *dlq;
         let settings = tagged.get(dlq).map_or(&[][..], Vec::as_slice);
         let (policy, mut faults) = match settings {
             [] => (Arc::clone(&shared), Vec::new()),
@@ -85,22 +131,47 @@ pub fn targets(
             let blame = blame(config, settings, &["destination-arn", "parking-arn"]);
             faults.push(format!("{blame}{why}"));
         }
-        let target = Target {
+        Target {
             dlq: dlq.clone(),
             policy,
+            policy_error: (!faults.is_empty()).then(|| faults.join("; ")),
             listed: listed.contains(dlq),
-        };
-        if faults.is_empty() {
-            targets.enrolled.push(target);
-        } else {
-            targets.invalid.push((target, faults.join("; ")));
         }
+    };
+    Targets {
+        enrolled: selected.iter().map(target).collect(),
+        not_enrolled,
+        dry_run: shared.dry_run,
     }
-    targets
 }
 
-/// The environment's policy, with what a DLQ's own tags say instead, and the faults: every bad tag,
-/// what it holds and what is accepted. A tag can add a pause or a dry run, and not lift one.
+/// A DLQ's own settings, as name and text, from its tags.
+type Settings = Vec<(String, String)>;
+
+/// The enrolled DLQs among the named queues, and the ARNs of the other named queues.
+fn resolve<'a>(
+    queues: &[QueueRef],
+    enrolled: &BTreeSet<&'a QueueArn>,
+    location: &Location,
+) -> (BTreeSet<&'a QueueArn>, Vec<String>) {
+    let mut by_name = QueuesByName::new();
+    for dlq in enrolled {
+        let namesakes = by_name.entry((dlq.name(), dlq.region())).or_default();
+        namesakes.push(dlq);
+    }
+    let mut selected = BTreeSet::new();
+    let mut others = BTreeSet::new();
+    for queue in queues {
+        match location.resolve(queue, &by_name) {
+            Some(dlq) => drop(selected.insert(dlq)),
+            None => drop(others.insert(location.queue_arn(queue))),
+        }
+    }
+    (selected, others.into_iter().collect())
+}
+
+/// The environment's policy, changed by a DLQ's own settings, and everything that is wrong with them.
+/// A tag can add a pause or a dry run but not lift one.
 fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<String>) {
     let mut policy = config.policy.clone();
     let mut faults: Vec<String> = settings
@@ -130,8 +201,8 @@ fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<Str
     (policy, faults)
 }
 
-/// Which of a DLQ's tags say these settings, and what they hold: the beginning of a sentence that
-/// goes on with what is wrong. Empty if none of them does.
+/// The start of an error message: the tags that set these settings, with their values. Empty if no tag
+/// does.
 fn blame(config: &Config, settings: &[(String, String)], names: &[&str]) -> String {
     let key = excerpt(config.enroll_tag.as_ref().map_or("", |tag| &tag.key));
     let tags: Vec<String> = settings
@@ -145,7 +216,7 @@ fn blame(config: &Config, settings: &[(String, String)], names: &[&str]) -> Stri
     }
 }
 
-/// A policy, with what a request says instead.
+/// A policy, changed by a request.
 fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
     let Some(request) = request else {
         return policy;
@@ -156,9 +227,9 @@ fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
         policy
     };
     Policy {
-        // Who names a destination does not mean the parking queue.
+        // A request with its own destination is never diverted to the parking queue.
         may_park: request.destination.is_none(),
-        // A deployed dry run stays one.
+        // A request cannot lift a deployed dry run.
         dry_run: policy.dry_run || request.dry_run,
         max_messages_per_second: request
             .max_messages_per_second
@@ -168,13 +239,13 @@ fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
     }
 }
 
-/// `Err` if messages of this DLQ would go where SQS does not move them, or round.
+/// `Err` if SQS cannot move messages to the destination, or if they would loop.
 fn check(policy: &Policy, dlq: &QueueArn, enrolled: &BTreeSet<&QueueArn>) -> Result<(), String> {
     policy.check(dlq).map_err(|invalid| invalid.to_string())?;
     let mut destinations = [&policy.destination, &policy.parking].into_iter().flatten();
     match destinations.find(|destination| enrolled.contains(destination)) {
         Some(destination) => Err(format!(
-            "the destination `{destination}` is itself an enrolled DLQ"
+            "the destination `{destination}` is itself an enrolled DLQ, so its messages would loop"
         )),
         None => Ok(()),
     }

@@ -23,15 +23,21 @@
 //! What decides never touches the world: `policy` and `queue` import no I/O, no clock, no JSON and
 //! no AWS crate. What touches the world never decides. `tests/layout.rs` holds both.
 
+mod aws_error;
+pub mod cancel;
 pub mod cloudwatch;
 mod codes;
 pub mod config;
+pub mod deadlines;
+pub mod decision;
 pub mod enrollment;
 pub mod event;
 pub mod handler;
+pub mod outcome;
 pub mod plan;
 pub mod policy;
 pub mod queue;
+pub mod redrive;
 pub mod report;
 pub mod setup;
 pub mod sqs;

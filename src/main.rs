@@ -1,6 +1,6 @@
-//! The log, and Lambda's runtime around the function.
+//! Starts the log and Lambda's runtime around the function.
 
-// An invocation is one future of many nested ones, too deep for the compiler's default.
+// The nested futures of an invocation are deeper than the compiler's default limit.
 #![recursion_limit = "256"]
 
 use lambda_runtime::{LambdaEvent, run, service_fn};
@@ -17,7 +17,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             let function = &function;
             run(service_fn(async move |event| function.handle(event).await)).await
         }
-        // To exit here would have Lambda start us again and again, without a word to the caller.
+        // Exiting would make Lambda restart us in a loop; answer every invocation with the error instead.
         Err(invalid) => {
             let invalid = &invalid;
             run(service_fn(
@@ -30,7 +30,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     }
 }
 
-/// Lambda's own log settings: `AWS_LAMBDA_LOG_FORMAT` (`JSON` or text) and `AWS_LAMBDA_LOG_LEVEL`.
+/// Follows Lambda's log settings: `AWS_LAMBDA_LOG_FORMAT` (`JSON` or text) and `AWS_LAMBDA_LOG_LEVEL`.
 fn init_log() {
     let setting = |name| std::env::var(name).unwrap_or_default();
     let level = match setting("AWS_LAMBDA_LOG_LEVEL").to_uppercase().as_str() {

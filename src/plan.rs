@@ -1,125 +1,189 @@
-//! What the triggers of one event come to: one task, and with which DLQs.
+//! What an event calls for: the one decision about events. Pure.
 
-use crate::event::{Action, Alarm, CallsFor, Request, Selection, Trigger};
-use crate::policy::Policy;
-use crate::queue::{Location, QueueRef};
-use crate::report::{MAX_LISTED, TriggerReport};
-use std::collections::BTreeSet;
+use crate::codes::codes;
+use crate::event::Trigger;
+use crate::event::alarm::{Alarm, AlarmState, Silence};
+use crate::event::request::{self, Request, Selection};
+use crate::queue::Location;
+use crate::text::excerpt;
 
 /// What to do about an event.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What the report says of it.
-    pub trigger: TriggerReport,
-    /// What to do.
-    pub task: Task,
-    /// With which DLQs.
+    /// The kind of trigger that decided.
+    pub kind: Kind,
+    /// The ARN of the schedule, rule or alarm that decided; `None` if the event does not have it.
+    pub source: Option<String>,
+    /// Why the event was ignored, an English clause; `None` if it was not.
+    pub why: Option<String>,
+    /// What to do with each DLQ.
+    pub action: Action,
+    /// Which DLQs.
     pub selection: Selection,
-    /// The request, if it is one.
+    /// The request, if the event is one.
     pub request: Option<Request>,
 }
 
+codes! {
+    /// Kinds of triggers, each outranking those before it.
+    pub enum Kind {
+        /// A trigger that calls for nothing.
+        Ignored = "ignored",
+        /// An alarm in ALARM: look at the DLQs it names, or at every one if it is composite.
+        Alarm = "alarm",
+        /// A schedule: look at every enrolled DLQ.
+        Schedule = "schedule",
+        /// A request: do what it asks for.
+        Request = "request",
+        /// A brake alarm: cancel in ALARM, look at every enrolled DLQ in OK.
+        Brake = "brake",
+    }
+}
+
 /// What to do with each DLQ.
-pub enum Task {
-    /// Redrive it if every gate agrees.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a redrive if every gate agrees.
     Redrive,
     /// Cancel its task if it is RUNNING.
     Cancel(Cause),
 }
 
 /// Why tasks are cancelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A request asked for it.
     Requested,
-    /// This brake alarm is in ALARM.
+    /// The brake alarm of this name is in ALARM.
     Braked(String),
 }
 
-/// What the triggers of one event come to. A brake goes before all, then a request, which is always
-/// alone; a sweep covers every alarm; what calls for nothing counts only where it is all there is.
-pub fn plan(triggers: Vec<Trigger>, environment: &Policy, location: &Location) -> Plan {
-    let mut weightiest = 0;
-    let mut plan = Plan {
-        trigger: TriggerReport::default(),
-        task: Task::Redrive,
-        selection: Selection::Named(Vec::new()),
-        request: None,
-    };
-    let mut named: Vec<QueueRef> = Vec::new();
-    let mut all = false;
-    for Trigger {
-        source,
-        alarm,
-        calls_for,
-    } in triggers
-    {
-        let brake = alarm
-            .as_ref()
-            .filter(|alarm| is_brake(alarm, environment, location));
-        let mut why = None;
-        let state = brake.map(|alarm| (alarm.state.as_str(), &alarm.name));
-        let (weight, kind) = match (state, calls_for) {
-            (Some(("ALARM", name)), _) => {
-                plan.task = Task::Cancel(Cause::Braked(name.clone()));
-                all = true;
-                (6, "brake")
-            }
-            (Some(("OK", _)), _) => {
-                all = true;
-                (5, "brake")
-            }
-            (_, CallsFor::Request(request)) => {
-                if request.action == Action::Cancel {
-                    plan.task = Task::Cancel(Cause::Requested);
-                }
-                match &request.queues {
-                    Selection::All => all = true,
-                    Selection::Named(queues) => named.extend_from_slice(queues),
-                }
-                plan.request = Some(request);
-                (4, "request")
-            }
-            (_, CallsFor::Sweep) => {
-                all = true;
-                (3, if alarm.is_some() { "alarm" } else { "schedule" })
-            }
-            (_, CallsFor::Queues(queues)) => {
-                named.extend(queues);
-                (2, "alarm")
-            }
-            (_, CallsFor::Nothing(because)) => {
-                why = Some(because);
-                (1, "ignored")
-            }
-        };
-        if weight > weightiest {
-            weightiest = weight;
-            plan.trigger = TriggerReport {
-                kind,
-                source,
-                queues: Vec::new(),
-                why,
-            };
-        }
-    }
-    if all {
-        plan.selection = Selection::All;
-        return plan;
-    }
-    let names: BTreeSet<&String> = named.iter().map(|queue| &queue.name).collect();
-    plan.trigger.queues = names.into_iter().take(MAX_LISTED).cloned().collect();
-    plan.selection = Selection::Named(named);
-    plan
+/// Combines the triggers of one event. A brake wins over a request, a request over a sweep, a sweep
+/// over named queues, and an ignored trigger counts only if there is no other. `brake_alarms` are
+/// names; a brake alarm is in the function's own account and region, its `location`.
+pub fn plan(triggers: Vec<Trigger>, brake_alarms: &[String], location: &Location) -> Plan {
+    let is_brake = |alarm: &Alarm| is_brake(alarm, brake_alarms, location);
+    let plans = triggers
+        .into_iter()
+        .map(|trigger| plan_one(trigger, is_brake));
+    let nothing = || Plan::ignored(None, "the event has no trigger");
+    plans.reduce(Plan::combine).unwrap_or_else(nothing)
 }
 
-/// Whether this is one of the brake alarms, which are of the function's own account and region.
-fn is_brake(alarm: &Alarm, policy: &Policy, location: &Location) -> bool {
+/// What one trigger calls for.
+fn plan_one(trigger: Trigger, is_brake: impl Fn(&Alarm) -> bool) -> Plan {
+    match trigger {
+        Trigger::Schedule { source } => Plan::new(Kind::Schedule, source, Selection::All),
+        Trigger::Request(request) => Plan::requested(request),
+        Trigger::ConfigurationChange { source } => {
+            Plan::ignored(source, "the alarm's configuration changed, not its state")
+        }
+        Trigger::Alarm(alarm) => {
+            let (is_brake, source) = (is_brake(&alarm), alarm.source);
+            match (alarm.state, alarm.silenced, alarm.queues) {
+                // A brake counts even while its actions are suppressed or muted.
+                (AlarmState::Alarm, ..) if is_brake => Plan::braked(source, alarm.name),
+                (AlarmState::Ok, ..) if is_brake => Plan::new(Kind::Brake, source, Selection::All),
+                (AlarmState::Alarm, Some(Silence::SuppressedBy(suppressor)), _) => {
+                    let suppressor = excerpt(&suppressor);
+                    let why = format!("the alarm's actions are suppressed by {suppressor}");
+                    Plan::ignored(source, why)
+                }
+                (AlarmState::Alarm, Some(Silence::Muted), _) => {
+                    Plan::ignored(source, "the alarm is muted")
+                }
+                (AlarmState::Alarm, None, Ok(queues)) if !queues.is_empty() => {
+                    Plan::new(Kind::Alarm, source, Selection::Named(queues))
+                }
+                (AlarmState::Alarm, None, Ok(_)) if alarm.composite => {
+                    Plan::new(Kind::Alarm, source, Selection::All)
+                }
+                (AlarmState::Alarm, None, Ok(_)) => {
+                    Plan::ignored(source, "the alarm names no SQS queue")
+                }
+                (AlarmState::Alarm, None, Err(error)) => Plan::ignored(source, error.to_string()),
+                (state, ..) => {
+                    let state = excerpt(state.as_str());
+                    Plan::ignored(source, format!("the alarm is in {state}, not in ALARM"))
+                }
+            }
+        }
+    }
+}
+
+/// Whether this is a brake alarm. An unknown account or region counts as the function's own.
+fn is_brake(alarm: &Alarm, brake_alarms: &[String], location: &Location) -> bool {
     let own_account = match (&alarm.account, &location.account) {
         (Some(account), Some(own)) => account == own,
         _ => true,
     };
-    let own_region = alarm
-        .region
-        .as_ref()
-        .is_none_or(|region| *region == location.region);
-    own_account && own_region && policy.brake_alarms.contains(&alarm.name)
+    let region = alarm.region.as_ref();
+    let own_region = region.is_none_or(|region| *region == location.region);
+    own_account && own_region && brake_alarms.contains(&alarm.name)
 }
+
+impl Plan {
+    fn new(kind: Kind, source: Option<String>, selection: Selection) -> Self {
+        Self {
+            kind,
+            source,
+            why: None,
+            action: Action::Redrive,
+            selection,
+            request: None,
+        }
+    }
+
+    fn ignored(source: Option<String>, why: impl Into<String>) -> Self {
+        Self {
+            why: Some(why.into()),
+            ..Self::new(Kind::Ignored, source, Selection::Named(Vec::new()))
+        }
+    }
+
+    fn requested(request: Request) -> Self {
+        let action = match request.action {
+            request::Action::Redrive => Action::Redrive,
+            request::Action::Cancel => Action::Cancel(Cause::Requested),
+        };
+        let selection = request.queues.clone();
+        Self {
+            action,
+            request: Some(request),
+            ..Self::new(Kind::Request, None, selection)
+        }
+    }
+
+    fn braked(source: Option<String>, alarm: String) -> Self {
+        Self {
+            action: Action::Cancel(Cause::Braked(alarm)),
+            ..Self::new(Kind::Brake, source, Selection::All)
+        }
+    }
+
+    /// The plan of the higher rank, or else the first, for the queues of both.
+    fn combine(self, other: Self) -> Self {
+        let (plan, outranked) = if other.rank() > self.rank() {
+            (other, self)
+        } else {
+            (self, other)
+        };
+        let selection = match (plan.selection, outranked.selection) {
+            (Selection::Named(mut queues), Selection::Named(more)) => {
+                queues.extend(more);
+                Selection::Named(queues)
+            }
+            _ => Selection::All,
+        };
+        Self { selection, ..plan }
+    }
+
+    /// By kind; then a brake in ALARM over one in OK, and a composite alarm over named queues.
+    fn rank(&self) -> (Kind, bool, bool) {
+        let is_cancel = self.action != Action::Redrive;
+        (self.kind, is_cancel, self.selection == Selection::All)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Queues and their message move tasks: the nouns everything else speaks of.
+//! Queues, their depth and their message move tasks: the nouns of every other module.
 
 use crate::text::excerpt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,24 +6,24 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-/// The ARN of an SQS queue, `arn:<partition>:sqs:<region>:<account>:<name>`, checked when it was made.
+/// The ARN of an SQS queue, `arn:<partition>:sqs:<region>:<account>:<name>`, checked on creation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueArn(Box<str>);
 
 /// Why a text is not the ARN of an SQS queue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueArnError {
-    /// It has not the six parts of an ARN.
+    /// It does not have the six parts of an ARN.
     #[error("is not a queue ARN (`arn:aws:sqs:<region>:<account>:<name>`)")]
     NotAnArn,
-    /// It names something that is not a queue.
+    /// It is an ARN of another service.
     #[error("is an ARN of service `{}`, not of SQS", excerpt(.0))]
     OtherService(String),
-    /// The region is empty or has characters no region has.
+    /// The region is empty, or has characters that no region has.
     #[error("has the region `{}`; a region looks like `eu-west-1`", excerpt(.0))]
     Region(String),
     /// The account is not twelve digits.
-    #[error("has the account `{}`; an account id is 12 digits", excerpt(.0))]
+    #[error("has the account `{}`; an account ID is 12 digits", excerpt(.0))]
     Account(String),
     /// The queue name breaks SQS's rules.
     #[error(
@@ -75,7 +75,7 @@ impl FromStr for QueueArn {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split(':').collect();
         let ["arn", partition, service, region, account, name] = parts[..] else {
-            // Other services' resources may have colons of their own: name the service all the same.
+            // Resources of other services may contain colons. The error names the service anyway.
             return Err(match parts[..] {
                 ["arn", _, service, ..] if service != "sqs" && is_arn_component(service) => {
                     QueueArnError::OtherService(service.to_owned())
@@ -108,13 +108,12 @@ impl fmt::Display for QueueArn {
     }
 }
 
-/// Whether `text` is twelve digits, as every account id is.
+/// Whether `text` is twelve digits, like every account ID.
 pub fn is_account_id(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Whether SQS would accept `name` for a queue
-/// (`CreateQueue`: up to 80 letters, digits, hyphens and underscores, `.fifo` at the end for FIFO queues).
+/// Whether SQS accepts `name` for a queue (`CreateQueue`: up to 80 letters, digits, hyphens and underscores, `.fifo` at the end for FIFO queues).
 pub fn is_queue_name(name: &str) -> bool {
     let stem = name.strip_suffix(".fifo").unwrap_or(name);
     name.len() <= 80
@@ -136,14 +135,15 @@ fn is_arn_component(text: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// A queue as an event names it. What the event leaves open is the function's own account and region.
+/// A queue as an event names it. Where the event leaves out the account or region, the function's own
+/// applies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueueRef {
     /// The queue's name.
     pub name: String,
-    /// The account that owns it.
+    /// The account that owns the queue.
     pub account: Option<String>,
-    /// The region it is in.
+    /// The region of the queue.
     pub region: Option<String>,
 }
 
@@ -179,23 +179,23 @@ pub fn queue_arn(text: &str) -> Result<QueueArn, String> {
         .map_err(|invalid: QueueArnError| format!("`{}` {invalid}", excerpt(text)))
 }
 
-/// Where the function runs. What a trigger leaves open about a queue is this.
+/// Where the function runs: the defaults for everything that an event leaves out about a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     /// `aws`, `aws-cn`, `aws-us-gov`, ….
     pub partition: String,
     /// The region.
     pub region: String,
-    /// The account; `None` under an emulator that does not say, and then any account will do.
+    /// The account; `None` under an emulator that does not report it. Then any account matches.
     pub account: Option<String>,
 }
 
-/// DLQs by name and region. Accounts may have queues of the same name.
+/// DLQs by name and region. Several accounts may have queues of the same name.
 pub type QueuesByName<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a QueueArn>>;
 
 impl Location {
-    /// Reads the ARN of the function, `arn:<partition>:lambda:<region>:<account>:function:…`. Where it
-    /// is none, as under some emulators, `region` is all that is known.
+    /// Reads the function's ARN, `arn:<partition>:lambda:<region>:<account>:function:…`. Some
+    /// emulators send another text; then only `region` is known.
     pub fn new(function_arn: &str, region: &str) -> Self {
         match function_arn.split(':').collect::<Vec<_>>()[..] {
             ["arn", partition, "lambda", region, account, "function", ..] => Self {
@@ -211,7 +211,7 @@ impl Location {
         }
     }
 
-    /// The ARN of a queue that an event names.
+    /// The ARN of a queue that an event names. It may be invalid if the account is unknown.
     pub fn queue_arn(&self, queue: &QueueRef) -> String {
         let region = queue.region.as_ref().unwrap_or(&self.region);
         let account = queue.account.as_ref().or(self.account.as_ref());
@@ -222,7 +222,7 @@ impl Location {
         )
     }
 
-    /// Which of these DLQs, found by name and region, an event means that names `queue`.
+    /// The DLQ that an event means by `queue`; `None` if it is not among these.
     pub fn resolve<'a>(&self, queue: &QueueRef, dlqs: &QueuesByName<'a>) -> Option<&'a QueueArn> {
         let region = queue.region.as_ref().unwrap_or(&self.region);
         let account = queue.account.as_ref().or(self.account.as_ref());
@@ -231,7 +231,8 @@ impl Location {
         namesakes.iter().find(is_own).copied()
     }
 
-    /// Those of the named queues whose tags can be read: the tagging API knows its own account and region.
+    /// The ARNs of the named queues whose tags can be read. The tagging API knows only its own account
+    /// and region.
     pub fn taggable_here<'a>(
         &self,
         queues: impl IntoIterator<Item = &'a QueueRef>,
@@ -247,17 +248,17 @@ impl Location {
     }
 }
 
-/// A queue that bears the enrol tag.
+/// A queue with the enroll tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaggedQueue {
     /// The queue.
     pub dlq: QueueArn,
-    /// What its tags say of its policy: the name of a setting and its text, from tags named key + `:` + setting.
+    /// Its own settings, as name and text, from the tags named key + `:` + setting.
     pub settings: Vec<(String, String)>,
 }
 
 impl TaggedQueue {
-    /// The queues that its tags would have messages moved to.
+    /// The queues that its tags name as destination or parking queue.
     pub fn destinations(&self) -> impl Iterator<Item = QueueRef> {
         let is_destination = |name: &str| matches!(name, "destination-arn" | "parking-arn");
         let settings = self.settings.iter();
@@ -267,12 +268,12 @@ impl TaggedQueue {
     }
 }
 
-/// How many messages a queue holds, by SQS's approximate counts, which may take a minute to settle.
+/// How many messages a queue holds, by SQS's approximate counts. They may take a minute to settle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// `ApproximateNumberOfMessages`: waiting to be received, or moved.
+    /// `ApproximateNumberOfMessages`: a consumer could receive them, and a move task could move them.
     pub visible: u64,
-    /// `ApproximateNumberOfMessagesNotVisible`: received by someone and not yet deleted.
+    /// `ApproximateNumberOfMessagesNotVisible`: someone received them and has not deleted them yet.
     pub in_flight: u64,
 }
 
@@ -283,27 +284,28 @@ impl Depth {
     }
 }
 
-/// One message move task, as `ListMessageMoveTasks` shows it.
+/// One message move task, as `ListMessageMoveTasks` returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoveTask {
-    /// What state the task is in.
+    /// The state of the task.
     pub status: TaskStatus,
-    /// Names the task in `CancelMessageMoveTask`; SQS shows it only while the task is RUNNING.
+    /// What `CancelMessageMoveTask` takes. SQS returns it only while the task is RUNNING.
     pub handle: Option<String>,
-    /// When the task was started; `None` if SQS did not say (or said zero or less).
+    /// When the task started; `None` if SQS returned no time, or zero.
     pub started_at: Option<SystemTime>,
-    /// Messages moved so far. Lags, and may read 0 on a task that moved everything.
+    /// Messages moved so far. The count lags, and may be 0 for a task that moved everything.
     pub moved: u64,
-    /// Messages there were to move when the task started, in flight ones included; `None` if SQS did not say.
+    /// Messages to move when the task started, including those in flight; `None` if SQS returned
+    /// none.
     pub to_move: Option<u64>,
-    /// Where the messages go; `None` means each to its own source queue.
+    /// Where the messages go; `None` means that each goes back to its own source queue.
     pub destination_arn: Option<String>,
     /// Why the task FAILED, in SQS's words.
     pub failure_reason: Option<String>,
 }
 
 impl MoveTask {
-    /// The handle by which to cancel the task; `None` if it is not RUNNING.
+    /// The handle that cancels the task; `None` if it is not RUNNING, or SQS returned no handle.
     pub fn cancellable(&self) -> Option<&str> {
         match self.status {
             TaskStatus::Running => self.handle.as_deref(),
@@ -311,14 +313,14 @@ impl MoveTask {
         }
     }
 
-    /// How many messages the task was about: those it moved or those it was to move, whichever are
-    /// more, since SQS's count of the moved lags.
+    /// How many messages the task concerned: the larger of `moved` and `to_move`, because `moved`
+    /// lags.
     pub fn size(&self) -> u64 {
         self.moved.max(self.to_move.unwrap_or_default())
     }
 
-    /// How long ago the task started. A start time that is missing or in the future counts as now:
-    /// the cautious reading, since it makes the task look recent.
+    /// How long ago the task started. A start time that is missing or in the future counts as now,
+    /// which is the cautious reading: the task looks recent.
     pub fn age(&self, now: SystemTime) -> Duration {
         self.started_at
             .and_then(|started| now.duration_since(started).ok())
@@ -331,15 +333,15 @@ impl MoveTask {
 pub enum TaskStatus {
     /// Moving messages.
     Running,
-    /// Told to stop, still moving.
+    /// Cancel was requested; the task may still move messages.
     Cancelling,
-    /// Stopped before its end; what had moved stays moved.
+    /// Stopped before its end. Messages it moved stay moved.
     Cancelled,
-    /// Came to its end.
+    /// Moved everything it could.
     Completed,
-    /// Gave up; the reason is in [`MoveTask::failure_reason`].
+    /// Stopped by an error; see [`MoveTask::failure_reason`].
     Failed,
-    /// A status this version does not know, in SQS's words.
+    /// A status that this version does not know, in SQS's words.
     Unknown(String),
 }
 

@@ -1,190 +1,120 @@
-//! Outcomes → JSON, log lines and metrics; the reason codes.
+//! The report of an invocation: what it lists and what it only counts, as JSON, log and metrics.
 
-use crate::codes::codes;
-use crate::policy::{DepthHistory, Hold, Observation, Skip, Start};
-use crate::queue::{MoveTask, TaskStatus};
-use crate::sqs::SqsError;
-use crate::text::{excerpt, one_line, sentence};
+use crate::decision::{DepthHistory, Skip};
+use crate::event::request::Selection;
+use crate::outcome::{Deferred, Finding, Outcome, OutcomeCode, Reason, Skipped};
+use crate::plan::{Kind, Plan};
+use crate::queue::{MoveTask, QueueArn, TaskStatus};
+use crate::text::sentence;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::Level;
 
-codes! {
-    /// What came of one DLQ.
-    pub enum Outcome {
-        /// A redrive was started.
-        Started = "started",
-        /// It would have been, but for the dry run.
-        WouldStart = "wouldStart",
-        /// Nothing to do, or not yet: normal.
-        Skipped = "skipped",
-        /// Something is to do, and only a person can clear the way.
-        Held = "held",
-        /// A running task was told to stop.
-        Cancelled = "cancelled",
-        /// It would have been, but for the dry run.
-        WouldCancel = "wouldCancel",
-        /// Left for the next invocation.
-        Deferred = "deferred",
-        /// An error; the invocation fails for it once every DLQ was tried.
-        Failed = "failed",
-    }
-}
-
-codes! {
-    /// Why it came so. The README explains each to an operator; a test holds the two equal.
-    pub enum Reason {
-        /// Every gate agreed.
-        Ready = "ready",
-        /// Fruitless attempts are exhausted, so the messages go to the parking queue.
-        Parking = "parking",
-        /// No visible and no in-flight messages.
-        Empty = "empty",
-        /// Someone is reading the DLQ.
-        InFlightOnly = "in-flight-only",
-        /// Fewer visible messages than the policy's minimum.
-        BelowMinimum = "below-minimum",
-        /// A message move task is active, or may be.
-        TaskActive = "task-active",
-        /// The kill switch is on.
-        Paused = "paused",
-        /// The newest task started too recently.
-        CoolingDown = "cooling-down",
-        /// So many redrives in a row came back, and there is no parking queue.
-        AttemptsExhausted = "attempts-exhausted",
-        /// The DLQ still grows: its consumer is still failing.
-        StillFilling = "still-filling",
-        /// A brake alarm is in ALARM.
-        Braked = "braked",
-        /// A brake alarm does not exist, or could not be read.
-        BrakeUnknown = "brake-unknown",
-        /// A request asked for it.
-        Requested = "requested",
-        /// No task is running that could be cancelled.
-        NothingToCancel = "nothing-to-cancel",
-        /// The queue was named, but is not enrolled.
-        NotEnrolled = "not-enrolled",
-        /// This invocation had started as many redrives as it may.
-        StartLimit = "start-limit",
-        /// The invocation's time was up.
-        OutOfTime = "out-of-time",
-        /// A permission is missing.
-        AccessDenied = "access-denied",
-        /// No queue has this queue for its DLQ.
-        NotADeadLetterQueue = "not-a-dead-letter-queue",
-        /// The DLQ does not exist.
-        QueueNotFound = "queue-not-found",
-        /// The destination does not exist.
-        DestinationNotFound = "destination-not-found",
-        /// Still throttled after every retry.
-        Throttled = "throttled",
-        /// The policy cannot be followed for this DLQ.
-        InvalidPolicy = "invalid-policy",
-        /// Any other error.
-        ServiceError = "service-error",
-    }
-}
+/// Above this many DLQs, a report counts empty and unchecked ones instead of listing them. It is also
+/// the most names, and the most queues that are not enrolled, that a report lists.
+pub const MAX_LISTED: usize = 100;
 
 /// The result of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// What woke us.
+    /// The event that woke the function.
     pub trigger: TriggerReport,
-    /// Whether nothing could be started because this was a dry run.
+    /// Whether this was a dry run, so that nothing could start.
     pub dry_run: bool,
-    /// How many DLQs had which outcome.
-    pub counts: Counts,
-    /// What came of each DLQ.
+    /// The number of queues by outcome, including those in `unlisted`.
+    pub counts: OutcomeCounts,
+    /// The queues, in the order of their ARNs.
     pub queues: Vec<QueueReport>,
-    /// What is counted and not listed; absent if all is listed.
+    /// The queues that are counted but not listed; absent if all are listed.
     #[serde(skip_serializing_if = "Unlisted::is_nothing")]
     pub unlisted: Unlisted,
 }
 
-/// What woke us.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// The event that woke the function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerReport {
-    /// `schedule`, `alarm`, `brake`, `request` or `ignored`.
-    pub kind: &'static str,
-    /// The ARN of the schedule, rule or alarm.
+    /// What kind of event it was.
+    pub kind: Kind,
+    /// The ARN of the schedule, rule or alarm; `null` if the event had none.
     pub source: Option<String>,
-    /// The names of the queues it named.
+    /// The names of the queues that it named, sorted; at most 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<String>,
-    /// Why it called for nothing.
+    /// Why it called for nothing; absent if it called for something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// How many DLQs had which outcome.
+/// The number of queues by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// [`Outcome::Started`].
+pub struct OutcomeCounts {
+    /// [`OutcomeCode::Started`].
     pub started: u64,
-    /// [`Outcome::WouldStart`].
+    /// [`OutcomeCode::WouldStart`].
     pub would_start: u64,
-    /// [`Outcome::Skipped`].
+    /// [`OutcomeCode::Skipped`].
     pub skipped: u64,
-    /// [`Outcome::Held`].
+    /// [`OutcomeCode::Held`].
     pub held: u64,
-    /// [`Outcome::Cancelled`].
+    /// [`OutcomeCode::Cancelled`].
     pub cancelled: u64,
-    /// [`Outcome::WouldCancel`].
+    /// [`OutcomeCode::WouldCancel`].
     pub would_cancel: u64,
-    /// [`Outcome::Deferred`].
+    /// [`OutcomeCode::Deferred`].
     pub deferred: u64,
-    /// [`Outcome::Failed`].
+    /// [`OutcomeCode::Failed`].
     pub failed: u64,
 }
 
-/// What came of one DLQ.
+/// What happened to one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueReport {
-    /// The DLQ.
+    /// The queue's ARN.
     pub queue_arn: String,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// Why.
+    /// What happened.
+    pub outcome: OutcomeCode,
+    /// The code of the reason.
     pub reason: Reason,
-    /// One English sentence.
+    /// What happened and what to do, for an operator: an English clause, a sentence in JSON.
     #[serde(serialize_with = "as_sentence")]
     pub detail: String,
-    /// Visible messages; absent if the DLQ was not looked at.
+    /// Visible messages; absent if nobody looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visible: Option<u64>,
-    /// Messages in flight.
+    /// Messages in flight; absent if nobody looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
-    /// Fruitless redrives in a row; absent where no task is listed.
+    /// The number of fruitless redrives in a row; absent if SQS listed no task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streak: Option<u32>,
-    /// The task that was started or cancelled.
+    /// The task that started or was cancelled; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub task: Option<Task>,
-    /// The newest task that SQS listed before.
+    pub task: Option<TaskReport>,
+    /// The newest task that SQS listed before; absent if it listed none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_task: Option<LastTask>,
-    /// Whether CloudWatch refused the depth history that the policy asked for.
+    pub last_task: Option<LastTaskReport>,
+    /// Whether the depth history was needed and could not be read.
     #[serde(skip)]
-    depth_unreadable: bool,
+    depth_history_unreadable: bool,
 }
 
-/// A task that was started or cancelled.
+/// A task that started or was cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Task {
-    /// Names the task in `CancelMessageMoveTask`.
+pub struct TaskReport {
+    /// What `CancelMessageMoveTask` takes.
     pub handle: String,
-    /// Where the messages go; absent means each to its own source queue.
+    /// Where the messages go; absent means back to their source queues.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_arn: Option<String>,
-    /// How fast; absent means SQS's own pace.
+    /// The maximum number of messages per second; absent means SQS's own pace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_messages_per_second: Option<u16>,
 }
@@ -192,68 +122,60 @@ pub struct Task {
 /// The newest task of a DLQ, as SQS listed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LastTask {
+pub struct LastTaskReport {
     /// `RUNNING`, `COMPLETED`, `CANCELLING`, `CANCELLED` or `FAILED`.
     pub status: String,
-    /// When it was started, RFC 3339.
+    /// When it started, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
-    /// Messages moved, which lags and may read 0 on a task that moved everything.
+    /// Messages moved. The count lags, and may be 0 for a task that moved everything.
     pub moved: u64,
-    /// Messages there were to move when it started.
+    /// Messages to move when it started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_move: Option<u64>,
-    /// Where the messages went; absent means each to its own source queue.
+    /// Where the messages went; absent means back to their source queues.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_arn: Option<String>,
-    /// Why it failed, in SQS's words.
+    /// Why it FAILED, in SQS's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_reason: Option<String>,
 }
 
-/// A report lists the empty and the unseen DLQs too if it is about no more DLQs than this, and lists no
-/// more names and queues that are not enrolled than this.
-pub const MAX_LISTED: usize = 100;
-
-/// Queues that a report counts and does not list.
+/// Queues that a report counts but does not list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unlisted {
-    /// DLQs that were looked at and are empty.
+    /// DLQs that are empty.
     pub empty: u64,
-    /// Queues that were named and are not enrolled.
+    /// Queues that the event named but that are not enrolled.
     pub not_enrolled: u64,
-    /// DLQs that there was no time to look at.
+    /// DLQs that nobody looked at before the time was up.
     pub out_of_time: u64,
-    /// DLQs on which no task was RUNNING that could be cancelled.
+    /// DLQs without a RUNNING task to cancel.
     pub nothing_to_cancel: u64,
 }
 
-impl Unlisted {
-    fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 impl Report {
-    /// Counts the outcomes, and those of what is not listed.
-    pub fn new(
-        trigger: TriggerReport,
-        dry_run: bool,
-        mut queues: Vec<QueueReport>,
-        unlisted: Unlisted,
-    ) -> Self {
-        let mut counts = Counts {
-            skipped: unlisted.empty + unlisted.not_enrolled + unlisted.nothing_to_cancel,
-            deferred: unlisted.out_of_time,
-            ..Counts::default()
-        };
-        for queue in &queues {
-            *counts.of(queue.outcome) += 1;
+    /// The report of these findings. It decides what is listed and what is only counted.
+    pub fn new(plan: &Plan, dry_run: bool, findings: Vec<Finding>) -> Self {
+        let is_enrolled = |finding: &&Finding| finding.outcome.reason() != Reason::NotEnrolled;
+        let is_large = findings.iter().filter(is_enrolled).count() > MAX_LISTED;
+        let mut counts = OutcomeCounts::default();
+        let mut unlisted = Unlisted::default();
+        let mut not_enrolled = 0;
+        let mut queues = Vec::new();
+        for finding in findings {
+            *counts.of(finding.outcome.code()) += 1;
+            let reason = finding.outcome.reason();
+            not_enrolled += usize::from(reason == Reason::NotEnrolled);
+            match unlisted.count_of(&finding.outcome, is_large, not_enrolled > MAX_LISTED) {
+                Some(count) => *count += 1,
+                None => queues.push(QueueReport::from(finding)),
+            }
         }
         queues.sort_by(|a, b| a.queue_arn.cmp(&b.queue_arn));
         Self {
-            trigger,
+            trigger: TriggerReport::from(plan),
             dry_run,
             counts,
             queues,
@@ -261,22 +183,22 @@ impl Report {
         }
     }
 
-    /// The DLQs that failed, each with its reason.
+    /// The queues that failed, each with its reason.
     pub fn failed(&self) -> Vec<String> {
-        self.queues
+        let failed = self
+            .queues
             .iter()
-            .filter(|queue| queue.outcome == Outcome::Failed)
-            .map(|queue| format!("{} ({})", queue.queue_arn, queue.reason.code()))
-            .collect()
+            .filter(|queue| queue.outcome == OutcomeCode::Failed);
+        let failed = failed.map(|queue| format!("{} ({})", queue.queue_arn, queue.reason.code()));
+        failed.collect()
     }
 
-    /// One line for each DLQ that is not empty, and one for the whole.
+    /// Writes one log line for each listed queue that is not empty, and one for the invocation.
     pub fn log(&self, elapsed: Duration) {
-        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         for queue in self.queues.iter().filter(|q| q.reason != Reason::Empty) {
             queue.log();
         }
-        let Counts {
+        let OutcomeCounts {
             started,
             would_start,
             skipped,
@@ -287,7 +209,7 @@ impl Report {
             failed,
         } = self.counts;
         tracing::info!(
-            trigger.kind = self.trigger.kind,
+            trigger.kind = self.trigger.kind.code(),
             trigger.source = self.trigger.source,
             trigger.why = self.trigger.why,
             dry_run = self.dry_run,
@@ -299,14 +221,14 @@ impl Report {
             would_cancel,
             deferred,
             failed,
-            elapsed_ms,
+            elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             "invocation finished",
         );
     }
 
     /// The invocation's metrics: one line in CloudWatch's embedded metric format
-    /// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>),
-    /// which CloudWatch makes metrics of when it finds it in the function's log.
+    /// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>).
+    /// CloudWatch reads the metrics from the function's log.
     pub fn metrics(&self, function_name: &str, now: SystemTime) -> String {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let values = self.metric_values();
@@ -326,203 +248,157 @@ impl Report {
     }
 
     fn metric_values(&self) -> [(&'static str, u64); 10] {
-        let observed = self.queues.iter().filter(|queue| queue.visible.is_some());
-        let unreadable = self.queues.iter().filter(|queue| queue.depth_unreadable);
-        let failed_tasks = observed.clone().filter(|queue| {
-            let status = queue.last_task.as_ref().map(|task| task.status.as_str());
-            status == Some("FAILED")
-        });
+        let observed = || self.queues.iter().filter(|queue| queue.visible.is_some());
+        let count = |is: fn(&&QueueReport) -> bool| self.queues.iter().filter(is).count() as u64;
+        let messages = |is: fn(&&QueueReport) -> bool| {
+            let visible = observed().filter(is).filter_map(|queue| queue.visible);
+            visible.fold(0, u64::saturating_add)
+        };
         [
             (
                 "QueuesLookedAt",
-                self.unlisted.empty + observed.clone().count() as u64,
+                self.unlisted.empty + observed().count() as u64,
             ),
             ("Started", self.counts.started),
             (
                 "MessagesRedriven",
-                observed
-                    .clone()
-                    .filter(|queue| queue.outcome == Outcome::Started)
-                    .filter_map(|queue| queue.visible)
-                    .fold(0, u64::saturating_add),
+                messages(|queue| queue.outcome == OutcomeCode::Started),
             ),
             ("Held", self.counts.held),
             ("Failed", self.counts.failed),
             ("Deferred", self.counts.deferred),
             ("Cancelled", self.counts.cancelled),
+            ("MessagesVisible", messages(|_| true)),
             (
-                "MessagesVisible",
-                observed
-                    .filter_map(|queue| queue.visible)
-                    .fold(0, u64::saturating_add),
+                "MoveTasksFailed",
+                count(|queue| queue.visible.is_some() && queue.last_task_failed()),
             ),
-            ("MoveTasksFailed", failed_tasks.count() as u64),
-            ("DepthHistoryUnreadable", unreadable.count() as u64),
+            (
+                "DepthHistoryUnreadable",
+                count(|queue| queue.depth_history_unreadable),
+            ),
         ]
     }
 }
 
-impl Counts {
-    fn of(&mut self, outcome: Outcome) -> &mut u64 {
+impl OutcomeCounts {
+    fn of(&mut self, outcome: OutcomeCode) -> &mut u64 {
         match outcome {
-            Outcome::Started => &mut self.started,
-            Outcome::WouldStart => &mut self.would_start,
-            Outcome::Skipped => &mut self.skipped,
-            Outcome::Held => &mut self.held,
-            Outcome::Cancelled => &mut self.cancelled,
-            Outcome::WouldCancel => &mut self.would_cancel,
-            Outcome::Deferred => &mut self.deferred,
-            Outcome::Failed => &mut self.failed,
+            OutcomeCode::Started => &mut self.started,
+            OutcomeCode::WouldStart => &mut self.would_start,
+            OutcomeCode::Skipped => &mut self.skipped,
+            OutcomeCode::Held => &mut self.held,
+            OutcomeCode::Cancelled => &mut self.cancelled,
+            OutcomeCode::WouldCancel => &mut self.would_cancel,
+            OutcomeCode::Deferred => &mut self.deferred,
+            OutcomeCode::Failed => &mut self.failed,
+        }
+    }
+}
+
+impl Unlisted {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The count for a queue that the report does not list; `None` if it lists the queue. `is_large`
+    /// and `is_full` say whether more than [`MAX_LISTED`] queues are enrolled, or are not.
+    fn count_of(&mut self, outcome: &Outcome, is_large: bool, is_full: bool) -> Option<&mut u64> {
+        match outcome {
+            Outcome::Skipped(Skipped::NotEnrolled) if is_full => Some(&mut self.not_enrolled),
+            Outcome::Skipped(Skipped::Gate(Skip::Empty)) if is_large => Some(&mut self.empty),
+            Outcome::Skipped(Skipped::NothingToCancel | Skipped::EndedBeforeCancel) if is_large => {
+                Some(&mut self.nothing_to_cancel)
+            }
+            Outcome::Deferred(Deferred::NotLookedAt) if is_large => Some(&mut self.out_of_time),
+            _ => None,
+        }
+    }
+}
+
+impl From<&Plan> for TriggerReport {
+    fn from(plan: &Plan) -> Self {
+        let names: BTreeSet<&String> = match &plan.selection {
+            Selection::All => BTreeSet::new(),
+            Selection::Named(queues) => queues.iter().map(|queue| &queue.name).collect(),
+        };
+        Self {
+            kind: plan.kind,
+            source: plan.source.clone(),
+            queues: names.into_iter().take(MAX_LISTED).cloned().collect(),
+            why: plan.why.clone(),
+        }
+    }
+}
+
+impl From<Finding<'_>> for QueueReport {
+    fn from(finding: Finding) -> Self {
+        let is_listed = !finding.tasks.is_empty();
+        let is_observed = finding.depth.is_some();
+        Self {
+            queue_arn: finding.queue_arn.to_owned(),
+            outcome: finding.outcome.code(),
+            reason: finding.outcome.reason(),
+            detail: finding.to_string(),
+            visible: finding.depth.map(|depth| depth.visible),
+            in_flight: finding.depth.map(|depth| depth.in_flight),
+            streak: (is_observed && is_listed).then_some(finding.streak),
+            task: TaskReport::new(&finding),
+            last_task: finding.tasks.first().map(LastTaskReport::from),
+            depth_history_unreadable: matches!(
+                finding.depth_history,
+                Some(DepthHistory::Unreadable(_))
+            ),
+        }
+    }
+}
+
+impl TaskReport {
+    fn new(finding: &Finding) -> Option<Self> {
+        match &finding.outcome {
+            Outcome::Started { start, handle, .. } => Some(Self {
+                handle: handle.clone(),
+                destination_arn: start.destination.as_ref().map(QueueArn::to_string),
+                max_messages_per_second: start.max_messages_per_second.map(|rate| rate.get()),
+            }),
+            Outcome::Cancelled { handle, .. } | Outcome::WouldCancel { handle, .. } => {
+                let is_it = |task: &&MoveTask| task.handle.as_ref() == Some(handle);
+                let task = finding.tasks.iter().find(is_it);
+                Some(Self {
+                    handle: handle.clone(),
+                    destination_arn: task.and_then(|task| task.destination_arn.clone()),
+                    max_messages_per_second: None,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<&MoveTask> for LastTaskReport {
+    fn from(task: &MoveTask) -> Self {
+        Self {
+            status: task.status.as_str().to_owned(),
+            started_at: task.started_at.and_then(rfc3339),
+            moved: task.moved,
+            to_move: task.to_move,
+            destination_arn: task.destination_arn.clone(),
+            failure_reason: task.failure_reason.clone(),
         }
     }
 }
 
 impl QueueReport {
-    /// The report of a DLQ that was not looked at, or not with success.
-    pub fn new(queue_arn: String, outcome: Outcome, reason: Reason, detail: String) -> Self {
-        Self {
-            queue_arn,
-            outcome,
-            reason,
-            detail,
-            visible: None,
-            in_flight: None,
-            streak: None,
-            task: None,
-            last_task: None,
-            depth_unreadable: false,
-        }
-    }
-
-    /// The report of a DLQ whose call to SQS failed.
-    pub fn failed(queue_arn: String, fault: &SqsError) -> Self {
-        let reason = match fault {
-            SqsError::AccessDenied(_) => Reason::AccessDenied,
-            SqsError::NotADeadLetterQueue(_) => Reason::NotADeadLetterQueue,
-            SqsError::QueueNotFound(_) => Reason::QueueNotFound,
-            SqsError::DestinationNotFound(_) => Reason::DestinationNotFound,
-            SqsError::Throttled(_) => Reason::Throttled,
-            SqsError::Service(_) => Reason::ServiceError,
-        };
-        Self::new(queue_arn, Outcome::Failed, reason, fault.to_string())
-    }
-
-    /// The report of a DLQ that needs nothing now.
-    pub fn skipped(queue_arn: String, skip: &Skip) -> Self {
-        let (reason, detail) = match skip {
-            Skip::Empty => (Reason::Empty, "the DLQ is empty".to_owned()),
-            Skip::InFlightOnly => (
-                Reason::InFlightOnly,
-                "every message is in flight: someone is reading the DLQ".to_owned(),
-            ),
-            Skip::BelowMinimum { minimum } => (
-                Reason::BelowMinimum,
-                format!("fewer than {minimum} messages are visible"),
-            ),
-            Skip::TaskActive => (
-                Reason::TaskActive,
-                "a message move task is active on this DLQ".to_owned(),
-            ),
-            Skip::CoolingDown { remaining } => (
-                Reason::CoolingDown,
-                format!(
-                    "the newest task started too recently; the cooldown is over in {}",
-                    humantime::format_duration(Duration::from_secs(
-                        remaining.as_secs_f64().ceil() as u64
-                    ))
-                ),
-            ),
-            Skip::StillFilling { fewest } => (Reason::StillFilling, still_filling(*fewest)),
-        };
-        Self::new(queue_arn, Outcome::Skipped, reason, detail)
-    }
-
-    /// The report of a DLQ that waits for a person.
-    pub fn held(queue_arn: String, hold: &Hold) -> Self {
-        let (reason, detail) = match hold {
-            Hold::Paused => (Reason::Paused, "the kill switch is on".to_owned()),
-            Hold::AttemptsExhausted { streak } => (
-                Reason::AttemptsExhausted,
-                format!(
-                    "the last {streak} redrives came back; repair the consumer or take the poison messages out, then send a request with `force`"
-                ),
-            ),
-            Hold::StillFilling { fewest } => (
-                Reason::StillFilling,
-                format!(
-                    "{}, and the last redrive is over an hour ago",
-                    still_filling(*fewest)
-                ),
-            ),
-            Hold::Braked { alarm } => (
-                Reason::Braked,
-                format!("the brake alarm `{}` is in ALARM", excerpt(alarm)),
-            ),
-            Hold::BrakeUnknown { alarm, why } => (
-                Reason::BrakeUnknown,
-                format!(
-                    "the state of the brake alarm `{}` is unknown: {}",
-                    excerpt(alarm),
-                    one_line(why, MAX_MESSAGE_CHARS)
-                ),
-            ),
-        };
-        Self::new(queue_arn, Outcome::Held, reason, detail)
-    }
-
-    /// The same report, with the task that was started or cancelled.
-    #[must_use]
-    pub fn with_task(self, task: Task) -> Self {
-        Self {
-            task: Some(task),
-            ..self
-        }
-    }
-
-    /// The same report, with what was seen of the DLQ: `streak` is the row of fruitless redrives.
-    #[must_use]
-    pub fn with(mut self, seen: &Observation, streak: u32) -> Self {
-        if let Some(DepthHistory::Unreadable(why)) = &seen.depth_history {
-            self.detail = format!(
-                "{}; its depth history could not be read: {}",
-                self.detail,
-                one_line(why, MAX_MESSAGE_CHARS)
-            );
-            self.depth_unreadable = true;
-        }
-        Self {
-            visible: Some(seen.depth.visible),
-            in_flight: Some(seen.depth.in_flight),
-            streak: (!seen.tasks.is_empty()).then_some(streak),
-            ..self.with_tasks(&seen.tasks)
-        }
-    }
-
-    /// The same report, with the newest of these tasks, and what to do about it if it failed.
-    #[must_use]
-    pub fn with_tasks(self, tasks: &[MoveTask]) -> Self {
-        let Some(newest) = tasks.first() else {
-            return self;
-        };
-        let detail = match (&newest.status, &newest.failure_reason) {
-            (TaskStatus::Failed, Some(reason)) => {
-                format!(
-                    "{}; the last move task failed: {}",
-                    self.detail,
-                    advice(reason)
-                )
-            }
-            _ => self.detail,
-        };
-        Self {
-            detail,
-            last_task: Some(LastTask::from(newest)),
-            ..self
-        }
+    fn last_task_failed(&self) -> bool {
+        let failed = TaskStatus::Failed.as_str();
+        self.last_task
+            .as_ref()
+            .is_some_and(|task| task.status == failed)
     }
 
     fn log(&self) {
-        // The macro wants its level known when it is compiled.
+        let name = self.queue_arn.rsplit(':').next().unwrap_or_default();
+        // The macro needs to know its level when it is compiled.
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
@@ -539,67 +415,15 @@ impl QueueReport {
                         .last_task
                         .as_ref()
                         .and_then(|task| task.failure_reason.as_deref()),
-                    "{}",
-                    sentence(&self.detail)
+                    "`{name}`: {}.",
+                    self.detail.trim_end_matches('.')
                 )
             };
         }
         match self.outcome {
-            Outcome::Failed => line!(Level::ERROR),
-            Outcome::Held => line!(Level::WARN),
+            OutcomeCode::Failed => line!(Level::ERROR),
+            OutcomeCode::Held => line!(Level::WARN),
             _ => line!(Level::INFO),
-        }
-    }
-}
-
-/// So many characters of what AWS said: a denial names the action towards its end.
-const MAX_MESSAGE_CHARS: usize = 500;
-
-fn still_filling(fewest: u64) -> String {
-    format!(
-        "the DLQ has grown within the quiet period, from {fewest} visible messages: its consumer is still failing"
-    )
-}
-
-/// Why a task failed, in SQS's words, and what to do about it where that is known.
-fn advice(reason: &str) -> String {
-    let knows = |word: &str| reason.to_lowercase().contains(word);
-    let advice = if knows("couldnotdeterminemessagesource") {
-        "the messages were not moved here by SQS from a source queue (SNS, Lambda or a person sent them); set a destination"
-    } else if knows("kms") {
-        "grant `kms:Decrypt` on the keys of the DLQ and the source queues, and `kms:GenerateDataKey` and `kms:Decrypt` on those of the destinations"
-    } else if knows("accessdenied") {
-        "grant `sqs:ReceiveMessage`, `sqs:DeleteMessage` and `sqs:GetQueueAttributes` on the DLQ and `sqs:SendMessage` on the destinations (all source queues if there is none), and look for queue policies that deny them"
-    } else if knows("nonexistentqueue") {
-        "a source or destination queue was deleted; make it anew or set a destination"
-    } else {
-        return format!("`{}`", excerpt(reason));
-    };
-    format!("`{}`: {advice}", excerpt(reason))
-}
-
-/// What a start does, or would do: an English clause.
-pub fn describe_start(visible: u64, start: &Start) -> String {
-    let to = match &start.destination {
-        Some(destination) => format!("to {destination}"),
-        None => "back to their source queues".to_owned(),
-    };
-    let pace = match start.max_messages_per_second {
-        Some(rate) => format!("{} a second at most", rate.get()),
-        None => "at SQS's own pace".to_owned(),
-    };
-    format!("{visible} visible messages go {to}, {pace}")
-}
-
-impl From<&MoveTask> for LastTask {
-    fn from(task: &MoveTask) -> Self {
-        Self {
-            status: task.status.as_str().to_owned(),
-            started_at: task.started_at.and_then(rfc3339),
-            moved: task.moved,
-            to_move: task.to_move,
-            destination_arn: task.destination_arn.clone(),
-            failure_reason: task.failure_reason.clone(),
         }
     }
 }
@@ -608,7 +432,7 @@ fn as_sentence<S: Serializer>(clause: &str, serializer: S) -> Result<S::Ok, S::E
     serializer.serialize_str(&sentence(clause))
 }
 
-/// `None` for years that RFC 3339 has no four digits for.
+/// `None` for years that do not fit RFC 3339's four digits.
 fn rfc3339(time: SystemTime) -> Option<String> {
     let mut text = String::new();
     write!(text, "{}", humantime::format_rfc3339_millis(time)).ok()?;

@@ -1,8 +1,9 @@
-//! The port to SQS, in our own types. AWS's error codes are told apart here and nowhere else.
+//! The port to SQS, in our own types.
 
-use crate::policy::Start;
+use crate::aws_error::{AwsError, Kind, MAX_MESSAGE_CHARS};
+use crate::decision::Start;
 use crate::queue::{Depth, MoveTask, QueueArn, TaskStatus};
-use crate::text::{causes, excerpt, one_line};
+use crate::text::{excerpt, one_line};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
@@ -12,33 +13,33 @@ use std::error::Error;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::timeout;
 
-/// The calls to SQS that redriving takes.
+/// The calls to SQS that redriving needs.
 pub trait Sqs {
-    /// How many messages the queue holds.
+    /// How many messages the queue holds, by SQS's approximate counts.
     fn depth(&self, queue: &QueueArn) -> impl Future<Output = Result<Depth, SqsError>>;
 
-    /// The queue's message move tasks, newest first, ten at most: SQS lists no more.
+    /// The queue's message move tasks, newest first. SQS lists at most ten.
     fn list_tasks(&self, dlq: &QueueArn) -> impl Future<Output = Result<Vec<MoveTask>, SqsError>>;
 
-    /// Starts a redrive. `Ok` is the handle of its task.
+    /// Starts a redrive. `Ok` is the task's handle.
     fn start(
         &self,
         dlq: &QueueArn,
         start: &Start,
     ) -> impl Future<Output = Result<String, StartError>>;
 
-    /// Cancels the task of this handle. What it has moved stays moved.
+    /// Cancels the task with this handle. Messages it already moved stay moved.
     fn cancel(&self, dlq: &QueueArn, handle: &str)
     -> impl Future<Output = Result<(), CancelError>>;
 }
 
-/// Why a call to SQS did not do what it was to do. The text is SQS's own where it gave one.
+/// Why a call to SQS failed, in SQS's own words where it sent any.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SqsError {
-    /// A permission is missing; SQS names the action, which may be one it takes on our behalf.
+    /// A permission is missing. SQS names the action, which may be one it takes for the function.
     #[error("access denied: {0}")]
     AccessDenied(String),
-    /// No queue has this queue for its DLQ.
+    /// No queue uses this queue as its DLQ.
     #[error("not a dead-letter queue: {0}")]
     NotADeadLetterQueue(String),
     /// The DLQ does not exist.
@@ -47,22 +48,28 @@ pub enum SqsError {
     /// The destination does not exist.
     #[error("destination not found: {0}")]
     DestinationNotFound(String),
-    /// Still throttled after every retry.
+    /// SQS still throttles after every retry.
     #[error("throttled: {0}")]
     Throttled(String),
-    /// Anything else: an error of the service, of the network, or an answer that makes no sense.
+    /// SQS failed, or refused the call for another reason.
     #[error("{0}")]
     Service(String),
+    /// SQS could not be reached, or did not answer in time.
+    #[error("{0}; check the function's network, and in a VPC the endpoint for SQS")]
+    Unreachable(String),
+    /// SQS's answer makes no sense.
+    #[error("{0}")]
+    BadAnswer(String),
 }
 
 /// Why a redrive did not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// A task is active on this queue: another invocation was faster, or a start whose answer was
-    /// lost did take effect.
+    /// A task is already active on this queue: another invocation was faster, or an earlier start
+    /// whose answer was lost took effect.
     #[error("a message move task is already active")]
     TaskActive,
-    /// The start failed.
+    /// The call failed.
     #[error(transparent)]
     Sqs(#[from] SqsError),
 }
@@ -70,21 +77,21 @@ pub enum StartError {
 /// Why a task was not cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CancelError {
-    /// There is nothing to cancel: the task has come to its end, or was never there.
+    /// There is nothing to cancel: the task ended, or never existed.
     #[error("nothing to cancel: {0}")]
     NothingToCancel(String),
-    /// The cancelling failed.
+    /// The call failed.
     #[error(transparent)]
     Sqs(#[from] SqsError),
 }
 
-/// SQS itself, with a client for each region that an enrolled queue may be in.
+/// SQS itself, with one client per region that may have an enrolled queue.
 pub struct SqsClients {
     by_region: HashMap<String, Client>,
 }
 
 impl SqsClients {
-    /// Makes a client for each of these regions.
+    /// Creates a client for each of these regions.
     pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
         let client = |region: &String| {
             let region = aws_sdk_sqs::config::Region::new(region.clone());
@@ -102,9 +109,9 @@ impl SqsClients {
         }
     }
 
-    /// Opens a connection to SQS in a region ahead of the first call, as far as that takes but a moment.
-    /// The request names no operation, so that there is none to need a permission for, or to record:
-    /// whatever SQS answers, the connection is there.
+    /// Opens a connection to SQS in this region before the first call needs it, and gives up after
+    /// 200 ms. The request has no `X-Amz-Target`: there is no operation to authorize or to record,
+    /// and the connection stays open whatever SQS answers.
     pub async fn connect(&self, region: &str) {
         let Some(client) = self.by_region.get(region) else {
             return;
@@ -122,7 +129,9 @@ impl SqsClients {
 
     fn client(&self, queue: &QueueArn) -> Result<&Client, SqsError> {
         self.by_region.get(queue.region()).ok_or_else(|| {
-            SqsError::Service(format!("there is no client for the region of `{queue}`"))
+            SqsError::Service(format!(
+                "there is no SQS client for the region of `{queue}`"
+            ))
         })
     }
 }
@@ -139,12 +148,14 @@ impl Sqs for SqsClients {
             .attribute_names(in_flight.clone())
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(aws_error)?;
         let count = |name: QueueAttributeName| {
             answer
                 .attributes()
                 .and_then(|attributes| attributes.get(&name)?.parse().ok())
-                .ok_or_else(|| SqsError::Service(format!("SQS gave no `{name}` for `{queue}`")))
+                .ok_or_else(|| {
+                    SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
+                })
         };
         Ok(Depth {
             visible: count(visible)?,
@@ -160,7 +171,7 @@ impl Sqs for SqsClients {
             .max_results(10)
             .send()
             .await
-            .map_err(fault)?;
+            .map_err(aws_error)?;
         Ok(answer.results().iter().map(move_task).collect())
     }
 
@@ -178,7 +189,7 @@ impl Sqs for SqsClients {
             .await;
         match answer {
             Ok(started) => Ok(started.task_handle.unwrap_or_default()),
-            Err(error) => Err(start_fault(error)),
+            Err(error) => Err(aws_error(error).into()),
         }
     }
 
@@ -188,33 +199,16 @@ impl Sqs for SqsClients {
             .task_handle(handle)
             .send()
             .await
-            .map(|_| ())
-            .map_err(cancel_fault)
+            .map_err(aws_error)?;
+        Ok(())
     }
 }
 
-/// What SQS answers when a task is no longer RUNNING is not documented, so that every answer that is
-/// not about permissions, throttling or the service itself counts as "nothing to cancel".
-fn cancel_fault<E>(error: SdkError<E>) -> CancelError
-where
-    E: ProvideErrorMetadata + Error + 'static,
-{
-    let status = error.raw_response().map(|answer| answer.status().as_u16());
-    let is_refused = matches!(status, Some(400 | 404 | 409));
-    match fault(error) {
-        fault @ (SqsError::AccessDenied(_) | SqsError::Throttled(_)) => fault.into(),
-        fault if is_refused => CancelError::NothingToCancel(fault.to_string()),
-        fault => fault.into(),
-    }
-}
-
-/// Far longer than a connection within a region takes; where there is none, the start waits no longer.
+/// Far more than a connection within a region needs. Without a route to SQS the start waits no
+/// longer than this.
 const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// So many characters of what AWS says go into reports and logs.
-pub(crate) const MAX_MESSAGE_CHARS: usize = 500;
-
-/// The queue's URL in path style. SQS takes the queue from its path.
+/// The queue's URL in path style. SQS reads the queue from the path alone.
 fn url(queue: &QueueArn) -> String {
     let domain = match queue.partition() {
         "aws-cn" => "amazonaws.com.cn",
@@ -229,7 +223,7 @@ fn url(queue: &QueueArn) -> String {
 }
 
 fn move_task(entry: &ListMessageMoveTasksResultEntry) -> MoveTask {
-    // The SDK gives 0 for what SQS left out.
+    // The SDK returns 0 where SQS sent nothing.
     let started_at = u64::try_from(entry.started_timestamp())
         .ok()
         .filter(|&millis| millis > 0)
@@ -249,77 +243,67 @@ fn move_task(entry: &ListMessageMoveTasksResultEntry) -> MoveTask {
     }
 }
 
-/// SQS's refusal of a second task has the same code as other refusals; only the message tells.
-/// AWS says "There is already a task running. Only one active task is allowed …", emulators much the same.
-fn start_fault<E>(error: SdkError<E>) -> StartError
-where
-    E: ProvideErrorMetadata + Error + 'static,
-{
-    let message = error.message().unwrap_or_default().to_lowercase();
-    let is_task_active = message.contains("already") && message.contains("running");
-    match fault(error) {
-        fault @ (SqsError::AccessDenied(_) | SqsError::Throttled(_)) => fault.into(),
-        _ if is_task_active => StartError::TaskActive,
-        fault => fault.into(),
+impl SqsError {
+    /// Whether SQS throttled the call, so that it may succeed later.
+    pub fn is_throttled(&self) -> bool {
+        matches!(self, Self::Throttled(_))
     }
 }
 
-/// Tells apart what went wrong, by code and message.
-///
-/// Codes come as `X`, `XException` and `AWS.SimpleQueueService.X`; most of those that matter here
-/// are not modelled in the SDK.
-fn fault<E>(error: SdkError<E>) -> SqsError
-where
-    E: ProvideErrorMetadata + Error + 'static,
-{
-    let Some(code) = error.code() else {
-        return SqsError::Service(without_code("SQS", &error));
-    };
-    let kind = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
-    let kind = kind.strip_suffix("Exception").unwrap_or(kind);
-    let code = &one_line(code, MAX_MESSAGE_CHARS);
-    let message = error.message().unwrap_or("SQS gave no reason");
-    let message = one_line(message, MAX_MESSAGE_CHARS);
-    match kind {
-        "AccessDenied" | "KMS.AccessDenied" | "KmsAccessDenied" => SqsError::AccessDenied(message),
-        "RequestThrottled" | "Throttling" | "KMS.Throttling" | "KmsThrottled"
-        | "TooManyRequests" => SqsError::Throttled(message),
-        // Credentials that are missing, expired or wrong.
-        "ExpiredToken"
-        | "InvalidClientTokenId"
-        | "InvalidSecurity"
-        | "InvalidSignature"
-        | "MissingAuthenticationToken"
-        | "SignatureDoesNotMatch"
-        | "UnrecognizedClient" => SqsError::AccessDenied(format!("{code}: {message}")),
-        "ResourceNotFound" if message.contains("DestinationArn") => {
-            SqsError::DestinationNotFound(message)
-        }
-        "NonExistentQueue" | "QueueDoesNotExist" | "ResourceNotFound" => {
-            SqsError::QueueNotFound(message)
-        }
-        _ if message
-            .to_lowercase()
-            .contains("configured as a dead letter queue") =>
-        {
-            SqsError::NotADeadLetterQueue(message)
-        }
-        _ => SqsError::Service(format!("{code}: {message}")),
+impl StartError {
+    /// See [`SqsError::is_throttled`].
+    pub fn is_throttled(&self) -> bool {
+        matches!(self, Self::Sqs(error) if error.is_throttled())
     }
 }
 
-/// What is to be said of an error of `service` that has no code: it was not understood, or it never
-/// got an answer.
-pub(crate) fn without_code<E>(service: &str, error: &SdkError<E>) -> String
+impl CancelError {
+    /// See [`SqsError::is_throttled`].
+    pub fn is_throttled(&self) -> bool {
+        matches!(self, Self::Sqs(error) if error.is_throttled())
+    }
+}
+
+fn aws_error<E>(error: SdkError<E>) -> AwsError
 where
-    E: Error + 'static,
+    E: ProvideErrorMetadata + Error + 'static,
 {
-    let status = error.raw_response().map(|answer| answer.status().as_u16());
-    match (error, status) {
-        (SdkError::ServiceError(_) | SdkError::ResponseError(_), Some(status)) => {
-            format!("{service} answered with HTTP status {status} and no error code")
+    AwsError::new("SQS", &error)
+}
+
+impl From<AwsError> for SqsError {
+    fn from(error: AwsError) -> Self {
+        match error.kind {
+            Kind::AccessDenied => Self::AccessDenied(error.message),
+            Kind::BadCredentials => Self::AccessDenied(error.to_string()),
+            Kind::Throttled => Self::Throttled(error.message),
+            Kind::DestinationNotFound => Self::DestinationNotFound(error.message),
+            Kind::QueueNotFound => Self::QueueNotFound(error.message),
+            Kind::NotADeadLetterQueue => Self::NotADeadLetterQueue(error.message),
+            Kind::TaskActive | Kind::Failed => Self::Service(error.to_string()),
+            Kind::Unreachable => Self::Unreachable(error.to_string()),
+            Kind::BadAnswer => Self::BadAnswer(error.to_string()),
         }
-        _ => one_line(&causes(error), MAX_MESSAGE_CHARS),
+    }
+}
+
+impl From<AwsError> for StartError {
+    fn from(error: AwsError) -> Self {
+        match error.kind {
+            Kind::TaskActive => Self::TaskActive,
+            _ => Self::Sqs(error.into()),
+        }
+    }
+}
+
+impl From<AwsError> for CancelError {
+    /// AWS does not document what SQS answers when a task is no longer RUNNING. So every refusal
+    /// counts as "nothing to cancel", except those about permissions, credentials and throttling.
+    fn from(error: AwsError) -> Self {
+        match error.is_refusal() {
+            true => Self::NothingToCancel(error.to_string()),
+            false => Self::Sqs(error.into()),
+        }
     }
 }
 

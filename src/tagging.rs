@@ -1,25 +1,24 @@
 //! The port to the Resource Groups Tagging API, in our own types.
 
+use crate::aws_error::{AwsError, Kind};
 use crate::config::EnrollTag;
 use crate::queue::{QueueArn, TaggedQueue};
-use crate::sqs::{MAX_MESSAGE_CHARS, without_code};
-use crate::text::one_line;
 use aws_sdk_resourcegroupstagging::Client;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
 use std::error::Error;
 use std::sync::LazyLock;
 
-/// The calls to the tagging API that enrolment by tag takes. Both are about the function's own
+/// The calls to the tagging API that enrollment by tag needs. The API knows only the function's own
 /// account and region.
 pub trait Tagging {
-    /// Every queue that bears the tag. One that was deleted lately may still be among them.
+    /// Every queue with the enroll tag. The API may still list a queue that was deleted recently.
     fn tagged(
         &self,
         tag: &EnrollTag,
     ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingError>>;
 
-    /// Those of these queues that bear the tag. One call for every 100.
+    /// The queues among these that have the enroll tag. One call per 100 queues.
     fn tagged_among(
         &self,
         queues: &[QueueArn],
@@ -30,25 +29,33 @@ pub trait Tagging {
 /// Why the tags could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TaggingError {
-    /// The function may not ask.
+    /// The role lacks `tag:GetResources`.
     #[error("access denied; grant `tag:GetResources`: {0}")]
     AccessDenied(String),
-    /// Anything else.
+    /// The tagging API failed, or refused the call for another reason.
     #[error("`tag:GetResources` failed: {0}")]
     Service(String),
+    /// The tagging API could not be reached, or did not answer in time.
+    #[error(
+        "`tag:GetResources` failed: {0}; check the function's network, and in a VPC the endpoint for tagging"
+    )]
+    Unreachable(String),
+    /// The tagging API's answer makes no sense.
+    #[error("`tag:GetResources` failed: {0}")]
+    BadAnswer(String),
 }
 
-/// The tagging API itself, with a client that is made when it is first used, or by [`make`](Self::make):
-/// without an enrol tag it never is.
+/// The tagging API itself. Its client is created on first use or by [`create`](Self::create); without
+/// an enroll tag nobody needs it.
 pub struct TaggingClient {
     client: LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>,
 }
 
-/// `GetResources` takes, and gives, so many resources.
+/// The most resources per `GetResources` call and answer.
 const RESOURCES_PER_CALL: usize = 100;
 
 impl TaggingClient {
-    /// Makes a client for the function's own region.
+    /// Prepares a client for the function's own region.
     pub fn new(config: &aws_config::SdkConfig) -> Self {
         let config = config.clone();
         Self {
@@ -56,8 +63,8 @@ impl TaggingClient {
         }
     }
 
-    /// Makes the client now.
-    pub fn make(&self) {
+    /// Creates the client now, so that the first invocation need not.
+    pub fn create(&self) {
         LazyLock::force(&self.client);
     }
 }
@@ -71,7 +78,7 @@ impl Tagging for TaggingClient {
         let mut pages = self
             .client
             .get_resources()
-            // A service, not a type: SQS has resources of one type only, and that has no name here.
+            // The service's name: SQS has only one type of resource, and the API has no name for it.
             .resource_type_filters("sqs")
             .tag_filters(filter)
             .into_paginator()
@@ -79,7 +86,7 @@ impl Tagging for TaggingClient {
             .send();
         let mut queues = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(fault)?;
+            let page = page.map_err(aws_error)?;
             let resources = page.resource_tag_mapping_list();
             queues.extend(
                 resources
@@ -104,7 +111,7 @@ impl Tagging for TaggingClient {
                 .set_resource_arn_list(Some(arns))
                 .send()
                 .await
-                .map_err(fault)?;
+                .map_err(aws_error)?;
             let resources = answer.resource_tag_mapping_list();
             tagged.extend(
                 resources
@@ -116,7 +123,7 @@ impl Tagging for TaggingClient {
     }
 }
 
-/// `None` for what is no queue or does not bear the tag.
+/// `None` if the resource is not a queue, or lacks the enroll tag.
 fn tagged_queue(resource: &ResourceTagMapping, tag: &EnrollTag) -> Option<TaggedQueue> {
     let dlq = resource.resource_arn()?.parse().ok()?;
     let is_tag = |key: &str, value: &str| {
@@ -135,21 +142,16 @@ fn tagged_queue(resource: &ResourceTagMapping, tag: &EnrollTag) -> Option<Tagged
     })
 }
 
-fn fault<E>(error: SdkError<E>) -> TaggingError
+fn aws_error<E>(error: SdkError<E>) -> TaggingError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    let Some(code) = error.code() else {
-        return TaggingError::Service(without_code("the tagging API", &error));
-    };
-    let message = error.message().unwrap_or("the tagging API gave no reason");
-    let code = &one_line(code, MAX_MESSAGE_CHARS);
-    let message = one_line(message, MAX_MESSAGE_CHARS);
-    match code.as_str() {
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            TaggingError::AccessDenied(message)
-        }
-        _ => TaggingError::Service(format!("{code}: {message}")),
+    let error = AwsError::new("the tagging API", &error);
+    match error.kind {
+        Kind::AccessDenied => TaggingError::AccessDenied(error.message),
+        Kind::Unreachable => TaggingError::Unreachable(error.to_string()),
+        Kind::BadAnswer => TaggingError::BadAnswer(error.to_string()),
+        _ => TaggingError::Service(error.to_string()),
     }
 }
 

@@ -1,13 +1,13 @@
-//! Words for people: how errors and reports quote what others wrote.
+//! Text for people: how errors and reports quote foreign text.
 
-/// At most 100 characters of a text that others wrote, as [`one_line`] shows them.
+/// At most 100 characters of a foreign text, as [`one_line`] shows them.
 pub fn excerpt(text: &str) -> String {
     one_line(text, 100)
 }
 
-/// At most so many characters of a text, without what ends a line, controls a terminal, or has the
-/// rest of the line shown in another order.
-pub fn one_line(text: &str, most: usize) -> String {
+/// At most `max_chars` characters of a text. Characters that end a line, control a terminal, or
+/// reverse the direction of the text are escaped.
+pub fn one_line(text: &str, max_chars: usize) -> String {
     let mut short = String::new();
     let mut length = 0;
     for c in text.chars() {
@@ -17,7 +17,7 @@ pub fn one_line(text: &str, most: usize) -> String {
             c.to_string()
         };
         length += shown.chars().count();
-        if length > most {
+        if length > max_chars {
             short.push('…');
             break;
         }
@@ -26,12 +26,12 @@ pub fn one_line(text: &str, most: usize) -> String {
     short
 }
 
-/// The control characters, Unicode's own line breaks, and its marks that turn the direction of a text.
+/// Control characters, Unicode's line breaks, and its marks that change the direction of a text.
 fn is_unfit(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The first three of a list that may be long, and how many more there are.
+/// The first three items of a list, and the number of the others.
 pub fn first_three(items: &[String], separator: &str) -> String {
     match items {
         [a, b, c, rest @ ..] if !rest.is_empty() => {
@@ -45,14 +45,14 @@ pub fn first_three(items: &[String], separator: &str) -> String {
     }
 }
 
-/// A clause as a sentence: with a capital and a full stop.
+/// The clause with a capital letter and a full stop.
 pub fn sentence(clause: &str) -> String {
     let mut chars = clause.trim_end_matches('.').chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);
     first.chain(chars).chain(['.']).collect()
 }
 
-/// The texts of an error and of all that caused it, joined by colons.
+/// An error and its chain of causes, joined by colons.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Whose certificates the function trusts: Amazon's own roots, or those of `AWS_CA_BUNDLE`.
+//! TLS: which root certificates the function trusts, Amazon's own or those of `AWS_CA_BUNDLE`.
 
 use crate::config::VariableError;
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
@@ -6,19 +6,20 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// The five roots of Amazon Trust Services, which AWS recommends for stores of one's own and which
-/// the certificates of its endpoints go back to. To decode all roots of a system takes longer than
-/// the rest of the start. A test fails a year before the first of them expires; their successors are
-/// at <https://www.amazontrust.com/repository>.
+/// The five roots of Amazon Trust Services. AWS recommends them for private trust stores, and they
+/// sign the certificates of its endpoints. Decoding all roots of the system would take longer than the
+/// rest of the start-up. A test fails one year before the first root expires; the successors are at
+/// <https://www.amazontrust.com/repository>.
 const AMAZON: &str = include_str!("tls/amazon.pem");
 
-/// The variable that names a file of roots in PEM form, as AWS's CLI has it.
+/// Names a PEM file of root certificates, as for the AWS CLI.
 const BUNDLE: &str = "AWS_CA_BUNDLE";
 
-/// The roots to trust in a region, given what `AWS_CA_BUNDLE` holds; empty counts as not set.
+/// The roots to trust in a region, given the value of `AWS_CA_BUNDLE`. An empty value counts as not
+/// set.
 ///
-/// A bundle is all that is trusted, so that a proxy or a private CA can take Amazon's place. `Err` if
-/// it cannot be read or holds anything but certificates: the client would panic on it.
+/// A bundle replaces all other roots, so that a proxy or a private CA can take Amazon's place. `Err` if
+/// the file cannot be read or contains anything except certificates: the client would panic on it.
 pub fn context(bundle: &str, region: &str) -> Result<TlsContext, VariableError> {
     let trusted = match bundle.trim() {
         "" if !has_amazons_roots(region) => Ok(TrustStore::default()),
@@ -35,10 +36,10 @@ pub fn context(bundle: &str, region: &str) -> Result<TlsContext, VariableError> 
         })
 }
 
-/// Whether a region is of AWS's commercial partition, by the form of its name
-/// (<https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>). Of the others
-/// (China, GovCloud, the European sovereign one, the isolated ones) AWS does not say whose roots they
-/// use, so that there it is the system's that are trusted.
+/// Whether a region is in AWS's commercial partition, by the form of its name
+/// (<https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>). AWS does not
+/// document the roots of its other partitions (China, GovCloud, the European Sovereign Cloud, the
+/// isolated ones), so there the system's store is used.
 fn has_amazons_roots(region: &str) -> bool {
     let parts: Vec<&str> = region.split('-').collect();
     let [area, _, number] = parts.as_slice() else {

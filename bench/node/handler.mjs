@@ -1,4 +1,4 @@
-// The Node peer: Promise.all over batches of 50, as people write it.
+// The Node peer: Promise.all over batches of 50, as commonly written.
 import {
   SQSClient,
   GetQueueAttributesCommand,

@@ -1,4 +1,4 @@
-"""The Python peers: `sequential` as people write it, `pooled` with 32 threads."""
+"""The Python peers: `sequential`, as commonly written, and `pooled`, with 32 threads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ pool = None
 
 
 class Starts:
-    """How many redrives may still be started."""
+    """The number of redrives that may still be started."""
 
     def __init__(self, most):
         self.left = most

@@ -1,4 +1,4 @@
-//! Any text as the environment and the tags of a queue.
+//! Feeds any text to the function as its environment and the tags of a queue.
 
 #![no_main]
 

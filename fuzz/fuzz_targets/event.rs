@@ -1,4 +1,4 @@
-//! Any payload as an event.
+//! Feeds any payload to the function as its event.
 
 #![no_main]
 

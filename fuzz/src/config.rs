@@ -1,7 +1,7 @@
-//! What holds of any environment and of any tags.
+//! Properties that hold for any environment and any tags.
 //!
-//! An input is a list of `name=value`, separated by NUL, since neither may hold one. A name that begins
-//! with `tag:` is a tag of a queue, any other an environment variable.
+//! An input is a list of `name=value` pairs, separated by NUL, which no name or value can contain. A
+//! name that starts with `tag:` is a tag of a queue. Any other name is an environment variable.
 
 use super::text::assert_reads_well;
 use sqs_auto_redrive::config::{self, Config, EnrollTag};
@@ -12,7 +12,7 @@ use sqs_auto_redrive::queue::{Location, QueueArn, TaggedQueue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// The settings of a policy, by the name each has in a tag.
+/// The settings of a policy, as tags spell them.
 const SETTINGS: [&str; 12] = [
     "max-messages-per-second",
     "min-messages",
@@ -28,7 +28,7 @@ const SETTINGS: [&str; 12] = [
     "dry-run",
 ];
 
-/// The variables that are no setting of a policy.
+/// The variables outside the policy. They have no tag.
 const OTHERS: [&str; 4] = [
     "REDRIVE_QUEUES",
     "REDRIVE_ENROLL_TAG",
@@ -39,7 +39,7 @@ const OTHERS: [&str; 4] = [
 const MINUTE: Duration = Duration::from_secs(60);
 const FORTNIGHT: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// The name of everything that can be set: variables, and tags after `tag:`.
+/// The names of all variables, of all tags after `tag:`, and of a few that do not exist.
 pub fn names() -> Vec<String> {
     let variables = SETTINGS
         .map(variable)
@@ -53,7 +53,7 @@ pub fn names() -> Vec<String> {
         .collect()
 }
 
-/// Panics if something does not hold of this input.
+/// Panics if this input breaks a property.
 pub fn check(input: &[u8]) {
     let input = String::from_utf8_lossy(input);
     let mut vars = BTreeMap::new();
@@ -88,8 +88,10 @@ fn listing_one() -> Config {
             parking: Some(arn("parking")),
             ..Policy::default()
         },
-        max_starts: 20,
-        concurrency: 64,
+        limits: Limits {
+            max_starts: 20,
+            concurrency: 64,
+        },
     }
 }
 
@@ -97,13 +99,14 @@ fn variable(setting: &str) -> String {
     format!("REDRIVE_{}", setting.to_uppercase().replace('-', "_"))
 }
 
-/// The configuration, if it is one; then it is in all ranges and what the variables say.
+/// Checks that a valid configuration is in range and has the values of the variables, and that the
+/// errors of an invalid one read well. `None` if it is invalid.
 fn check_vars(vars: &BTreeMap<String, String>) -> Option<Config> {
     let read = |vars: &BTreeMap<String, String>| Config::from_vars(vars.clone());
     let result = read(vars);
     let backwards = vars.iter().rev();
     let backwards = backwards.map(|(name, value)| (name.clone(), value.clone()));
-    assert_eq!(Config::from_vars(backwards), result, "the order counts");
+    assert_eq!(Config::from_vars(backwards), result, "the order matters");
     let strangers = [
         ("PATH", "/"),
         ("REDRIVE_DRY_RUN_", " "),
@@ -115,7 +118,7 @@ fn check_vars(vars: &BTreeMap<String, String>) -> Option<Config> {
             .entry(name.to_owned())
             .or_insert(value.to_owned());
     }
-    assert_eq!(read(&among_strangers), result, "other variables count");
+    assert_eq!(read(&among_strangers), result, "unrelated variables matter");
 
     let config = match result {
         Ok(config) => config,
@@ -128,8 +131,8 @@ fn check_vars(vars: &BTreeMap<String, String>) -> Option<Config> {
         }
     };
     let policy = &config.policy;
-    assert!((1..=100).contains(&config.max_starts));
-    assert!((1..=1000).contains(&config.concurrency));
+    assert!((1..=100).contains(&config.limits.max_starts));
+    assert!((1..=1000).contains(&config.limits.concurrency));
     assert!(!config.queues.is_empty() || config.enroll_tag.is_some());
     let distinct: BTreeSet<&QueueArn> = config.queues.iter().collect();
     assert_eq!(distinct.len(), config.queues.len());
@@ -146,14 +149,14 @@ fn check_vars(vars: &BTreeMap<String, String>) -> Option<Config> {
         );
     }
 
-    // Nothing that is set is passed over: a mistyped kill switch must not go unnoticed.
+    // No set variable is ignored: a mistyped kill switch must not go unnoticed.
     let settings = SETTINGS.map(variable);
     for (name, value) in vars {
         let is_ours = name.to_uppercase().starts_with("REDRIVE");
         let is_known = settings.contains(name) || OTHERS.contains(&name.as_str());
         assert!(!is_ours || value.trim().is_empty() || is_known, "{name:?}");
     }
-    // A variable and a tag of the same text say the same.
+    // A variable and a tag with the same value mean the same.
     let mut by_tags = Policy::default();
     for setting in SETTINGS {
         let value = vars
@@ -184,12 +187,13 @@ fn assert_in_range(policy: &Policy) {
     );
     assert!(brakes.iter().all(|name| name.trim() == name));
     assert!(policy.may_park);
-    // Else the first attempt would be forgotten before the last, and poison redriven for ever.
+    // Otherwise the first attempt is forgotten before the last, and poison is redriven forever.
     assert!(policy.cooldown * (policy.max_attempts + 1) <= policy.attempt_window);
     assert!(policy.parking.is_none() || policy.parking != policy.destination);
 }
 
-/// Wherever the policy moves messages of this DLQ, SQS can move them, and no redrive takes them on.
+/// Asserts that SQS can move messages of this DLQ to the policy's destinations, and that no
+/// destination is enrolled itself.
 fn assert_may_move(policy: &Policy, dlq: &QueueArn, enrolled: &BTreeSet<&QueueArn>) {
     for destination in [&policy.destination, &policy.parking].into_iter().flatten() {
         assert_eq!(check_destination(dlq, destination), Ok(()));
@@ -197,7 +201,7 @@ fn assert_may_move(policy: &Policy, dlq: &QueueArn, enrolled: &BTreeSet<&QueueAr
     }
 }
 
-/// A queue with these tags has a policy that can be followed, or is named with all that is wrong.
+/// Asserts that a queue with these tags has a valid policy, or is reported with its invalid tags.
 fn check_tags(mut config: Config, tags: &[(String, String)]) {
     config.enroll_tag.get_or_insert(EnrollTag {
         key: "redrive".to_owned(),
@@ -237,12 +241,12 @@ fn check_tags(mut config: Config, tags: &[(String, String)]) {
         let policy = &target.policy;
         assert_may_move(policy, &target.dlq, &enrolled);
         if target.dlq != dlq {
-            assert_eq!(**policy, config.policy, "the tags of another queue");
+            assert_eq!(**policy, config.policy, "tags of another queue");
             continue;
         }
         assert_eq!(bad, [""; 0]);
         assert_in_range(policy);
-        // A tag adds a pause or a dry run, and lifts none.
+        // A tag can add a pause or a dry run, but cannot remove one.
         let says = |name: &str| {
             let mut tags = tags.iter();
             tags.any(|(tag, value)| tag == name && value.trim().eq_ignore_ascii_case("true"))

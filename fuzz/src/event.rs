@@ -1,24 +1,24 @@
-//! What holds of any event: it wakes the function and names queues, and that is all it can do.
+//! What holds for any event: it can wake the function and name queues, but nothing else.
 
 use super::text::{assert_reads_well, assert_report_reads_well};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, EnrollTag};
 use sqs_auto_redrive::enrollment::{Target, Targets, targets};
-use sqs_auto_redrive::event::{self, Action, CallsFor, Event, Request, Selection};
+use sqs_auto_redrive::event::{self, Event, Request, Selection, Trigger, request};
 use sqs_auto_redrive::handler::{Answer, InvocationError};
-use sqs_auto_redrive::plan::{Cause, Task, plan};
+use sqs_auto_redrive::plan::{Action, Cause, Kind, Plan, plan};
 use sqs_auto_redrive::policy::{
     Brake, BrakeState, Decision, Observation, Policy, check_destination, decide,
 };
 use sqs_auto_redrive::queue::{
     Depth, Location, QueueArn, QueueRef, TaggedQueue, is_account_id, is_queue_name, is_region,
 };
-use sqs_auto_redrive::report::{Outcome, QueueReport, Reason, Report, Unlisted};
+use sqs_auto_redrive::report::{Outcome, QueueReport, Reason, Report, TriggerReport, Unlisted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::time::UNIX_EPOCH;
 
-/// So many characters has what an invocation fails with at most, and so many a text of a report.
+/// The most characters of an invocation's error, and of a text in a report.
 const MOST_OF_A_TEXT: usize = 3000;
 
 /// A deployed function: its environment, the queues that bear the tag, and where it runs.
@@ -26,11 +26,11 @@ pub struct World {
     pub config: Config,
     pub tagged: Vec<TaggedQueue>,
     pub location: Location,
-    /// What becomes of each DLQ where no request says otherwise; `Err` is why its policy cannot be followed.
+    /// The policy of each DLQ if no request changes it; `Err` if it is not valid.
     policies: BTreeMap<QueueArn, Result<Policy, Policy>>,
 }
 
-/// The worlds in which every event is tried. Their queues and alarms are those of the samples in `events/`.
+/// Every event is checked in each of these. The queues and alarms are those of the samples in `events/`.
 pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
     let listed = ["orders-dlq", "payments-dlq", "invoices-dlq.fifo"].map(arn);
     let tagged = |name: &str, settings: &[(&str, &str)]| TaggedQueue {
@@ -50,8 +50,10 @@ pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
         queues: queues.to_vec(),
         enroll_tag,
         policy,
-        max_starts: 20,
-        concurrency: 64,
+        limits: Limits {
+            max_starts: 20,
+            concurrency: 64,
+        },
     };
     let plain = Policy {
         parking: Some(arn("parking")),
@@ -133,12 +135,12 @@ impl World {
 
 /// Panics if something does not hold of this payload.
 pub fn check(payload: &[u8]) {
-    // Lambda hands over nothing else.
+    // Lambda accepts no other payload.
     let Ok(payload) = std::str::from_utf8(payload) else {
         return;
     };
     let event = event::parse(payload);
-    check_coats(payload, event.as_ref().ok());
+    check_envelopes(payload, event.as_ref().ok());
     let event = match event {
         Ok(event) => event,
         Err(rejected) => return assert_fails_well(rejected.into()),
@@ -167,22 +169,27 @@ fn assert_fails_well(failure: InvocationError) {
 /// What was read is what the types promise.
 fn check_event(payload: &str, event: &Event) {
     for trigger in &event.triggers {
-        if let Some(source) = &trigger.source {
-            assert_reads_well(source, 501);
-        }
-        match &trigger.calls_for {
-            CallsFor::Sweep => {}
-            CallsFor::Queues(queues) => {
-                assert!(!queues.is_empty());
-                queues.iter().for_each(assert_may_exist);
+        let source = match trigger {
+            Trigger::Schedule { source } | Trigger::ConfigurationChange { source } => source,
+            Trigger::Alarm(alarm) => {
+                assert!(alarm.account.as_deref().is_none_or(is_account_id));
+                assert!(alarm.region.as_deref().is_none_or(is_region));
+                match &alarm.queues {
+                    Ok(queues) => queues.iter().for_each(assert_may_exist),
+                    Err(error) => assert_reads_well(&error.to_string(), 300),
+                }
+                &alarm.source
             }
-            CallsFor::Nothing(why) => assert_reads_well(why, 300),
-            CallsFor::Request(request) => {
+            Trigger::Request(request) => {
                 assert_eq!(event.triggers.len(), 1, "a request is alone");
                 assert_eq!(event.unreadable, []);
                 assert_eq!(event.event_source_arns, [""; 0]);
                 check_request(payload, request);
+                &None
             }
+        };
+        if let Some(source) = source {
+            assert_reads_well(source, 501);
         }
     }
     for unreadable in &event.unreadable {
@@ -190,12 +197,12 @@ fn check_event(payload: &str, event: &Event) {
     }
 }
 
-/// A request is what the payload itself says, without a coat.
+/// A request is what the bare payload says.
 fn check_request(payload: &str, request: &Request) {
     let value: Value = serde_json::from_str(payload).unwrap();
     let action = match request.action {
-        Action::Redrive => "redrive",
-        Action::Cancel => "cancel",
+        request::Action::Redrive => "redrive",
+        request::Action::Cancel => "cancel",
     };
     assert_eq!(value["action"], action);
     let destination = request.destination.as_ref().map(QueueArn::as_str);
@@ -224,44 +231,44 @@ fn assert_may_exist(queue: &QueueRef) {
     assert!(queue.region.as_deref().is_none_or(is_region), "{queue:?}");
 }
 
-/// In a coat an event means what it means bare, but for requests, which then mean nothing.
-fn check_coats(payload: &str, bare: Option<&Event>) {
+/// In an envelope an event means what it means bare, except a request, which is then rejected.
+fn check_envelopes(payload: &str, bare: Option<&Event>) {
     let sqs = json!({"Records": [{"messageId": "m", "body": payload, "eventSource": "aws:sqs"}]});
     let sns = json!({"Records": [{"Sns": {"Type": "Notification", "Message": payload}}]});
     let sns_sqs = json!({"Type": "Notification", "Message": payload}).to_string();
     let sns_sqs = json!([{"messageId": "m", "body": sns_sqs}]);
-    for coated in [sqs, sns, sns_sqs] {
-        let coated = event::parse(&coated.to_string());
-        let Ok(coated) = coated else {
-            let is_request = |event: &Event| matches!(event.triggers[..], [ref one] if matches!(one.calls_for, CallsFor::Request(_)));
-            // What was just readable bare may now be too deep. The error tells of three records only.
-            let error = coated.unwrap_err().to_string();
-            let is_cut = error.contains(" more; expected");
-            assert!(
-                bare.is_none_or(is_request) || error.contains("more than four deep") || is_cut,
-                "{error}"
-            );
-            continue;
+    for wrapped in [sqs, sns, sns_sqs] {
+        let wrapped = match event::parse(&wrapped.to_string()) {
+            Ok(wrapped) => wrapped,
+            Err(error) => {
+                let is_request =
+                    |event: &Event| matches!(event.triggers[..], [Trigger::Request(_)]);
+                // What was just readable bare may now be too deep. The error lists three records only.
+                let error = error.to_string();
+                let is_cut = error.contains(" more; expected");
+                assert!(
+                    bare.is_none_or(is_request) || error.contains("more than four deep") || is_cut,
+                    "{error}"
+                );
+                continue;
+            }
         };
-        let too_deep = coated.unreadable.iter();
+        let too_deep = wrapped.unreadable.iter();
         let too_deep = too_deep.filter(|one| one.why.contains("more than four deep"));
         let is_cut = too_deep.count() > 0;
         match bare {
             Some(bare) if !is_cut => {
-                assert_eq!(coated.triggers, bare.triggers);
-                assert_eq!(coated.event_source_arns, bare.event_source_arns);
-                assert_eq!(coated.unreadable.len(), bare.unreadable.len());
+                assert_eq!(wrapped.triggers, bare.triggers);
+                assert_eq!(wrapped.event_source_arns, bare.event_source_arns);
+                assert_eq!(wrapped.unreadable.len(), bare.unreadable.len());
             }
             Some(_) => {}
-            // A field `action` makes a request of what is bare, whatever else it has, and the dead
-            // letters that are an error may now be too deep.
-            None => assert!(is_cut || has_action(payload), "{coated:?}"),
+            // A field `action` makes a request of a bare payload, whatever else it has, and the dead
+            // letters that are an error bare may now be too deep.
+            None => assert!(is_cut || has_action(payload), "{wrapped:?}"),
         }
-        for trigger in coated.triggers {
-            assert!(
-                !matches!(trigger.calls_for, CallsFor::Request(_)),
-                "{trigger:?}"
-            );
+        for trigger in wrapped.triggers {
+            assert!(!matches!(trigger, Trigger::Request(_)), "{trigger:?}");
         }
     }
 }
@@ -271,7 +278,7 @@ fn has_action(payload: &str) -> bool {
     value.get("action").is_some()
 }
 
-/// What an event can do in a world, and what it cannot.
+/// What an event can do to a deployed function, and what it cannot.
 fn check_world(event: &Event, world: &World) {
     let World {
         config,
@@ -279,30 +286,8 @@ fn check_world(event: &Event, world: &World) {
         location,
         policies,
     } = world;
-    let plan = plan(event.triggers.clone(), &config.policy, location);
+    let plan = check_plan(event, &config.policy.brake_alarms, location);
     let request = plan.request.as_ref();
-    let asked = event
-        .triggers
-        .iter()
-        .find_map(|trigger| match &trigger.calls_for {
-            CallsFor::Request(request) => Some(request),
-            _ => None,
-        });
-    assert_eq!(request, asked);
-    let kinds = ["schedule", "alarm", "brake", "request", "ignored"];
-    assert!(kinds.contains(&plan.trigger.kind));
-    assert_eq!(plan.trigger.kind == "request", asked.is_some());
-    match &plan.task {
-        Task::Redrive => assert!(request.is_none_or(|request| request.action == Action::Redrive)),
-        Task::Cancel(Cause::Requested) => {
-            assert_eq!(request.map(|request| request.action), Some(Action::Cancel));
-        }
-        Task::Cancel(Cause::Braked(alarm)) => {
-            assert!(config.policy.brake_alarms.contains(alarm), "{alarm:?}");
-            assert!(request.is_none());
-        }
-    }
-
     let enrolled = world.enrolled();
     let found = targets(&plan.selection, request, config, tagged.clone(), location);
     check_selection(&plan.selection, &found, &enrolled);
@@ -332,12 +317,50 @@ fn check_world(event: &Event, world: &World) {
         QueueReport::new(arn.clone(), Outcome::Skipped, Reason::NotEnrolled, detail)
     });
     let queues = invalid.chain(not_enrolled).collect();
-    let report = Report::new(plan.trigger, false, queues, Unlisted::default());
+    let report = Report::new(
+        TriggerReport::from(&plan),
+        false,
+        queues,
+        Unlisted::default(),
+    );
     assert!(report.trigger.queues.len() <= 100);
     assert_report_reads_well(&report, MOST_OF_A_TEXT);
 }
 
-/// To be named enrols nothing: what is looked at was enrolled before, each once.
+/// The plan states why an event is ignored, and asks for nothing that no trigger calls for.
+fn check_plan(event: &Event, brake_alarms: &[String], location: &Location) -> Plan {
+    for trigger in &event.triggers {
+        let alone = plan(vec![trigger.clone()], brake_alarms, location);
+        assert_eq!(alone.why.is_some(), alone.kind == Kind::Ignored);
+        assert_reads_well(&alone.why.unwrap_or_default(), 300);
+        let names_none = alone.selection == Selection::Named(Vec::new());
+        assert_eq!(names_none, alone.kind == Kind::Ignored);
+    }
+    let plan = plan(event.triggers.clone(), brake_alarms, location);
+    let request = plan.request.as_ref();
+    let asked = event.triggers.iter().find_map(|trigger| match trigger {
+        Trigger::Request(request) => Some(request),
+        _ => None,
+    });
+    assert_eq!(request, asked);
+    assert_eq!(plan.kind == Kind::Request, asked.is_some());
+    match &plan.action {
+        Action::Redrive => {
+            assert!(request.is_none_or(|request| request.action == request::Action::Redrive));
+        }
+        Action::Cancel(Cause::Requested) => {
+            let action = request.map(|request| request.action);
+            assert_eq!(action, Some(request::Action::Cancel));
+        }
+        Action::Cancel(Cause::Braked(alarm)) => {
+            assert!(brake_alarms.contains(alarm), "{alarm:?}");
+            assert_eq!(plan.kind, Kind::Brake);
+        }
+    }
+    plan
+}
+
+/// Naming a queue does not enroll it: only DLQs that were enrolled before are checked, each once.
 fn check_selection(selection: &Selection, found: &Targets, enrolled: &BTreeSet<&QueueArn>) {
     let invalid = found.invalid.iter().map(|(target, _)| target);
     let looked_at: Vec<&QueueArn> = found
@@ -361,13 +384,13 @@ fn check_selection(selection: &Selection, found: &Targets, enrolled: &BTreeSet<&
         Selection::Named(queues) => {
             let names: BTreeSet<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
             assert!(distinct.iter().all(|dlq| names.contains(dlq.name())));
-            let told = distinct.len() + found.not_enrolled.len();
-            assert!(told <= queues.len() && (told > 0 || queues.is_empty()));
+            let reported = distinct.len() + found.not_enrolled.len();
+            assert!(reported <= queues.len() && (reported > 0 || queues.is_empty()));
         }
     }
 }
 
-/// The policy is the one that the environment and the tags say, but for what a request may say instead.
+/// The policy comes from the environment and the tags, except what a request may set instead.
 fn check_policy(
     target: &Target,
     request: Option<&Request>,
@@ -396,7 +419,7 @@ fn check_policy(
     assert_eq!(target.policy.parking, deployed.parking);
 }
 
-/// What starts goes where the configuration says, or the request; nothing starts past a safety gate.
+/// A redrive goes where the configuration or the request sends it, and never past a safety gate.
 fn check_decision(
     target: &Target,
     request: Option<&Request>,

@@ -1,5 +1,6 @@
-//! What holds of any event, any environment and any tags. The fuzz targets look for input that breaks
-//! it; `tests/properties.rs` includes these files, for a short run over random input and the corpus.
+//! Properties that hold for any event, any environment and any tags. The fuzz targets search for input
+//! that breaks them. `tests/properties.rs` includes these files for a short run over random input and
+//! the corpus.
 
 pub mod config;
 pub mod event;

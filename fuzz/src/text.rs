@@ -1,4 +1,4 @@
-//! What holds of every text that goes into reports, errors and logs.
+//! Properties of every text in reports, errors and logs.
 
 use serde_json::Value;
 use sqs_auto_redrive::report::{Outcome, Reason, Report};
@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::Once;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Nothing in it ends a line, controls a terminal, or has the rest shown in another order.
+/// Whether the text has no line separator, no control character, and no bidirectional control.
 pub fn is_on_one_line(text: &str) -> bool {
     !text.chars().any(|c| {
         c.is_control()
@@ -16,7 +16,7 @@ pub fn is_on_one_line(text: &str) -> bool {
     })
 }
 
-/// A text on one line, of so many characters at most.
+/// Panics unless the text is on one line and has at most `most` characters.
 #[track_caller]
 pub fn assert_reads_well(text: &str, most: usize) {
     assert!(is_on_one_line(text), "not on one line: {text:?}");
@@ -24,7 +24,8 @@ pub fn assert_reads_well(text: &str, most: usize) {
     assert!(length <= most, "{length} characters: {text:?}");
 }
 
-/// Every text of a report reads well, in JSON and in the log, which has a line for each DLQ that is not empty and one more.
+/// Panics unless every text of a report reads well, in JSON and in the log. The log has one line for
+/// each DLQ that is not empty, and a summary line.
 #[track_caller]
 pub fn assert_report_reads_well(report: &Report, most: usize) {
     texts(&serde_json::to_value(report).unwrap(), &mut |text| {
@@ -47,7 +48,7 @@ pub fn assert_report_reads_well(report: &Report, most: usize) {
     assert_eq!(failed.count() as u64, report.counts.failed);
 }
 
-/// Every text of a value, the names of its fields as well.
+/// Calls `see` with every text of a value, field names included.
 fn texts(value: &Value, see: &mut impl FnMut(&str)) {
     match value {
         Value::String(text) => see(text),
@@ -77,7 +78,7 @@ impl Write for ToLog {
     }
 }
 
-/// What this writes into the log as text, the form in which a line break in a text would be one.
+/// The log that `act` writes, in text format. In JSON, a line break would be escaped and go unnoticed.
 fn logged(act: impl FnOnce()) -> String {
     static SUBSCRIBED: Once = Once::new();
     SUBSCRIBED.call_once(|| {

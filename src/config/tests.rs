@@ -47,8 +47,8 @@ fn nothing_said_means_the_defaults_of_the_table() {
     let config = read(&[("REDRIVE_QUEUES", DLQ)]).unwrap();
     assert_eq!(config.queues, [arn(DLQ)]);
     assert_eq!(config.enroll_tag, None);
-    assert_eq!(config.max_starts, 20);
-    assert_eq!(config.concurrency, 64);
+    assert_eq!(config.limits.max_starts, 20);
+    assert_eq!(config.limits.concurrency, 64);
     let policy = config.policy;
     assert_eq!(policy.max_messages_per_second, Rate::new(50));
     assert_eq!(policy.min_messages, 1);
@@ -96,8 +96,8 @@ fn every_variable_takes_effect_and_touches_nothing_else() {
         ("REDRIVE_PAUSED", "true", |c| c.policy.paused = true),
         ("REDRIVE_PAUSED", "TRUE", |c| c.policy.paused = true),
         ("REDRIVE_DRY_RUN", "True", |c| c.policy.dry_run = true),
-        ("REDRIVE_MAX_STARTS", "1", |c| c.max_starts = 1),
-        ("REDRIVE_CONCURRENCY", "8", |c| c.concurrency = 8),
+        ("REDRIVE_MAX_STARTS", "1", |c| c.limits.max_starts = 1),
+        ("REDRIVE_CONCURRENCY", "8", |c| c.limits.concurrency = 8),
         ("REDRIVE_ENROLL_TAG", "auto-redrive", |c| {
             c.enroll_tag = Some(EnrollTag {
                 key: "auto-redrive".into(),
@@ -634,9 +634,9 @@ fn fault_of_one_setting_brings_no_second_one_with_it() {
 }
 
 #[test]
-fn readme_explains_every_variable() {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once("<!-- variables -->").unwrap();
+fn documentation_explains_every_variable() {
+    let document = include_str!("../../docs/configuration.md");
+    let (_, rest) = document.split_once("<!-- variables -->").unwrap();
     let (table, _) = rest.split_once("<!-- /variables -->").unwrap();
     let rows = table.lines().filter_map(|row| row.strip_prefix("| `"));
     let mut explained: Vec<String> = rows

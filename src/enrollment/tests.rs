@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::EnrollTag;
+use crate::config::{EnrollTag, Limits};
 use crate::queue::QueueRef;
 
 const OWN: &str = "arn:aws:sqs:us-east-1:123456789012:orders-dlq";
@@ -38,8 +38,10 @@ fn with_tag(policy: Policy) -> Config {
             value: None,
         }),
         policy,
-        max_starts: 20,
-        concurrency: 64,
+        limits: Limits {
+            max_starts: 20,
+            concurrency: 64,
+        },
     }
 }
 
@@ -53,7 +55,7 @@ fn fault(policy: Policy, settings: &[(&str, &str)]) -> String {
     let config = with_tag(policy);
     let mut found = targets(&Selection::All, None, &config, vec![tagged], &location());
     assert_eq!(found.enrolled, []);
-    found.invalid.remove(0).1
+    found.enrolled.remove(0).policy_error.unwrap()
 }
 
 #[test]

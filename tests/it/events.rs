@@ -1,7 +1,8 @@
 //! Every known event becomes what its index says.
 
-use sqs_auto_redrive::event::{self, CallsFor, Selection};
-use sqs_auto_redrive::queue::QueueRef;
+use sqs_auto_redrive::event::{self, Selection};
+use sqs_auto_redrive::plan::{Kind, plan};
+use sqs_auto_redrive::queue::Location;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -58,29 +59,18 @@ fn classify(payload: &str) -> (&'static str, BTreeSet<String>) {
     let Ok(event) = event::parse(payload) else {
         return ("rejected", BTreeSet::new());
     };
-    let names = |queues: &[QueueRef]| queues.iter().map(|queue| queue.name.clone()).collect();
-    let mut class = "ignored";
-    let mut queues = BTreeSet::new();
-    for trigger in event.triggers {
-        if trigger.alarm.is_some_and(|alarm| alarm.name == BRAKE) {
-            return ("brake", BTreeSet::new());
-        }
-        match trigger.calls_for {
-            CallsFor::Sweep => class = "sweep",
-            CallsFor::Queues(named) => {
-                class = "alarm";
-                queues.append(&mut names(&named));
-            }
-            CallsFor::Request(request) => {
-                class = "request";
-                if let Selection::Named(named) = request.queues {
-                    queues = names(&named);
-                }
-            }
-            CallsFor::Nothing(_) => {}
-        }
-    }
-    (class, queues)
+    let location = Location::new("", "us-east-1");
+    let plan = plan(event.triggers, &[BRAKE.to_owned()], &location);
+    let (class, queues) = match (plan.kind, plan.selection) {
+        (Kind::Ignored, _) => ("ignored", Vec::new()),
+        (Kind::Brake, _) => ("brake", Vec::new()),
+        (Kind::Request, Selection::All) => ("request", Vec::new()),
+        (Kind::Request, Selection::Named(queues)) => ("request", queues),
+        (Kind::Alarm | Kind::Schedule, Selection::All) => ("sweep", Vec::new()),
+        (Kind::Alarm | Kind::Schedule, Selection::Named(queues)) => ("alarm", queues),
+    };
+    let names = queues.into_iter().map(|queue| queue.name);
+    (class, names.collect())
 }
 
 fn check(rows: &[Row]) {

@@ -24,6 +24,7 @@ mod layout;
 mod metrics;
 mod model;
 mod permissions;
+mod pictures;
 mod properties;
 mod races;
 mod readme;

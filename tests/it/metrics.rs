@@ -152,7 +152,7 @@ fn every_line_is_in_the_embedded_metric_format() {
         let timestamp = Duration::from_millis(line["_aws"]["Timestamp"].as_u64().unwrap());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         assert!(timestamp < now && now - timestamp < 60 * MINUTE, "{line:#}");
-        // The README's table says so of all of them.
+        // The table in docs/operating.md says so of all of them.
         let metrics = &line["_aws"]["CloudWatchMetrics"][0]["Metrics"];
         for metric in metrics.as_array().unwrap() {
             assert_eq!(metric["Unit"], "Count", "{metric}");

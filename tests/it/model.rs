@@ -1,7 +1,8 @@
 //! What the guards are worth: the real function on a DLQ whose consumer fails in many ways, minute by
 //! minute over days, beside schedules without guards. No real time passes.
 //!
-//! `cargo test --test it model:: -- --nocapture` prints the table of which the README shows the rows that matter.
+//! `cargo test --test it model:: -- --nocapture` prints the table. docs/how-it-judges.md shows the
+//! rows of it that matter.
 
 use crate::support::fake::{Fake, dlq};
 use sqs_auto_redrive::config::Config;
@@ -64,6 +65,32 @@ struct Run {
 
 const HOUR: u64 = 60;
 const DAY: u64 = 24 * HOUR;
+
+const RULES: [(&str, Rule); 5] = [
+    ("every hour, no guards", Rule::Schedule { every: HOUR }),
+    ("every 5 min, no guards", Rule::Schedule { every: 5 }),
+    (
+        "the policy",
+        Rule::Policy {
+            metrics: true,
+            parking: false,
+        },
+    ),
+    (
+        "the policy, no metrics",
+        Rule::Policy {
+            metrics: false,
+            parking: false,
+        },
+    ),
+    (
+        "the policy + parking",
+        Rule::Policy {
+            metrics: true,
+            parking: true,
+        },
+    ),
+];
 
 fn never(_: u64) -> u64 {
     0
@@ -338,6 +365,8 @@ struct World {
     returning: BTreeMap<u64, Vec<(Message, u64)>>,
     arrivals: Share,
     dice: fastrand::Rng,
+    /// How many messages are in the DLQ after each minute.
+    depths: Vec<u64>,
 }
 
 impl World {
@@ -356,6 +385,7 @@ impl World {
             returning: BTreeMap::new(),
             arrivals: Share(999),
             dice: fastrand::Rng::with_seed(7),
+            depths: Vec::new(),
         }
     }
 
@@ -426,6 +456,7 @@ impl World {
                 failed_again += self.handle(t, message, taken);
             }
         }
+        self.depths.push(self.visible());
         (back, failed_again, parked)
     }
 }
@@ -448,8 +479,10 @@ async fn play(scenario: Scenario, rule: Rule, at_once: usize) -> (Run, World) {
             .then_some(parking),
             ..Policy::default()
         },
-        max_starts: 20,
-        concurrency: 64,
+        limits: Limits {
+            max_starts: 20,
+            concurrency: 64,
+        },
     };
     let mut result = came_to(0, 0, None, 0, 0);
     let mut alarm_at = None;
@@ -538,39 +571,8 @@ async fn the_policy_is_as_good_as_its_model_in_every_scenario() {
         parking,
     } in rows()
     {
-        let rules = [
-            (
-                "every hour, no guards",
-                Rule::Schedule { every: HOUR },
-                None,
-            ),
-            ("every 5 min, no guards", Rule::Schedule { every: 5 }, None),
-            (
-                "the policy",
-                Rule::Policy {
-                    metrics: true,
-                    parking: false,
-                },
-                Some(policy),
-            ),
-            (
-                "the policy, no metrics",
-                Rule::Policy {
-                    metrics: false,
-                    parking: false,
-                },
-                None,
-            ),
-            (
-                "the policy + parking",
-                Rule::Policy {
-                    metrics: true,
-                    parking: true,
-                },
-                Some(parking),
-            ),
-        ];
-        for (rule_name, rule, expected) in rules {
+        let expected = [None, None, Some(policy), None, Some(parking)];
+        for ((rule_name, rule), expected) in RULES.into_iter().zip(expected) {
             let (result, _) = play(scenario, rule, 1).await;
             line(&mut table, scenario.name, rule_name, &result);
             if let Some(expected) = expected
@@ -584,25 +586,64 @@ async fn the_policy_is_as_good_as_its_model_in_every_scenario() {
         }
     }
     println!("{table}");
-    let readme = include_str!("../../README.md");
-    let (_, shown) = readme
+    let document = include_str!("../../docs/how-it-judges.md");
+    let (_, shown) = document
         .split_once("<!-- model -->")
-        .expect("README.md shows the model run");
+        .expect("docs/how-it-judges.md shows the model run");
     let (shown, _) = shown
         .split_once("<!-- /model -->")
-        .expect("README.md ends the model run");
+        .expect("docs/how-it-judges.md ends the model run");
     let rows = shown.lines().filter(|line| line.starts_with('|'));
     assert!(
         rows.clone().count() > 2,
-        "README.md shows rows of the model run"
+        "docs/how-it-judges.md shows rows of the model run"
     );
     for row in rows {
         assert!(
             table.lines().any(|line| line == row),
-            "README.md shows a row that the model run did not print: {row}"
+            "docs/how-it-judges.md shows a row that the model run did not print: {row}"
         );
     }
     assert!(worse.is_empty(), "{}", worse.join("\n"));
+}
+
+/// With `OUTAGE_DATA`, which `make pictures` sets, the data go to that file instead.
+#[tokio::test]
+async fn the_picture_of_an_outage_shows_the_model_run() {
+    let mut rows = rows().into_iter().map(|row| row.scenario);
+    let outage = rows.find(|it| it.name == "2 h outage, 30 msg/min").unwrap();
+    let mut data = String::new();
+    let mut labels = Vec::new();
+    for (rule_name, rule) in RULES.into_iter().take(3) {
+        let (result, world) = play(outage, rule, 1).await;
+        let recovered = result.recovered.unwrap();
+        let shown = usize::try_from(3 * HOUR + HOUR / 3).unwrap();
+        assert!(world.depths[shown..].iter().all(|depth| *depth == 0));
+        let data_of_rule = serde_json::json!({
+            "rule": rule_name,
+            "starts": result.starts,
+            "failedAgain": result.failed_again,
+            "recovered": recovered,
+            "depths": &world.depths[..shown],
+        });
+        writeln!(data, "{data_of_rule}").unwrap();
+        let failed_again = result.failed_again;
+        labels.push(format!(
+            ">{failed_again} messages failed again · empty {recovered} min after the outage<"
+        ));
+    }
+    if let Some(file) = std::env::var_os("OUTAGE_DATA") {
+        return std::fs::write(file, data).unwrap();
+    }
+    let picture = std::fs::read_to_string("docs/outage.svg").unwrap();
+    assert!(
+        picture.contains(&format!("<metadata>\n{data}</metadata>")),
+        "docs/outage.svg shows another model run; run `make pictures`"
+    );
+    for label in labels {
+        let drawn = picture.replace(',', "");
+        assert!(drawn.contains(&label), "docs/outage.svg lacks: {label}");
+    }
 }
 
 /// The most starts on the DLQ within any attempt window.

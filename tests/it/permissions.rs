@@ -780,12 +780,12 @@ fn what_has_a_resource_names_it() {
 }
 
 #[test]
-fn readme_tells_what_each_call_needs() {
-    let readme = include_str!("../../README.md");
+fn reference_lists_what_each_call_needs() {
+    let reference = include_str!("../../docs/reference.md");
     for (operation, _, actions) in NEEDS {
         let actions: Vec<String> = actions.iter().map(|action| format!("`{action}`")).collect();
         let row = format!("\n| {operation} | {} |", actions.join(", "));
-        assert!(readme.contains(&row), "README lacks {row}");
+        assert!(reference.contains(&row), "docs/reference.md lacks {row}");
     }
 }
 
@@ -880,7 +880,7 @@ fn parameters_that_contradict_each_other_are_refused() {
     let dlq = queue_arn("orders-dlq");
     let with_source = format!("{dlq},{}", queue_arn("orders"));
     let cases = [
-        (json!({}), "Enrol dead-letter queues"),
+        (json!({}), "Enroll dead-letter queues"),
         (
             json!({"DeadLetterQueueArns": dlq}),
             "List the source queues",

@@ -11,8 +11,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
-use sqs_auto_redrive::event::{self, CallsFor};
+use sqs_auto_redrive::event::{self, Selection, Trigger};
 use sqs_auto_redrive::handler::Invocation;
+use sqs_auto_redrive::plan::{Kind, plan};
 use sqs_auto_redrive::policy::{
     Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Rate, decide, streak,
 };
@@ -519,12 +520,7 @@ fn configured(world: &World, dlq: &QueueArn) -> Vec<Option<String>> {
 fn requested(payload: &str) -> Option<Option<String>> {
     let event = event::parse(payload).ok()?;
     match &event.triggers[..] {
-        [trigger] => match &trigger.calls_for {
-            CallsFor::Request(request) => {
-                Some(request.destination.as_ref().map(QueueArn::to_string))
-            }
-            _ => None,
-        },
+        [Trigger::Request(request)] => Some(request.destination.as_ref().map(QueueArn::to_string)),
         _ => None,
     }
 }
@@ -579,11 +575,12 @@ fn random_events_reach_every_kind_of_trigger_and_every_kind_of_start() {
         };
         seen[1] += usize::from(!event.unreadable.is_empty());
         for trigger in event.triggers {
-            seen[match trigger.calls_for {
-                CallsFor::Sweep => 2,
-                CallsFor::Queues(_) => 3,
-                CallsFor::Request(_) => 4,
-                CallsFor::Nothing(_) => 5,
+            let plan = plan(vec![trigger], &[], &WORLDS[0].location);
+            seen[match (plan.kind, plan.selection) {
+                (Kind::Request, _) => 4,
+                (Kind::Ignored, _) => 5,
+                (_, Selection::All) => 2,
+                (_, Selection::Named(_)) => 3,
             }] += 1;
         }
         let asked = requested(&payload).flatten();

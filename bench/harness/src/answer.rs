@@ -1,11 +1,11 @@
-//! Whether a function answered rightly.
+//! Checks a function's response.
 
 use crate::fleet::{DEPTH, Fleet, task_handle};
 use crate::peers::AnswerKind;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// `Err` says what is wrong with the answer to a sweep that started these queues.
+/// Checks the response to a sweep that started tasks on these queues. `Err` says what is wrong.
 pub fn check(
     kind: AnswerKind,
     answer: &[u8],
@@ -19,7 +19,7 @@ pub fn check(
     checked.map_err(|fault| {
         let text = String::from_utf8_lossy(answer);
         let excerpt: String = text.chars().take(1000).collect();
-        format!("wrong answer: {fault}: {excerpt}")
+        format!("wrong response: {fault}: {excerpt}")
     })
 }
 
@@ -66,8 +66,8 @@ struct Task {
     handle: String,
 }
 
-/// A report of so many DLQs lists the empty ones too.
-const MOST_LISTED: usize = 100;
+/// Up to this many DLQs, the function's report lists the empty ones too.
+const MAX_LISTED: usize = 100;
 
 fn check_report(answer: &[u8], fleet: Fleet, started: &[usize]) -> Result<(), String> {
     let report: Report = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
@@ -90,7 +90,7 @@ fn check_report(answer: &[u8], fleet: Fleet, started: &[usize]) -> Result<(), St
         fleet.queues,
     )?;
 
-    let lists_all = fleet.queues <= MOST_LISTED;
+    let lists_all = fleet.queues <= MAX_LISTED;
     for (what, &count) in &report.unlisted {
         let wanted = if what == "empty" && !lists_all {
             empty
@@ -142,6 +142,6 @@ fn check_report(answer: &[u8], fleet: Fleet, started: &[usize]) -> Result<(), St
 fn equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Result<(), String> {
     match found == wanted {
         true => Ok(()),
-        false => Err(format!("{what} is {found:?} and not {wanted:?}")),
+        false => Err(format!("{what} is {found:?}, expected {wanted:?}")),
     }
 }

@@ -1,6 +1,6 @@
-//! SQS (AWS JSON 1.0) and the tagging API (AWS JSON 1.1), as much of them as a sweep needs, on 127.0.0.1 and on a
-//! thread of their own. They hold no state but a tally of the calls. Every call is checked: what is wrong is answered
-//! with an error, and noted.
+//! A local SQS (AWS JSON 1.0) and tagging API (AWS JSON 1.1) with the operations that a sweep needs. They run on
+//! 127.0.0.1 in a separate thread. Their only state is a tally of the calls. Every call is checked. A wrong call gets an
+//! error response and is recorded.
 
 use crate::fleet::{ACCOUNT, Fleet, TAG, task_handle};
 use crate::signature;
@@ -25,25 +25,26 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-/// What came in since the tally was taken last.
+/// The calls since the last [`Aws::take`]. Connections, handshakes and `most_in_flight` count from the process's start.
 #[derive(Clone, Default)]
 pub struct Tally {
     pub connections: u64,
     pub most_in_flight: u64,
-    /// TLS handshakes that came to nothing: a connection that was not needed after all, or took too long. No call.
+    /// TLS handshakes that the peer did not finish, because it no longer needed the connection or waited too long. They
+    /// do not count as calls.
     pub handshakes_given_up: u64,
-    /// Signed requests that name no operation: a peer opens its connection ahead. No call.
+    /// Signed requests without an operation, by which a peer opens its connection early. They do not count as calls.
     pub openings: u64,
     in_flight: u64,
-    /// By queue: GetQueueAttributes, ListMessageMoveTasks, StartMessageMoveTask.
+    /// Calls per queue: GetQueueAttributes, ListMessageMoveTasks, StartMessageMoveTask.
     looks: Vec<u32>,
     lists: Vec<u32>,
     starts: Vec<u32>,
-    /// Where each page of GetResources began.
+    /// The first queue of each page of GetResources.
     pages: Vec<usize>,
-    /// Calls that should not have been made so.
+    /// What was wrong with each wrong call.
     wrong: Vec<String>,
-    /// Operations of which a signature was computed anew.
+    /// Operations whose signature was verified once.
     verified: Vec<Operation>,
 }
 
@@ -58,7 +59,7 @@ impl Tally {
         }
     }
 
-    /// All calls.
+    /// The number of all calls.
     pub fn calls(&self) -> u64 {
         let by_queue = [&self.looks, &self.lists, &self.starts];
         by_queue
@@ -75,28 +76,28 @@ impl Tally {
         queues.filter(|&queue| self.starts[queue] > 0).collect()
     }
 
-    /// The first call that should not have been made so, to be said after another fault. Empty if there is none.
+    /// The first wrong call, as a line to append to another error. Empty if there is none.
     pub fn first_wrong(&self) -> String {
         let first = self.wrong.first();
         first.map_or(String::new(), |fault| {
-            format!("\nits first wrong call: {fault}")
+            format!("\nthe first wrong call: {fault}")
         })
     }
 
-    /// `Err` says what is wrong if these are not exactly the calls of one invocation.
+    /// `Err` says what is wrong, unless these are exactly the calls of one invocation.
     pub fn check(&self, fleet: Fleet, by_tag: bool) -> Result<(), String> {
         let mut faults = self.wrong.clone();
         if self.openings > 0 {
-            faults.push("a connection was opened ahead after the start".to_owned());
+            faults.push("a connection was opened early, but after init".to_owned());
         }
         let mut exactly = |operation: &str, made: &[u32], wanted: &dyn Fn(usize) -> u32| {
             let differing = (0..fleet.queues).find(|&queue| made[queue] != wanted(queue));
             if let Some(queue) = differing {
                 faults.push(format!(
-                    "{operation} was called {} and not {} times for {}",
+                    "{operation} was called {} times for {}, expected {}",
                     made[queue],
-                    wanted(queue),
-                    fleet.name(queue)
+                    fleet.name(queue),
+                    wanted(queue)
                 ));
             }
         };
@@ -104,24 +105,24 @@ impl Tally {
         exactly("ListMessageMoveTasks", &self.lists, &|queue| {
             fleet.is_full(queue).into()
         });
-        // Which queues are started is up to the peer where there are more than it may start; none twice.
+        // If more queues have messages than it may start, the peer chooses which. It must not start one twice.
         exactly("StartMessageMoveTask", &self.starts, &|queue| {
             u32::from(fleet.is_full(queue)).min(self.starts[queue])
         });
         let starts: u32 = self.starts.iter().sum();
         if starts as usize != fleet.starts() {
             faults.push(format!(
-                "StartMessageMoveTask was called {starts} and not {} times",
+                "StartMessageMoveTask was called {starts} times, expected {}",
                 fleet.starts()
             ));
         }
         let pages: Vec<usize> = match by_tag {
-            true => (0..fleet.queues).step_by(RESOURCES_A_PAGE).collect(),
+            true => (0..fleet.queues).step_by(RESOURCES_PER_PAGE).collect(),
             false => Vec::new(),
         };
         if self.pages != pages {
             faults.push(format!(
-                "GetResources gave {} and not {} pages",
+                "GetResources returned {} pages, expected {}",
                 self.pages.len(),
                 pages.len()
             ));
@@ -155,7 +156,7 @@ impl Operation {
         })
     }
 
-    /// The name that the signature has for the service, and the protocol's media type.
+    /// The service name in the signature, and the media type of the protocol.
     fn service(self) -> (&'static str, &'static str) {
         match self {
             Self::GetResources => ("tagging", "application/x-amz-json-1.1"),
@@ -164,7 +165,7 @@ impl Operation {
     }
 }
 
-/// The server; it ends when this is dropped.
+/// The server. Dropping it stops the server.
 pub struct Aws {
     pub addr: SocketAddr,
     shared: Arc<Shared>,
@@ -185,14 +186,14 @@ impl Shared {
 }
 
 impl Aws {
-    /// Starts it. Each answer takes `latency` longer than it must.
+    /// Starts the server. It delays each response by `latency`.
     pub fn start(fleet: Fleet, latency: Duration, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let shared = Arc::new(Shared {
             fleet,
             latency,
             tally: Mutex::new(Tally::of(fleet)),
         });
-        let (tell_addr, addr) = mpsc::channel();
+        let (send_addr, addr) = mpsc::channel();
         let (end, ended) = oneshot::channel();
         let served = Arc::clone(&shared);
         let thread = thread::spawn(move || {
@@ -204,7 +205,7 @@ impl Aws {
             local.block_on(&runtime, async move {
                 let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
                 let addr = listener.local_addr().expect("the port's number");
-                tell_addr.send(addr).expect("the harness waits for it");
+                send_addr.send(addr).expect("the harness waits for it");
                 tokio::select! {
                     () = accept(listener, served, tls.map(TlsAcceptor::from)) => {}
                     _ = ended => {}
@@ -219,12 +220,12 @@ impl Aws {
         }
     }
 
-    /// Forgets everything: a new process comes.
+    /// Clears the tally for a new process.
     pub fn forget(&self) {
         *self.shared.tally() = Tally::of(self.shared.fleet);
     }
 
-    /// What came in since the last invocation. Connections and the like count on.
+    /// Returns the tally and clears its calls. Connections, handshakes and `most_in_flight` keep counting.
     pub fn take(&self) -> Tally {
         let mut tally = self.shared.tally();
         let fresh = Tally {
@@ -298,7 +299,10 @@ async fn serve(
             check_head(operation, &head.headers, &body, &mut tally)
                 .and_then(|()| answer(operation, &body, shared.fleet, &mut tally))
         }
-        _ => Err(format!("{} {} of target `{target}`", head.method, head.uri)),
+        _ => Err(format!(
+            "unknown call: {} {} with target `{target}`",
+            head.method, head.uri
+        )),
     };
     let (status, text) = match answer {
         Ok(text) => (200, text),
@@ -322,7 +326,7 @@ async fn serve(
         .header("content-type", header("content-type"))
         .header("x-amzn-requestid", "00000000-0000-4000-8000-000000000000")
         .body(Full::new(Bytes::from(text)));
-    Ok(answer.expect("the parts of an answer are valid"))
+    Ok(answer.expect("the parts of a response are valid"))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
@@ -332,8 +336,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// `Err` if the call is not signed, or not of its protocol. Of the first call of each operation the signature itself
-/// is computed anew: of all calls it would cost the server more than the rest.
+/// `Err` if the call is not signed, or has the wrong protocol. Only the first call of each operation has its signature
+/// verified: for every call, that would cost the server more than everything else.
 fn check_head(
     operation: Operation,
     headers: &HeaderMap,
@@ -356,9 +360,9 @@ fn check_head(
     Ok(())
 }
 
-const RESOURCES_A_PAGE: usize = 100;
+const RESOURCES_PER_PAGE: usize = 100;
 
-/// `Err` says what is wrong with the call.
+/// The body of the response. `Err` says what is wrong with the call.
 fn answer(
     operation: Operation,
     body: &[u8],
@@ -384,7 +388,7 @@ fn answer(
             let queue = fleet
                 .queue(name)
                 .filter(|_| rest.ends_with(&format!("/{ACCOUNT}")))
-                .ok_or_else(|| format!("no queue has the URL `{}`", asked.queue_url))?;
+                .ok_or_else(|| format!("there is no queue with the URL `{}`", asked.queue_url))?;
             tally.looks[queue] += 1;
             let mut attributes = String::new();
             for attribute in asked.attribute_names {
@@ -393,7 +397,7 @@ fn answer(
                     "ApproximateNumberOfMessages" => fleet.depth(queue).to_string(),
                     "ApproximateNumberOfMessagesNotVisible" => "0".to_owned(),
                     "QueueArn" => fleet.arn(queue),
-                    _ => return Err(format!("the attribute `{attribute}` was asked for")),
+                    _ => return Err(format!("unexpected attribute `{attribute}`")),
                 };
                 let _ = write!(attributes, r#"{comma}"{attribute}":"{value}""#);
             }
@@ -403,7 +407,7 @@ fn answer(
             let asked: OfTasks = serde_json::from_slice(body).map_err(unreadable)?;
             let queue = fleet
                 .queue_of_arn(asked.source_arn)
-                .ok_or_else(|| format!("no queue has the ARN `{}`", asked.source_arn))?;
+                .ok_or_else(|| format!("there is no queue with the ARN `{}`", asked.source_arn))?;
             if operation == Operation::ListMessageMoveTasks {
                 tally.lists[queue] += 1;
                 return Ok(r#"{"Results":[]}"#.to_owned());
@@ -423,7 +427,7 @@ fn answer(
             let wanted = json!({
                 "ResourceTypeFilters": ["sqs"],
                 "TagFilters": [{"Key": TAG.0, "Values": [TAG.1]}],
-                "ResourcesPerPage": RESOURCES_A_PAGE,
+                "ResourcesPerPage": RESOURCES_PER_PAGE,
             });
             let is_as_wanted = |(name, value)| asked.get(name) == Some(value);
             let begin = begin
@@ -433,9 +437,9 @@ fn answer(
                         .as_object()
                         .is_some_and(|wanted| wanted.iter().all(is_as_wanted))
                 })
-                .ok_or_else(|| format!("GetResources was asked for {asked}"))?;
+                .ok_or_else(|| format!("unexpected parameters of GetResources: {asked}"))?;
             tally.pages.push(begin);
-            let end = fleet.queues.min(begin + RESOURCES_A_PAGE);
+            let end = fleet.queues.min(begin + RESOURCES_PER_PAGE);
             let token = if end < fleet.queues {
                 end.to_string()
             } else {

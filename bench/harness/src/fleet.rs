@@ -1,15 +1,15 @@
-//! The queues of a scenario. A queue's depth is in its name, `dlq-<number>-d<depth>`, so that nobody has to remember it.
+//! The queues of a scenario. A queue's name contains its depth, `dlq-<number>-d<depth>`, so no server stores it.
 
 pub const ACCOUNT: &str = "123456789012";
 pub const REGION: &str = "us-east-1";
-/// The tag that every queue bears.
+/// The tag of every queue: key and value.
 pub const TAG: (&str, &str) = ("auto-redrive", "enabled");
-/// The most redrives that one invocation starts: the most that the function accepts.
+/// The most redrives per invocation. It is the maximum that `REDRIVE_MAX_STARTS` accepts.
 pub const MAX_STARTS: usize = 100;
-/// How many messages a queue holds that is not empty.
+/// The number of messages in a full queue.
 pub const DEPTH: u64 = 5;
 
-/// So many queues, of which so many hold messages.
+/// The number of queues, and how many of them hold messages (`full`).
 #[derive(Clone, Copy)]
 pub struct Fleet {
     pub queues: usize,
@@ -17,7 +17,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Full queues are spread evenly.
+    /// Whether the queue holds messages. Full queues are spread evenly.
     pub fn is_full(&self, queue: usize) -> bool {
         (queue * self.full) / self.queues != ((queue + 1) * self.full) / self.queues
     }
@@ -34,20 +34,20 @@ impl Fleet {
         format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}", self.name(queue))
     }
 
-    /// The queue of this name. `None` if the fleet has no such queue.
+    /// The queue with this name. `None` if the fleet has no such queue.
     pub fn queue(&self, name: &str) -> Option<usize> {
         let number = name.strip_prefix("dlq-")?.get(..5)?.parse().ok()?;
         (number < self.queues && self.name(number) == name).then_some(number)
     }
 
-    /// The queue of this ARN.
+    /// The queue with this ARN. `None` if the fleet has no such queue.
     pub fn queue_of_arn(&self, arn: &str) -> Option<usize> {
         let (rest, name) = arn.rsplit_once(':')?;
         let queue = self.queue(name)?;
         (rest == format!("arn:aws:sqs:{REGION}:{ACCOUNT}")).then_some(queue)
     }
 
-    /// How many redrives an invocation starts.
+    /// The number of redrives that an invocation must start.
     pub fn starts(&self) -> usize {
         self.full.min(MAX_STARTS)
     }
@@ -57,7 +57,7 @@ impl Fleet {
     }
 }
 
-/// The handle of the task that is started on a queue.
+/// The handle of the move task on the queue with this name.
 pub fn task_handle(name: &str) -> String {
     format!("dGFzay17{name}")
 }

@@ -1,9 +1,9 @@
-//! On what it was measured.
+//! Describes the machine and the software of a run.
 
 use std::fs;
 use std::process::Command;
 
-/// One paragraph.
+/// The description as one line of Markdown.
 pub fn describe() -> Result<String, String> {
     let cpus = read("/proc/cpuinfo")?;
     let models: Vec<&str> = cpus
@@ -21,13 +21,13 @@ pub fn describe() -> Result<String, String> {
         .ok_or("/proc/meminfo has no MemTotal")?;
     Ok(format!(
         "{cores} cores ({model}), {:.0} GiB, Linux {}; {}; Node.js {}, AWS SDK {}; {}, boto3 {}; \
-         load at the start {}; commit {}.",
+         load average at the start {}; commit {}.",
         memory / 1024.0 / 1024.0,
         read("/proc/sys/kernel/osrelease")?.trim(),
-        told_by("rustc", &["--version"])?,
-        told_by("node", &["--version"])?,
+        output_of("rustc", &["--version"])?,
+        output_of("node", &["--version"])?,
         locked_sdk()?,
-        told_by(".venv/bin/python", &["--version"])?,
+        output_of(".venv/bin/python", &["--version"])?,
         locked_boto3()?,
         load()?,
         commit(),
@@ -58,10 +58,10 @@ fn locked_boto3() -> Result<String, String> {
     version.ok_or_else(|| "python/requirements.txt does not lock boto3".to_owned())
 }
 
-/// Of the sources, with what is not in it; a copy without git has none.
+/// The commit of the sources, and whether they have uncommitted changes. `unknown` in a copy without git.
 fn commit() -> String {
-    let hash = told_by("git", &["rev-parse", "--short", "HEAD"]);
-    let changed = told_by(
+    let hash = output_of("git", &["rev-parse", "--short", "HEAD"]);
+    let changed = output_of(
         "git",
         &["status", "--porcelain", "--untracked-files=no", ".."],
     );
@@ -76,7 +76,7 @@ fn read(path: &str) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
 }
 
-fn told_by(program: &str, arguments: &[&str]) -> Result<String, String> {
+fn output_of(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
     match output.status.success() {

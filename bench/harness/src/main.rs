@@ -1,5 +1,5 @@
-//! Runs Lambda functions against a Runtime API, an SQS and a tagging API of its own, checks everything they do, and
-//! measures them. All peers take turns within each round, so that noise falls on all alike.
+//! Runs Lambda functions against a local Runtime API, SQS and tagging API, checks their calls and responses, and measures
+//! them. The peers take turns within each round, so that noise affects all of them alike.
 
 mod answer;
 mod aws;
@@ -30,16 +30,14 @@ use tls::Tls;
 use tokio::task::LocalSet;
 
 const USAGE: &str = "\
-usage: harness [--quick] [--no-cpu-share] [--peers NAME;…] [--scenarios WORD]
-       harness --publish FILE…
+usage: harness [--quick] [--no-cpu-share] [--peers NAME;…] [--scenarios TEXT]
 
---quick          few rounds: to see that it works, not to know the times
---no-cpu-share   leave out the scenarios with the CPU of 128 MB, which take root
---peers          only these of peers.json, separated by semicolons
---scenarios      only those whose title has this in it
---publish        copy the short part of results.md into these files, between <!-- bench --> and <!-- /bench -->
+--quick          few rounds, to see that the benchmark works; the times mean little
+--no-cpu-share   leave out the scenarios with the CPU of 128 MB, which need root
+--peers          run only these peers of peers.json, separated by semicolons
+--scenarios      run only the scenarios whose title contains this text
 
-A full run writes results.md; any other writes target/partial.md.";
+A full run writes results.md. Any other run writes target/partial.md.";
 
 #[derive(Default)]
 struct Options {
@@ -64,12 +62,9 @@ impl Options {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let done = match arguments.first().map(String::as_str) {
-        Some("--publish") => publish(&arguments[1..]),
-        _ => match options(&arguments) {
-            Some(options) => LocalSet::new().run_until(bench(&options)).await,
-            None => Err(USAGE.to_owned()),
-        },
+    let done = match options(&arguments) {
+        Some(options) => LocalSet::new().run_until(bench(&options)).await,
+        None => Err(USAGE.to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,7 +75,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// `None` if they are not understood.
+/// `None` if an argument is unknown or lacks its value.
 fn options(arguments: &[String]) -> Option<Options> {
     let mut options = Options::default();
     let mut arguments = arguments.iter();
@@ -109,7 +104,7 @@ async fn bench(options: &Options) -> Result<(), String> {
             .iter()
             .find(|&name| peers.iter().all(|peer| peer.name != *name));
         if let Some(unknown) = unknown {
-            return Err(format!("peers.json has no `{unknown}`"));
+            return Err(format!("peers.json has no peer `{unknown}`"));
         }
     }
     let mut plan = plan(options.quick);
@@ -119,7 +114,7 @@ async fn bench(options: &Options) -> Result<(), String> {
     });
     if plan.is_empty() {
         return Err(format!(
-            "no scenario has `{}` in its title",
+            "no scenario has `{}` in its title; see the titles in results.md",
             options.scenarios
         ));
     }
@@ -132,11 +127,11 @@ async fn bench(options: &Options) -> Result<(), String> {
     }
     let machine = machine::describe()?;
     if machine::load()? > 0.5 {
-        eprintln!("The machine is not idle; the times will tell of that too.");
+        eprintln!("The machine is not idle, which affects the times.");
     }
-    // Peers have working directories of their own.
+    // Absolute, because peers have different working directories.
     let folder = std::path::absolute(TARGET).map_err(|error| format!("{TARGET}: {error}"))?;
-    let tls = tls::make(&folder).map_err(|error| format!("no certificates: {error}"))?;
+    let tls = tls::make(&folder).map_err(|error| format!("cannot create certificates: {error}"))?;
     let samples = Path::new(TARGET).join("samples.jsonl");
     let mut samples =
         File::create(&samples).map_err(|error| format!("{}: {error}", samples.display()))?;
@@ -151,12 +146,12 @@ async fn bench(options: &Options) -> Result<(), String> {
 
     let kind = match (options.is_full(), options.quick) {
         (true, _) => "",
-        (false, true) => "A quick run, to see that it works: its times mean little.\n\n",
-        (false, false) => "A part of a run.\n\n",
+        (false, true) => "A quick run, to see that the benchmark works. The times mean little.\n\n",
+        (false, false) => "A partial run.\n\n",
     };
     let text = format!(
-        "# Results\n\n{kind}{machine}\n\n{}\n{}\n{DETAILS}\n\n\
-         Medians, in brackets from where to where nine tenths of all samples lie; samples: processes + warm invocations.\n{}",
+        "# Results\n\n{kind}{machine}\n\n{}\n{}\n## Every scenario\n\n\
+         Medians, with the range of 90 % of the samples in brackets. Samples: processes + warm invocations.\n{}",
         results.summary(),
         results.targets(),
         results.details(),
@@ -169,13 +164,11 @@ async fn bench(options: &Options) -> Result<(), String> {
     fs::write(path, &text).map_err(|error| format!("{path}: {error}"))?;
     println!("{text}");
     eprintln!(
-        "All answers and calls were right. {path} was written, after {} s.",
+        "All responses and calls were correct. Wrote {path} after {} s.",
         begun.elapsed().as_secs()
     );
     Ok(())
 }
-
-const DETAILS: &str = "## Every scenario";
 
 /// The size of each peer's zip.
 fn zips(peers: &[Peer]) -> Result<Vec<(String, u64)>, String> {
@@ -210,12 +203,12 @@ async fn measure(
     let mut turns = Vec::new();
     for (name, effort) in &scenario.peers {
         let peer = peers.iter().find(|peer| peer.name == *name);
-        let peer = peer.ok_or_else(|| format!("peers.json has no `{name}`"))?;
+        let peer = peer.ok_or_else(|| format!("peers.json has no peer `{name}`"))?;
         turns.push((peer, *effort, Vec::new()));
     }
     let rounds = turns.iter().map(|(_, effort, _)| effort.rounds).max();
     for round in 0..rounds.unwrap_or(0) {
-        // Each round begins with another one.
+        // Each round starts with a different peer.
         let begin = round % turns.len();
         let (before, from) = turns.split_at_mut(begin);
         for (peer, effort, cell) in from.iter_mut().chain(before) {
@@ -240,7 +233,7 @@ async fn measure(
         .as_ref()
         .is_some_and(|quota| quota.throttled() == 0)
     {
-        return Err("the control group held nobody back".to_owned());
+        return Err("the control group did not throttle any process".to_owned());
     }
     for (peer, _, samples) in turns {
         let cell = Cell {
@@ -261,7 +254,7 @@ async fn measure(
     Ok(())
 }
 
-/// How many warm invocations a process makes in this round; `None` if there is none.
+/// The number of warm invocations of this round's process. `None` if there is no process in this round.
 fn warms(effort: Effort, round: usize) -> Option<usize> {
     let Effort {
         rounds,
@@ -274,25 +267,4 @@ fn warms(effort: Effort, round: usize) -> Option<usize> {
         _ if round + warm_rounds >= rounds => Some(warms),
         _ => Some(0),
     }
-}
-
-/// Copies the short part of the results into these files.
-fn publish(files: &[String]) -> Result<(), String> {
-    let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
-    let results = read("results.md")?;
-    let short = results.strip_prefix("# Results\n\n").unwrap_or(&results);
-    let short = short.split(DETAILS).next().unwrap_or_default().trim();
-    const MARKS: (&str, &str) = ("<!-- bench -->", "<!-- /bench -->");
-    for path in files {
-        let text = read(path)?;
-        let parts = text.split_once(MARKS.0).and_then(|(before, rest)| {
-            let (_, after) = rest.split_once(MARKS.1)?;
-            Some((before, after))
-        });
-        let (before, after) =
-            parts.ok_or_else(|| format!("{path} has no {} … {}", MARKS.0, MARKS.1))?;
-        let text = format!("{before}{}\n{short}\n{}{after}", MARKS.0, MARKS.1);
-        fs::write(path, text).map_err(|error| format!("{path}: {error}"))?;
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! `peers.json`: what is run, and how each is told where AWS is and whom to trust.
+//! `peers.json`: the peers, and the variables that give each its endpoints and its CA.
 
 use crate::aws::Aws;
 use crate::fleet::{Fleet, MAX_STARTS, REGION, TAG};
@@ -10,27 +10,27 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// A function to be measured.
+/// A function to measure.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
     pub name: String,
     pub command: Vec<String>,
-    /// Where its command runs; else in `bench/`.
+    /// The working directory of its command. `None` means `bench/`.
     pub cwd: Option<PathBuf>,
-    /// What its answers look like.
+    /// The format of its responses.
     #[serde(default)]
     pub answer: AnswerKind,
-    /// Whether it finds its queues by their tag. If not, and it has no list, the event names them.
+    /// Whether it finds its queues by their tag. If not, it has a list, or the event lists them.
     #[serde(default)]
     pub by_tag: bool,
-    /// Its variables, and those that it has only where AWS is served with TLS. In them stand for a value:
-    /// `{queues}`, `{tag}`, `{max_starts}`, `{ca}`, and with the CA `{amazon}` (Amazon's roots) and `{bundle}` (the system's).
+    /// Its environment variables. `tls` is added only if AWS is served over TLS. Placeholders for values: `{queues}`, `{tag}`,
+    /// `{max_starts}`, `{ca}`, `{amazon}` (Amazon's roots and the CA), `{bundle}` (the system's roots and the CA).
     #[serde(default)]
     env: BTreeMap<String, String>,
     #[serde(default)]
     tls: BTreeMap<String, String>,
-    /// What would be uploaded.
+    /// The package that would be uploaded to Lambda.
     pub zip: Option<PathBuf>,
 }
 
@@ -40,7 +40,7 @@ pub enum AnswerKind {
     /// `{"scanned": …, "redriven": …}`.
     #[default]
     Counts,
-    /// The function's own report.
+    /// The report of `sqs-auto-redrive`.
     Report,
 }
 
@@ -50,7 +50,7 @@ pub fn read(path: &Path) -> Result<Vec<Peer>, String> {
 }
 
 impl Peer {
-    /// The program. A path is relative to `bench/`, whatever its working directory.
+    /// The program. A path is relative to `bench/`, not to the peer's working directory.
     pub fn program(&self) -> Result<PathBuf, String> {
         let name = self.command.first().ok_or("a peer has no command")?;
         let path = match name.contains('/') {
@@ -59,11 +59,11 @@ impl Peer {
         };
         match path.is_file() {
             true => Ok(path),
-            false => Err(format!("{name} is not there; ./bench.sh makes it")),
+            false => Err(format!("{name} does not exist; run ./bench.sh to build it")),
         }
     }
 
-    /// All of its environment.
+    /// The whole environment of its process.
     pub fn environment(
         &self,
         runtime_api: SocketAddr,
@@ -82,7 +82,7 @@ impl Peer {
             ("AWS_DEFAULT_REGION", REGION.to_owned()),
             ("AWS_ACCESS_KEY_ID", KEY_ID.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
-            // About as long as Lambda's.
+            // About as long as a token of Lambda.
             ("AWS_SESSION_TOKEN", "x".repeat(700)),
             ("AWS_LAMBDA_FUNCTION_NAME", "bench".to_owned()),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
@@ -91,7 +91,7 @@ impl Peer {
             ("AWS_LAMBDA_LOG_STREAM_NAME", "0".to_owned()),
             ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
             ("AWS_ENDPOINT_URL_SQS", endpoint.clone()),
-            // All other services too, so that no call leaves this machine unseen.
+            // For all other services too, so that no call leaves this machine.
             ("AWS_ENDPOINT_URL", endpoint),
         ];
         let lambda = lambda.map(|(name, value)| (name.to_owned(), value));

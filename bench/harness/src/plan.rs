@@ -3,28 +3,28 @@
 use crate::fleet::Fleet;
 use std::time::Duration;
 
-/// One thing to measure, with all peers in turn.
+/// One scenario. Its peers take turns.
 #[derive(Clone)]
 pub struct Scenario {
     pub key: Key,
-    /// The peers that take part.
+    /// The names of the peers that take part.
     pub peers: Vec<(&'static str, Effort)>,
-    /// A process makes no further warm invocation once those it made took so long. It makes one at least.
+    /// Once the warm invocations of a process took longer than this, it makes no further one. It makes at least one.
     pub budget: Duration,
 }
 
-/// What a scenario is.
+/// What identifies a scenario.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Key {
     pub queues: usize,
     pub full: usize,
     pub latency_ms: u64,
     pub tls: bool,
-    /// Whether it has the share of a processor that Lambda gives with 128 MB.
+    /// Whether each process gets only the CPU share that Lambda gives a function with 128 MB.
     pub small: bool,
 }
 
-/// 128 MB of the 1,769 MB that make a processor.
+/// Lambda gives one vCPU for 1,769 MB.
 pub const SMALL_SHARE: f64 = 128.0 / 1769.0;
 
 impl Key {
@@ -90,13 +90,13 @@ pub fn thousands(n: usize) -> String {
     }
 }
 
-/// How often a peer is measured: so many processes, of which the last few make so many warm invocations each.
+/// How often a peer is measured: `rounds` processes. Each of the last `warm_rounds` makes up to `warms` warm invocations.
 #[derive(Clone, Copy)]
 pub struct Effort {
     pub rounds: usize,
     pub warm_rounds: usize,
     pub warms: usize,
-    /// Whether the first invocation counts against the budget too, so that there may be no warm one.
+    /// Whether the first invocation counts toward the budget too. Then there may be no warm invocation.
     pub hurried: bool,
 }
 
@@ -116,7 +116,7 @@ pub const NODE: &str = "Node";
 pub const PYTHON: &str = "Python";
 pub const THREADS: &str = "Python, 32 threads";
 
-/// Everything, in about 20 minutes on two cores; `quick`, to see that it works, in about two.
+/// All scenarios, which take about 20 minutes on two cores. If `quick`, they take about two minutes, to see that they work.
 pub fn plan(quick: bool) -> Vec<Scenario> {
     let mut plan = Vec::new();
     let mut add = |key: Key, peers: Vec<(&'static str, Effort)>, budget_s: u64| {
@@ -132,7 +132,7 @@ pub fn plan(quick: bool) -> Vec<Scenario> {
     };
     let one = [RAW, OURS, NODE, PYTHON];
     add(ONE, all(&one, effort(30, 5, 200)), 5);
-    // Whether a start that is this short uses up its share is left to chance; so many starts tell how often.
+    // A start this short may or may not use up its CPU share. 60 starts show how often it does.
     let mut peers = all(&[RAW, OURS], effort(60, 4, 25));
     peers.extend(all(&[NODE, PYTHON], effort(12, 4, 25)));
     add(ONE.small(), peers, 5);
@@ -149,7 +149,7 @@ pub fn plan(quick: bool) -> Vec<Scenario> {
     for latency_ms in [0, 10] {
         for full in [0, 100] {
             let mut peers = all(&[RAW, OURS, BY_TAG, NODE, THREADS], effort(4, 4, 3));
-            // One after another takes a quarter of a minute where each call takes 10 ms.
+            // At 10 ms per call, one queue after another takes a quarter of a minute.
             let sequential = if latency_ms == 0 {
                 effort(4, 4, 1)
             } else {
@@ -178,7 +178,7 @@ pub fn plan(quick: bool) -> Vec<Scenario> {
     plan
 }
 
-/// One process of each peer, and few warm invocations.
+/// Reduces a scenario to one process of each peer and few warm invocations.
 fn hurry(scenario: &mut Scenario) {
     scenario.budget = Duration::from_secs(2);
     for (name, effort) in &mut scenario.peers {
@@ -188,7 +188,7 @@ fn hurry(scenario: &mut Scenario) {
         };
         effort.hurried = [NODE, PYTHON, THREADS].contains(name);
     }
-    // What takes a quarter of a minute or more is seen once.
+    // Leave out peers that take a quarter of a minute or longer.
     let Key {
         queues, latency_ms, ..
     } = scenario.key;

@@ -1,9 +1,9 @@
-//! What the kernel tells of a process, and how it is given less of a processor.
+//! Reads a process's memory and CPU time from the kernel, and limits its CPU.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// The most memory it had resident, in KiB.
+/// The peak resident memory of the process, in KiB.
 pub fn peak_memory_kib(pid: u32) -> Result<u64, String> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -12,14 +12,14 @@ pub fn peak_memory_kib(pid: u32) -> Result<u64, String> {
         .ok_or_else(|| format!("{path} has no VmHWM"))
 }
 
-/// The processor time of all its threads that live, in milliseconds. `schedstat` counts nanoseconds.
+/// The CPU time of the process's live threads, in milliseconds. `schedstat` counts nanoseconds.
 pub fn cpu_ms(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/task");
     let threads = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
     let mut nanos = 0;
     for thread in threads.flatten() {
         let path = thread.path().join("schedstat");
-        // A thread may end while we look.
+        // A thread may end meanwhile.
         let Ok(stat) = fs::read_to_string(&path) else {
             continue;
         };
@@ -29,12 +29,12 @@ pub fn cpu_ms(pid: u32) -> Result<f64, String> {
             .ok_or_else(|| format!("{} is `{stat}`", path.display()))?;
     }
     match nanos {
-        0 => Err("the kernel counts no processor time (schedstat)".to_owned()),
+        0 => Err("the kernel does not count CPU time (schedstat)".to_owned()),
         _ => Ok(nanos as f64 / 1e6),
     }
 }
 
-/// A share of one processor, as Lambda gives it by memory: over periods of 20 ms. A control group, of version 1 or 2.
+/// A share of one CPU in periods of 20 ms, as Lambda gives it in proportion to memory. A control group, version 1 or 2.
 pub struct Quota {
     folder: PathBuf,
 }
@@ -71,8 +71,8 @@ impl Quota {
         };
         make().map_err(|error| {
             format!(
-                "no control group could be made for 128 MB's share of a processor: {error}; \
-                 that takes root, or leave these scenarios out with --no-cpu-share"
+                "cannot create a control group for the CPU share of 128 MB: {error}; \
+                 run as root, or leave these scenarios out with --no-cpu-share"
             )
         })
     }
@@ -82,7 +82,7 @@ impl Quota {
         fs::write(&path, pid.to_string()).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// How many periods ended early.
+    /// The number of periods in which the kernel throttled the group.
     pub fn throttled(&self) -> u64 {
         let stat = fs::read_to_string(self.folder.join("cpu.stat")).unwrap_or_default();
         let count = stat

@@ -1,4 +1,4 @@
-//! What was measured, as figures, ratios, targets, and Markdown.
+//! Turns samples into figures, ratios, targets and Markdown.
 
 use crate::plan::{BY_TAG, Key, NODE, ONE, OURS, PYTHON, RAW, THREADS, thousands};
 use crate::run::Sample;
@@ -14,21 +14,21 @@ pub struct Cell {
 #[derive(Default)]
 pub struct Results {
     pub cells: Vec<Cell>,
-    /// Bytes of what would be uploaded, by peer.
+    /// The size of each peer's zip in bytes.
     pub zips: Vec<(String, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Figure {
-    /// From the start of the process to its first answer, ms.
+    /// From the start of the process to its first response, ms.
     Cold,
-    /// From a further event to its answer, ms.
+    /// From a later event to its response, ms.
     Warm,
-    /// Processor time of a warm invocation, ms.
+    /// CPU time of a warm invocation, ms.
     CpuWarm,
-    /// Processor time from the start to the first answer, ms.
+    /// CPU time from the start of the process to its first response, ms.
     CpuCold,
-    /// The most memory resident, MiB. The most of all samples, not their median.
+    /// Peak resident memory, MiB. The maximum of all samples, not their median.
     Peak,
 }
 
@@ -46,7 +46,7 @@ impl Cell {
         values
     }
 
-    /// `None` if there is no sample.
+    /// The median, or the maximum for [`Figure::Peak`]. `None` if there is no sample.
     pub fn figure(&self, figure: Figure) -> Option<f64> {
         let values = self.values(figure);
         match figure {
@@ -55,7 +55,7 @@ impl Cell {
         }
     }
 
-    /// The median, and from where to where nine tenths of all lie.
+    /// The median, and the range of 90 % of the samples.
     fn with_spread(&self, figure: Figure) -> String {
         let values = self.values(figure);
         match median(&values) {
@@ -78,12 +78,12 @@ fn median(sorted: &[f64]) -> Option<f64> {
     }
 }
 
-/// The nearest rank. Of few values the lowest and the highest.
+/// The quantile by nearest rank. With few values, it is the lowest or the highest.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * q).round() as usize]
 }
 
-/// Three digits that count.
+/// The value with three significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 999.5 => thousands(value.round() as usize),
@@ -123,7 +123,7 @@ impl Results {
         Some(self.figure(key, of, figure)? / self.figure(key, to, figure)?)
     }
 
-    /// Ours: enrolled by list, or by tag where a list would be too long.
+    /// Our peer in this scenario: enrolled by list, or by tag if a list would be too long.
     fn ours(&self, key: Key) -> &'static str {
         match self.cell(key, OURS) {
             Some(_) => OURS,
@@ -139,7 +139,7 @@ impl Results {
     /// The medians of all peers side by side, each with its ratio to ours.
     pub fn summary(&self) -> String {
         let mut table = format!(
-            "| median, and how many times ours | {} |\n",
+            "| median (ratio to sqs-auto-redrive) | {} |\n",
             PEERS.join(" | ")
         );
         let _ = writeln!(table, "|---|{}", "--:|".repeat(PEERS.len()));
@@ -183,7 +183,7 @@ impl Results {
         of("warm, ms", sweep.small(), Figure::Warm);
         for queues in [1000, 10_000] {
             of(
-                "CPU time of a warm one, ms",
+                "CPU time of a warm invocation, ms",
                 Key::sweep(queues, 0, 0),
                 Figure::CpuWarm,
             );
@@ -203,9 +203,9 @@ impl Results {
         table
     }
 
-    /// Every target, what was seen, and whether that reaches it.
+    /// Every target, the measured value, and whether it meets the target.
     pub fn targets(&self) -> String {
-        let mut table = "| target | seen | reached |\n|---|--:|---|\n".to_owned();
+        let mut table = "| target | measured | met |\n|---|--:|---|\n".to_owned();
         for Target {
             what,
             limit,
@@ -246,7 +246,7 @@ impl Results {
         let first = "cold start to first answer";
         let one = ONE.title();
         add(
-            format!("{one}: {first}, ours by {RAW}"),
+            format!("{one}: {first}, {OURS} / {RAW}"),
             Limit::AtMost(1.6),
             x,
             self.ratio(ONE, OURS, RAW, cold),
@@ -259,14 +259,14 @@ impl Results {
             (small, PYTHON, 20.0),
         ] {
             add(
-                format!("{}: {first}, {peer} by ours", key.title()),
+                format!("{}: {first}, {peer} / {OURS}", key.title()),
                 Limit::AtLeast(least),
                 x,
                 self.ratio(key, peer, OURS, cold),
             );
         }
         add(
-            format!("{}: warm, ours by {RAW}", sweep.title()),
+            format!("{}: warm, {OURS} / {RAW}", sweep.title()),
             Limit::AtMost(1.25),
             x,
             self.ratio(sweep, OURS, RAW, warm),
@@ -274,7 +274,7 @@ impl Results {
         let small = sweep.small();
         for (peer, least) in [(NODE, 6.0), (THREADS, 10.0)] {
             add(
-                format!("{}: warm, {peer} by ours", small.title()),
+                format!("{}: warm, {peer} / {OURS}", small.title()),
                 Limit::AtLeast(least),
                 x,
                 self.ratio(small, peer, OURS, warm),
@@ -282,14 +282,17 @@ impl Results {
         }
         let empty = Key::sweep(1000, 0, 0);
         add(
-            format!("{}: CPU time of a warm one, ours by {RAW}", empty.title()),
+            format!(
+                "{}: CPU time of a warm invocation, {OURS} / {RAW}",
+                empty.title()
+            ),
             Limit::AtMost(5.0),
             x,
             self.ratio(empty, OURS, RAW, Figure::CpuWarm),
         );
         for (queues, most) in [(1000, 12.0), (10_000, 24.0)] {
             add(
-                format!("peak memory in all sweeps of {}", thousands(queues)),
+                format!("peak memory of all sweeps of {} queues", thousands(queues)),
                 Limit::AtMost(most),
                 " MiB",
                 self.peak(queues),
@@ -299,9 +302,7 @@ impl Results {
         add("zip".to_owned(), Limit::AtMost(3.0), " MB", zip);
         for (figure, what) in [(warm, "time"), (Figure::CpuWarm, "CPU time")] {
             add(
-                format!(
-                    "a warm sweep of 10,000 by one of 1,000, both by tag, the worst of the four: {what}"
-                ),
+                format!("warm sweep by tag, 10,000 queues / 1,000 queues, worst of four: {what}"),
                 Limit::AtMost(11.0),
                 x,
                 self.growth(figure),
@@ -310,7 +311,7 @@ impl Results {
         targets
     }
 
-    /// Our most memory of all sweeps of so many queues, by list or by tag.
+    /// Our peak memory of all sweeps of this many queues, by list or by tag.
     fn peak(&self, queues: usize) -> Option<f64> {
         let ours = |cell: &&Cell| [OURS, BY_TAG].contains(&cell.peer.as_str());
         let cells = self.cells.iter().filter(ours);
@@ -319,7 +320,7 @@ impl Results {
         peaks.max_by(f64::total_cmp)
     }
 
-    /// The worst ratio of ten times the queues. `None` unless all four were measured.
+    /// The worst ratio of a sweep of 10,000 queues to one of 1,000. `None` unless all four pairs were measured.
     fn growth(&self, figure: Figure) -> Option<f64> {
         let sweeps = [(0, 0), (0, 10), (1, 0), (1, 10)];
         let ratios = sweeps.map(|(full, latency_ms)| {
@@ -331,7 +332,7 @@ impl Results {
         ratios?.into_iter().max_by(f64::total_cmp)
     }
 
-    /// A table for every scenario.
+    /// One table for each scenario.
     pub fn details(&self) -> String {
         let mut text = String::new();
         let mut keys: Vec<Key> = Vec::new();

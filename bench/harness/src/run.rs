@@ -1,4 +1,4 @@
-//! One process of a peer: its cold start and its warm invocations, all of them checked.
+//! Runs one process of a peer, and measures and checks its cold start and its warm invocations.
 
 use crate::answer;
 use crate::aws::Aws;
@@ -18,28 +18,28 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// What was measured of one process.
+/// The measurements of one process.
 #[derive(Serialize)]
 pub struct Sample {
-    /// From its start until it asks for work.
+    /// From its start until it first asks for an event.
     pub init_ms: f64,
-    /// From the first event until its answer.
+    /// From the first event to its response.
     pub first_ms: f64,
-    /// The same, of each further event.
+    /// From each later event to its response.
     pub warm_ms: Vec<f64>,
     pub cpu_init_ms: f64,
     pub cpu_first_ms: f64,
-    /// On the average of the warm invocations.
+    /// The average of the warm invocations. `None` if there was none.
     pub cpu_warm_ms: Option<f64>,
     pub peak_memory_kib: u64,
     pub connections: u64,
     pub most_in_flight: u64,
     pub handshakes_given_up: u64,
-    /// Calls of one invocation.
+    /// Calls of the last invocation.
     pub calls: u64,
 }
 
-/// Where a scenario takes place.
+/// The servers, the CPU limit and the log of a scenario's processes.
 pub struct Place<'a> {
     pub scenario: &'a Scenario,
     pub aws: Aws,
@@ -48,12 +48,12 @@ pub struct Place<'a> {
     pub log: &'a Path,
 }
 
-/// The longest that a function may be silent: with 128 MB's share, Python takes a minute for a sweep.
+/// How long a function may take for a step. With the CPU of 128 MB, Python takes a minute for a sweep.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 impl Place<'_> {
-    /// Runs a process with so many warm invocations at most; for one that is `hurried` the first counts against the
-    /// budget too. `Err` if it did anything that it should not.
+    /// Runs a process with at most `warms` warm invocations. If `hurried`, the first invocation counts toward the budget
+    /// too. `Err` says what the process did wrong.
     pub async fn run(&self, peer: &Peer, warms: usize, hurried: bool) -> Result<Sample, String> {
         let mut api = Api::start().await?;
         self.aws.forget();
@@ -73,7 +73,7 @@ impl Place<'_> {
         let started = Instant::now();
         let mut child = command
             .spawn()
-            .map_err(|error| format!("it could not be started: {error}"))?;
+            .map_err(|error| format!("cannot start the process: {error}"))?;
         let measured = self
             .measure(peer, (warms, hurried), started, &mut api, &mut child)
             .await;
@@ -82,7 +82,7 @@ impl Place<'_> {
             let noted = self.aws.take().first_wrong();
             format!("{fault}{noted}{}", self.tail_of_log())
         })?;
-        ended.map_err(|error| format!("it could not be ended: {error}"))?;
+        ended.map_err(|error| format!("cannot end the process: {error}"))?;
         Ok(sample)
     }
 
@@ -94,20 +94,20 @@ impl Place<'_> {
         api: &mut Api,
         child: &mut Child,
     ) -> Result<Sample, String> {
-        let pid = child.id().ok_or("it ended at once")?;
+        let pid = child.id().ok_or("the process ended immediately")?;
         let payload = payload(peer, self.scenario.key, &self.aws, self.tls.is_some());
         let fleet = self.scenario.key.fleet();
 
         let Event::Next(asked) = next(api, child).await? else {
-            return Err("it did something else than to ask for work".to_owned());
+            return Err("the process did not ask for an event first".to_owned());
         };
         let init_ms = ms(asked - started);
         let cpu_init_ms = process::cpu_ms(pid)?;
         let early = self.aws.take();
         if early.calls() > 0 || early.openings > 1 {
-            return Err("it made calls before there was an event".to_owned());
+            return Err("the process called AWS before its first event".to_owned());
         }
-        // As in Lambda: all of a processor until it asks for work.
+        // As on Lambda, init has a whole CPU.
         if let Some(quota) = &self.quota {
             quota.add(pid)?;
         }
@@ -118,14 +118,14 @@ impl Place<'_> {
         while took.len() <= warms {
             api.invoke(payload.clone());
             let Event::Handed(begun) = next(api, child).await? else {
-                return Err("it did something else than to take its event".to_owned());
+                return Err("the process did not take its event".to_owned());
             };
             let Event::Response(ended, body) = next(api, child).await? else {
-                return Err("it did something else than to answer".to_owned());
+                return Err("the process did not respond to its event".to_owned());
             };
-            // It is done when it asks for work again.
+            // The invocation ends when the process asks for the next event.
             let Event::Next(_) = next(api, child).await? else {
-                return Err("it did something else than to ask for more work".to_owned());
+                return Err("the process did not ask for the next event".to_owned());
             };
             let tally = self.aws.take();
             tally.check(fleet, peer.by_tag)?;
@@ -142,7 +142,7 @@ impl Place<'_> {
                 break;
             }
         }
-        let tally = last.ok_or("it was not invoked")?;
+        let tally = last.ok_or("the process was not invoked")?;
         let warm_ms = took.split_off(1);
         let cpu_warm_ms = match warm_ms.len() {
             0 => None,
@@ -175,26 +175,29 @@ impl Place<'_> {
     }
 }
 
-/// What the function does next. `Err` if it ends, fails, or does nothing.
+/// What the function does next. `Err` if it ends, reports an error, or does nothing for [`PATIENCE`].
 async fn next(api: &mut Api, child: &mut Child) -> Result<Event, String> {
     let event = async {
         tokio::select! {
             biased;
             event = api.events.recv() => event.ok_or_else(|| "the Runtime API ended".to_owned()),
             status = child.wait() => match status {
-                Ok(status) => Err(format!("it ended: {status}")),
-                Err(error) => Err(format!("its end could not be seen: {error}")),
+                Ok(status) => Err(format!("the process ended: {status}")),
+                Err(error) => Err(format!("cannot wait for the process: {error}")),
             },
         }
     };
     match timeout(PATIENCE, event).await {
-        Ok(Ok(Event::Error(error))) => Err(format!("it reported an error: {error}")),
+        Ok(Ok(Event::Error(error))) => Err(format!("the function reported an error: {error}")),
         Ok(event) => event,
-        Err(_) => Err(format!("no word from it in {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!(
+            "the process did nothing for {} s",
+            PATIENCE.as_secs()
+        )),
     }
 }
 
-/// The schedule's event. To those that have no list of their own it also names the queues.
+/// The event of the schedule. For peers without their own list, it also has the queues.
 fn payload(peer: &Peer, key: Key, aws: &Aws, tls: bool) -> Bytes {
     let mut event = json!({
         "version": "0",

@@ -1,5 +1,5 @@
-//! The Lambda Runtime API, as much of it as a function needs: `GET …/invocation/next`,
-//! `POST …/invocation/<id>/{response,error}`, `POST …/init/error`. One server for each process.
+//! A local Lambda Runtime API with the calls that a function needs: `GET …/invocation/next`,
+//! `POST …/invocation/<id>/{response,error}`, `POST …/init/error`. Each process gets its own server.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,15 +17,15 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinHandle, spawn_local};
 
-/// What the function did, or what was done to it.
+/// A step of the function or of the server.
 pub enum Event {
-    /// It asked for work.
+    /// The function asked for an event.
     Next(Instant),
-    /// Work was handed over: its invocation begins.
+    /// The server handed over an event: the invocation begins.
     Handed(Instant),
-    /// It answered.
+    /// The function responded.
     Response(Instant, Bytes),
-    /// It reported an error, or spoke to us in a way that no function should.
+    /// The function reported an error, or made a call that is not part of the Runtime API.
     Error(String),
 }
 
@@ -46,7 +46,7 @@ const PREFIX: &str = "/2018-06-01/runtime/";
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Api {
-    /// Must run inside a `LocalSet`.
+    /// Starts a server. Must be called inside a `LocalSet`.
     pub async fn start() -> Result<Self, String> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
         let listener = listener.map_err(|error| format!("no port: {error}"))?;
@@ -147,5 +147,5 @@ async fn serve(
     let accepted = Response::builder()
         .status(202)
         .body(Full::new(Bytes::from_static(b"{\"status\":\"OK\"}")));
-    Ok(accepted.expect("the parts of an answer are valid"))
+    Ok(accepted.expect("the parts of a response are valid"))
 }

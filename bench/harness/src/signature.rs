@@ -1,4 +1,4 @@
-//! AWS Signature Version 4 of a POST to `/`.
+//! Verifies the AWS Signature Version 4 of a POST to `/`.
 
 use crate::fleet::REGION;
 use hyper::header::HeaderMap;
@@ -15,7 +15,7 @@ pub struct Signature<'a> {
     signature: &'a str,
 }
 
-/// `Err` if the header is no signature by our key for this service.
+/// `Err` if the header is not a signature with our key for this service.
 pub fn parse<'a>(authorization: &'a str, service: &'a str) -> Result<Signature<'a>, String> {
     let parts = || {
         let rest = authorization.strip_prefix("AWS4-HMAC-SHA256 ")?;
@@ -38,7 +38,7 @@ pub fn parse<'a>(authorization: &'a str, service: &'a str) -> Result<Signature<'
 }
 
 impl Signature<'_> {
-    /// `Err` if the signature is not that of this call, or leaves out what must be signed.
+    /// `Err` if the signature is not valid for this call, or does not cover a required header.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
         let names: Vec<&str> = self.signed_headers.split(';').collect();
         for needed in ["host", "x-amz-date", "x-amz-security-token"] {
@@ -48,7 +48,7 @@ impl Signature<'_> {
         }
         let value = |name: &str| match headers.get(name).map(|value| value.to_str()) {
             Some(Ok(value)) => Ok(value.trim()),
-            _ => Err(format!("the signed header `{name}` is not there")),
+            _ => Err(format!("the signed header `{name}` is missing")),
         };
         let mut canonical = "POST\n/\n\n".to_owned();
         for name in &names {
@@ -68,7 +68,7 @@ impl Signature<'_> {
             .fold(key, |key, part| mac(&key, part));
         match hex(&key) == self.signature {
             true => Ok(()),
-            false => Err("the signature is not that of the call".to_owned()),
+            false => Err("the signature is not valid for the call".to_owned()),
         }
     }
 }

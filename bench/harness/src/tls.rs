@@ -1,4 +1,4 @@
-//! A throw-away CA, and a certificate of it for 127.0.0.1.
+//! A temporary CA, and its certificate for 127.0.0.1.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::PrivateKeyDer;
@@ -9,30 +9,30 @@ use std::sync::Arc;
 
 pub struct Tls {
     pub server: Arc<rustls::ServerConfig>,
-    /// The CA alone.
+    /// The CA only.
     pub ca: PathBuf,
-    /// Amazon's roots, which the function has built in, and the CA: as many to read as it would have.
+    /// Amazon's roots and the CA. The function has Amazon's roots built in, so it reads about as many as in production.
     pub amazon: PathBuf,
-    /// The system's roots and the CA: what a peer that reads the system's roots has to read.
+    /// The system's roots and the CA, for peers that read the system's roots in production.
     pub bundle: PathBuf,
 }
 
-/// The system's roots in one file, as Amazon Linux has them: Debian, Fedora and their kin.
+/// The system's roots in one file, as on Amazon Linux: the paths of Debian and of Fedora.
 const SYSTEM_BUNDLES: [&str; 2] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
 
-const AMAZON: &str = include_str!("../../../src/trust/amazon.pem");
+const AMAZON: &str = include_str!("../../../src/tls/amazon.pem");
 
 fn system_bundle() -> Result<PathBuf, String> {
     let bundles = SYSTEM_BUNDLES.iter().map(PathBuf::from);
     bundles.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        format!("the system's root certificates are in none of {SYSTEM_BUNDLES:?}; install ca-certificates")
+        format!("the system's root certificates are not in any of {SYSTEM_BUNDLES:?}; install ca-certificates")
     })
 }
 
-/// Makes them, with the files in `folder`.
+/// Creates the certificates, with their files in `folder`.
 pub fn make(folder: &Path) -> Result<Tls, Box<dyn Error>> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::default();

@@ -1,7 +1,7 @@
-//! The lower bound: the same HTTP calls with no SDK and no lambda_runtime.
-//! tokio on one thread, hand-written HTTP/1.1 (Content-Length bodies only),
-//! hand-written SigV4, 64 keep-alive connections at most, each taking queues
-//! from a shared cursor. Not a product: errors end the invocation.
+//! The lower bound: the same HTTP calls without the SDK and lambda_runtime.
+//! It runs tokio on one thread, with hand-written HTTP/1.1 (Content-Length
+//! bodies only) and hand-written SigV4. Up to 64 keep-alive connections take
+//! queues from a shared cursor. Not for production: any error ends the process.
 use futures_util::{TryStreamExt, stream::FuturesUnordered};
 use ring::{digest, hmac};
 use serde::Deserialize;
@@ -92,7 +92,7 @@ struct Sqs {
     secret: String,
     token: String,
     idle: RefCell<Vec<Conn>>,
-    /// The day's derived signing key.
+    /// The day, and the signing key derived for it.
     signing: RefCell<(String, Option<hmac::Key>)>,
 }
 
@@ -108,7 +108,7 @@ fn mac(key: &[u8], data: &str) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data.as_bytes())
 }
 
-/// `YYYYMMDDTHHMMSSZ`, civil-from-days.
+/// The current time as `YYYYMMDDTHHMMSSZ`, by the civil-from-days algorithm.
 fn amz_date() -> String {
     let s = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -148,7 +148,7 @@ impl Sqs {
                 }
                 Ok(())
             };
-            add(include_bytes!("../../../src/trust/amazon.pem"))?;
+            add(include_bytes!("../../../src/tls/amazon.pem"))?;
             if let Ok(p) = var("BENCH_CA_PEM") {
                 add(&std::fs::read(p)?)?;
             }

@@ -1,7 +1,7 @@
-"""An SQS of empty queues over TLS, with a certificate of a CA of its own.
+"""A local SQS over TLS in which every queue is empty. It creates its own CA.
 
-Writes the CA's certificate into the file that it is given the name of, and prints its URL. Ends when its
-standard input does.
+It writes the CA's certificate to the file named by its argument and prints its URL. It exits when its
+standard input ends.
 """
 
 import datetime
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -61,8 +62,7 @@ ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(e
 ca = certificate("A CA", ca_key, "A CA", ca_key, x509.BasicConstraints(ca=True, path_length=None))
 here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
 leaf = certificate("A server", key, "A CA", ca_key, here)
-with open(sys.argv[1], "wb") as file:
-    file.write(ca)
+Path(sys.argv[1]).write_bytes(ca)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 with tempfile.NamedTemporaryFile() as file:
     file.write(leaf)

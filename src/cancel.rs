@@ -1,0 +1,66 @@
+//! Cancelling: list the move tasks of every DLQ, and cancel the one that is RUNNING.
+
+use crate::config::Limits;
+use crate::deadlines::{Deadlines, retry_while_throttled};
+use crate::enrollment::Target;
+use crate::outcome::{Failed, Finding, Outcome, Skipped};
+use crate::plan::Cause;
+use crate::queue::MoveTask;
+use crate::sqs::{CancelError, Sqs, SqsError};
+use futures_util::{StreamExt, stream};
+use tokio::time::timeout_at;
+
+/// Cancels the RUNNING move task of each of these DLQs. Each target gets one finding, whatever goes
+/// wrong.
+///
+/// Cancelling needs no valid policy, only its `dry_run`, so a bad tag does not block a brake.
+pub async fn run<'a>(
+    sqs: &impl Sqs,
+    limits: &Limits,
+    targets: &'a [Target],
+    cause: &Cause,
+    deadlines: &Deadlines,
+) -> Vec<Finding<'a>> {
+    stream::iter(targets)
+        .map(async |target| {
+            let cancelled = timeout_at(deadlines.act_until, cancel_one(sqs, target, cause)).await;
+            let (outcome, tasks) = cancelled
+                .unwrap_or_else(|_| (Outcome::Failed(Failed::CancelUnconfirmed), Vec::new()));
+            Finding {
+                tasks,
+                ..Finding::unseen(target.dlq.as_str(), outcome)
+            }
+        })
+        .buffer_unordered(limits.concurrency)
+        .collect()
+        .await
+}
+
+/// Also returns the tasks that SQS listed last.
+async fn cancel_one(sqs: &impl Sqs, target: &Target, cause: &Cause) -> (Outcome, Vec<MoveTask>) {
+    let list = async || sqs.list_tasks(&target.dlq).await;
+    let tasks = match retry_while_throttled(list, SqsError::is_throttled).await {
+        Ok(tasks) => tasks,
+        Err(error) => return (Outcome::Failed(Failed::Sqs(error)), Vec::new()),
+    };
+    let Some(handle) = tasks.iter().find_map(MoveTask::cancellable) else {
+        return (Outcome::Skipped(Skipped::NothingToCancel), tasks);
+    };
+    let (cause, handle) = (cause.clone(), handle.to_owned());
+    if target.policy.dry_run {
+        return (Outcome::WouldCancel { cause, handle }, tasks);
+    }
+    let cancel = async || sqs.cancel(&target.dlq, &handle).await;
+    match retry_while_throttled(cancel, CancelError::is_throttled).await {
+        Ok(()) => (Outcome::Cancelled { cause, handle }, tasks),
+        Err(CancelError::Sqs(error)) => (Outcome::Failed(Failed::Sqs(error)), tasks),
+        // Only another look shows what SQS meant.
+        Err(CancelError::NothingToCancel(why)) => match sqs.list_tasks(&target.dlq).await {
+            Ok(tasks) if tasks.iter().any(|task| task.cancellable().is_some()) => {
+                (Outcome::Failed(Failed::StillRunning(why)), tasks)
+            }
+            Ok(tasks) => (Outcome::Skipped(Skipped::EndedBeforeCancel), tasks),
+            Err(error) => (Outcome::Failed(Failed::Sqs(error)), tasks),
+        },
+    }
+}

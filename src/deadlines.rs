@@ -1,0 +1,55 @@
+//! Until when an invocation does what, so that it answers before Lambda ends it.
+
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The steps of an invocation, each with the time by which it must end.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For reading tags and looking at DLQs.
+    pub look_until: Instant,
+    /// For asking CloudWatch.
+    pub ask_until: Instant,
+    /// For starting and cancelling move tasks.
+    pub act_until: Instant,
+}
+
+impl Deadlines {
+    /// Splits the time that Lambda leaves this invocation.
+    ///
+    /// A fifth of it, at most five seconds, is kept for CloudWatch, so that a DLQ that hangs cannot
+    /// take it. As much again is kept for what follows, half of that for starting redrives.
+    pub fn new(time_left: Duration) -> Self {
+        let reserve = (time_left / 5).min(Duration::from_secs(5));
+        let now = Instant::now();
+        Self {
+            look_until: now + (time_left - 2 * reserve),
+            ask_until: now + (time_left - reserve),
+            act_until: now + (time_left - reserve / 2),
+        }
+    }
+}
+
+/// Halfway to `until`, so that one slow call leaves time for the next.
+pub fn half_of_time_left(until: Instant) -> Instant {
+    let now = Instant::now();
+    now + until.saturating_duration_since(now) / 2
+}
+
+/// Repeats a call while AWS throttles it, for as long as the caller waits.
+///
+/// The SDK has slowed down and retried before it returns a throttling error. A throttled account
+/// makes a sweep slow, but it does not make it fail.
+pub async fn retry_while_throttled<A, E>(
+    call: impl AsyncFn() -> Result<A, E>,
+    is_throttled: impl Fn(&E) -> bool,
+) -> Result<A, E> {
+    loop {
+        match call().await {
+            Err(error) if is_throttled(&error) => sleep(THROTTLED_PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
+
+const THROTTLED_PAUSE: Duration = Duration::from_secs(1);

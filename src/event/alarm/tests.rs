@@ -1,0 +1,499 @@
+use crate::event::Selection;
+use crate::event::alarm::AlarmState;
+use crate::event::tests::*;
+use serde_json::json;
+
+const OTHER_ACCOUNT: &str = "999999999999";
+
+// Where the queue is.
+
+#[test]
+fn queue_is_where_the_alarms_own_arn_says() {
+    let arn = "arn:aws:cloudwatch:eu-west-1:111111111111:alarm:orders-dlq-depth";
+    let expected = [queue("orders-dlq", Some("111111111111"), Some("eu-west-1"))];
+    for (shape, event) in [
+        (
+            "eventbridge",
+            with(eventbridge(), "/resources", json!([arn])),
+        ),
+        (
+            "contributor",
+            with(contributor(), "/resources", json!([arn])),
+        ),
+        (
+            "lambda action",
+            with(lambda_action(), "/alarmArn", json!(arn)),
+        ),
+        ("sns", with(sns_alarm(), "/AlarmArn", json!(arn))),
+    ] {
+        assert_eq!(queues(shape, &event), expected, "{shape}");
+        for (envelope, wrapped) in [
+            ("sqs", sqs(&event)),
+            ("sns", sns(&event)),
+            ("sns to sqs", sqs(&sns_message(&event))),
+            ("pipe", pipe(&event)),
+        ] {
+            assert_eq!(queues(shape, &wrapped), expected, "{shape} in {envelope}");
+        }
+        assert_eq!(
+            only_alarm(shape, &event).source.as_deref(),
+            Some(arn),
+            "{shape}"
+        );
+    }
+}
+
+#[test]
+fn without_an_arn_the_fields_beside_it_say_where_the_queue_is() {
+    let here = [queue("orders-dlq", Some(OTHER_ACCOUNT), Some("eu-west-1"))];
+    let eventbridge = with(eventbridge(), "/account", json!(OTHER_ACCOUNT));
+    let eventbridge = with(eventbridge, "/region", json!("eu-west-1"));
+    let action = with(lambda_action(), "/accountId", json!(OTHER_ACCOUNT));
+    let action = with(action, "/region", json!("eu-west-1"));
+    for (case, event) in [
+        ("no resources", without(eventbridge.clone(), "/resources")),
+        (
+            "resources null",
+            with(eventbridge.clone(), "/resources", json!(null)),
+        ),
+        (
+            "resources empty",
+            with(eventbridge.clone(), "/resources", json!([])),
+        ),
+        (
+            "no ARN",
+            with(
+                eventbridge.clone(),
+                "/resources",
+                json!(["orders-dlq-depth"]),
+            ),
+        ),
+        (
+            "another's ARN",
+            with(eventbridge.clone(), "/resources", json!([DLQ])),
+        ),
+        (
+            "ARN with a wrong account",
+            with(
+                eventbridge.clone(),
+                "/resources",
+                json!(["arn:aws:cloudwatch:us-east-1:1234:alarm:a"]),
+            ),
+        ),
+        ("no alarmArn", without(action.clone(), "/alarmArn")),
+        ("alarmArn null", with(action, "/alarmArn", json!(null))),
+    ] {
+        assert_eq!(queues(case, &event), here, "{case}");
+        assert_eq!(queues(case, &sqs(&event)), here, "{case}, in SQS");
+    }
+}
+
+#[test]
+fn account_and_region_stay_open_whatever_the_envelopes_have() {
+    let nowhere = [queue("orders-dlq", None, None)];
+    let eventbridge = without(without(eventbridge(), "/resources"), "/account");
+    for (case, event) in [
+        (
+            "input path",
+            crate::event::tests::eventbridge()["detail"].clone(),
+        ),
+        ("eventbridge", without(eventbridge.clone(), "/region")),
+        (
+            "account and region that cannot be",
+            with(
+                with(eventbridge, "/region", json!("EU (Ireland)")),
+                "/account",
+                json!("me"),
+            ),
+        ),
+    ] {
+        for (envelope, wrapped) in [
+            ("bare", event.clone()),
+            ("sqs", sqs(&event)),
+            ("sns", sns(&event)),
+            ("sns to sqs", sqs(&sns_message(&event))),
+            ("pipe", pipe(&event)),
+        ] {
+            assert_eq!(queues(case, &wrapped), nowhere, "{case}, {envelope}");
+        }
+    }
+}
+
+#[test]
+fn region_of_an_sns_alarm_is_a_display_name_and_never_used() {
+    let no_arn = without(sns_alarm(), "/AlarmArn");
+    let account = Some(ACCOUNT);
+    for region in ["EU (Ireland)", "eu-west-1"] {
+        let event = with(no_arn.clone(), "/Region", json!(region));
+        let here = [queue("orders-dlq", account, None)];
+        assert_eq!(queues(region, &event), here, "{region}");
+        assert_eq!(queues(region, &sns(&event)), here, "{region}, in SNS");
+    }
+    let event = with(sns_alarm(), "/Region", json!("EU (Ireland)"));
+    let here = [queue("orders-dlq", account, Some("us-east-1"))];
+    assert_eq!(queues("with an ARN", &event), here);
+}
+
+#[test]
+fn metrics_own_account_goes_before_the_alarms() {
+    let path = "/detail/configuration/metrics/1/accountId";
+    for (case, event) in [
+        (
+            "eventbridge",
+            with(metric_math(), path, json!(OTHER_ACCOUNT)),
+        ),
+        (
+            "sns",
+            with(
+                sns_metric_math(),
+                "/Trigger/Metrics/1/AccountId",
+                json!(OTHER_ACCOUNT),
+            ),
+        ),
+    ] {
+        let expected = [
+            queue("orders-dlq", Some(OTHER_ACCOUNT), Some("us-east-1")),
+            queue("payments-dlq", Some(ACCOUNT), Some("us-east-1")),
+        ];
+        assert_eq!(queues(case, &event), expected, "{case}");
+    }
+    let event = with(metric_math(), path, json!(null));
+    let first = queues("null", &event).remove(0);
+    assert_eq!(
+        first.account.as_deref(),
+        Some(ACCOUNT),
+        "null is no account"
+    );
+
+    let event = with(metric_math(), path, json!("production"));
+    let why = ignored("not an account id", &event);
+    assert!(why.contains("`production`"), "{why}");
+}
+
+#[test]
+fn name_of_an_alarm_may_have_spaces_and_colons() {
+    let name = "Orders: DLQ depth / prod (v2): high";
+    let arn = format!("arn:aws:cloudwatch:eu-west-1:111111111111:alarm:{name}");
+    let eventbridge = with(eventbridge(), "/resources", json!([arn]));
+    let action = with(lambda_action(), "/alarmArn", json!(arn));
+    let sns = with(sns_alarm(), "/AlarmArn", json!(arn));
+    for (shape, event) in [
+        (
+            "eventbridge",
+            with(eventbridge.clone(), "/detail/alarmName", json!(name)),
+        ),
+        (
+            "eventbridge, name by ARN",
+            without(eventbridge, "/detail/alarmName"),
+        ),
+        (
+            "lambda action",
+            with(action.clone(), "/alarmData/alarmName", json!(name)),
+        ),
+        (
+            "lambda action, name by ARN",
+            without(action, "/alarmData/alarmName"),
+        ),
+        ("sns", with(sns.clone(), "/AlarmName", json!(name))),
+        ("sns, name by ARN", with(sns, "/AlarmName", json!(null))),
+    ] {
+        let alarm = only_alarm(shape, &event);
+        assert_eq!(alarm.source.as_deref(), Some(&*arn), "{shape}");
+        assert_eq!(alarm.name, name, "{shape}");
+        assert_eq!(alarm.state, AlarmState::Alarm, "{shape}");
+        assert_eq!(alarm.account.as_deref(), Some("111111111111"), "{shape}");
+        assert_eq!(alarm.region.as_deref(), Some("eu-west-1"), "{shape}");
+        let here = [queue("orders-dlq", Some("111111111111"), Some("eu-west-1"))];
+        assert_eq!(queues(shape, &event), here, "{shape}");
+    }
+}
+
+// What state it is in, and which queues it watches.
+
+#[test]
+fn only_the_new_state_counts() {
+    let previous = [
+        json!(null),
+        json!({}),
+        json!({"value": null}),
+        json!({"value": "ALARM"}),
+        json!({"value": "ALARM", "actionsSuppressedBy": "Alarm", "actionsSuppressedReason": "…"}),
+        json!({"value": "OK"}),
+        json!({"value": "INSUFFICIENT_DATA"}),
+    ];
+    let shapes = [
+        (
+            "eventbridge",
+            eventbridge(),
+            "/detail/previousState",
+            "/detail/state/value",
+        ),
+        (
+            "lambda action",
+            lambda_action(),
+            "/alarmData/previousState",
+            "/alarmData/state/value",
+        ),
+    ];
+    for (shape, event, old_path, new_path) in shapes {
+        for old in &previous {
+            let case = format!("{shape}, from {old}");
+            let event = with(event.clone(), old_path, old.clone());
+            assert_eq!(queues(&case, &event).len(), 1, "{case}");
+            for new in ["OK", "INSUFFICIENT_DATA", "alarm", "", "SOMETHING_NEW"] {
+                let case = format!("{case} to {new}");
+                let why = ignored(&case, &with(event.clone(), new_path, json!(new)));
+                assert!(why.contains(new), "{case}: {why}");
+            }
+        }
+    }
+    for old in [json!("ALARM"), json!("OK"), json!(null)] {
+        let event = with(sns_alarm(), "/OldStateValue", old.clone());
+        assert_eq!(queues("sns", &event).len(), 1, "sns, from {old}");
+        let why = ignored("sns", &with(event, "/NewStateValue", json!("OK")));
+        assert!(why.contains("OK"), "sns, from {old}: {why}");
+    }
+}
+
+#[test]
+fn suppressed_and_muted_alarms_are_ignored() {
+    let mute = json!({"mutedByArn": "arn:aws:cloudwatch:us-east-1:123456789012:alarm-mute-rule:m"});
+    for (shape, event) in notifications() {
+        let prefix = match event {
+            _ if event.get("detail").is_some() => "/detail",
+            _ if event.get("alarmData").is_some() => "/alarmData",
+            _ if event.get("state").is_some() => "",
+            // CloudWatch sends nothing to SNS while an alarm is suppressed or muted.
+            _ => continue,
+        };
+        let suppressed = format!("{prefix}/state/actionsSuppressedBy");
+        let muted = format!("{prefix}/muteDetail");
+        let plain = only_trigger(shape, &event);
+        for (path, value, because) in [
+            (&suppressed, json!("WaitPeriod"), "suppressed by WaitPeriod"),
+            (&suppressed, json!("Alarm"), "suppressed by Alarm"),
+            (&muted, mute.clone(), "muted"),
+            (&muted, json!({}), "muted"),
+        ] {
+            let case = format!("{shape}, {path} is {value}");
+            let event = with(event.clone(), path, value);
+            let why = ignored(&case, &event);
+            assert!(why.contains(because), "{case}: {why}");
+            // It may be a brake, which counts anyway.
+            let alarm = only_alarm(&case, &event);
+            assert_eq!(alarm.state, AlarmState::Alarm, "{case}");
+        }
+        for path in [&suppressed, &muted] {
+            let event = with(event.clone(), path, json!(null));
+            assert_eq!(
+                only_trigger(shape, &event),
+                plain,
+                "{shape}, {path} is null"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_field_but_the_state_value_may_be_missing_or_null() {
+    // The fields around the state value, and those that alone show that the event is an alarm's.
+    let needed = [
+        "/detail",
+        "/detail/state",
+        "/detail/state/value",
+        "/alarmData",
+        "/alarmData/state",
+        "/alarmData/state/value",
+        "/state",
+        "/state/value",
+        "/NewStateValue",
+        "/detail-type",
+        "/source",
+    ];
+    let mut wrong = Vec::new();
+    for (shape, event) in notifications() {
+        let plain = only_trigger(shape, &event);
+        let composite = plan_of(plain).selection == Selection::All;
+        let is_action = event.get("alarmData").is_some();
+        let is_bare = event.get("state").is_some();
+        for path in fields(&event) {
+            if needed.contains(&&*path) && !(is_action && path == "/source") {
+                continue;
+            }
+            // Without the name, these two look like anyone's JSON.
+            let tells = (is_bare && path == "/alarmName") || path == "/AlarmName";
+            let missing = (!tells).then(|| ("missing", without(event.clone(), &path)));
+            let null = ("null", with(event.clone(), &path, json!(null)));
+            for (how, event) in missing.into_iter().chain([null]) {
+                match read(&event) {
+                    Ok(read) if read.unreadable.is_empty() && read.triggers.len() == 1 => {
+                        let plan = plan_of(read.triggers[0].clone());
+                        // Less is known: fewer queues or none, but never a sweep.
+                        if plan.selection == Selection::All && !composite {
+                            wrong.push(format!("{shape}: {path} {how}: it sweeps"));
+                        }
+                    }
+                    other => wrong.push(format!("{shape}: {path} {how}: {other:?}")),
+                }
+            }
+        }
+        for path in needed {
+            if path.ends_with("alue") && event.pointer(path).is_some() {
+                rejected(shape, &without(event.clone(), path));
+                rejected(shape, &with(event.clone(), path, json!(null)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn periods_exceed_16_bits() {
+    let period = json!(604_800);
+    for (case, event, path, count) in [
+        (
+            "eventbridge",
+            eventbridge(),
+            "/detail/configuration/metrics/0/metricStat/period",
+            1,
+        ),
+        (
+            "expression",
+            metric_math(),
+            "/detail/configuration/metrics/0/period",
+            2,
+        ),
+        (
+            "lambda action",
+            lambda_action(),
+            "/alarmData/configuration/metrics/0/metricStat/period",
+            1,
+        ),
+        ("sns", sns_alarm(), "/Trigger/Period", 1),
+        (
+            "sns metric math",
+            sns_metric_math(),
+            "/Trigger/Metrics/1/MetricStat/Period",
+            2,
+        ),
+    ] {
+        let event = with(event, path, period.clone());
+        assert_eq!(queues(case, &event).len(), count, "{case}");
+    }
+}
+
+#[test]
+fn mentions_of_one_queue_are_merged() {
+    for (case, event, path) in [
+        (
+            "eventbridge",
+            metric_math(),
+            "/detail/configuration/metrics/2/metricStat/metric/dimensions",
+        ),
+        (
+            "sns",
+            sns_metric_math(),
+            "/Trigger/Metrics/2/MetricStat/Metric/Dimensions",
+        ),
+    ] {
+        let dimensions = event
+            .pointer(&path.replacen("/2/", "/1/", 1))
+            .cloned()
+            .unwrap();
+        let event = with(event, path, dimensions);
+        let once = [queue("orders-dlq", Some(ACCOUNT), Some("us-east-1"))];
+        assert_eq!(queues(case, &event), once, "{case}");
+    }
+    // One contributor of an alarm that is itself about the same queue.
+    let event = with(
+        contributor(),
+        "/detail/configuration",
+        eventbridge()["detail"]["configuration"].clone(),
+    );
+    let once = [queue("orders-dlq", Some(ACCOUNT), Some("us-east-1"))];
+    assert_eq!(queues("contributor and metric", &event), once);
+}
+
+#[test]
+fn only_queue_names_of_sqs_metrics_count() {
+    let metric = "/detail/configuration/metrics/0/metricStat/metric";
+    for (case, path, value) in [
+        ("other namespace", "namespace", json!("Custom/SQS")),
+        ("namespace in small letters", "namespace", json!("aws/sqs")),
+        (
+            "other dimension",
+            "dimensions",
+            json!({"TopicName": "orders-dlq"}),
+        ),
+        (
+            "dimension in small letters",
+            "dimensions",
+            json!({"queueName": "orders-dlq"}),
+        ),
+        ("no dimension", "dimensions", json!({})),
+    ] {
+        let why = ignored(
+            case,
+            &with(eventbridge(), &format!("{metric}/{path}"), value),
+        );
+        assert!(why.contains("no SQS queue"), "{case}: {why}");
+    }
+    let event = with(
+        contributor(),
+        "/detail/alarmContributor/attributes",
+        json!({"Host": "h"}),
+    );
+    let why = ignored("contributor of something else", &event);
+    assert!(why.contains("no SQS queue"), "{why}");
+}
+
+#[test]
+fn alarm_on_a_queue_that_cannot_exist_is_ignored() {
+    for name in [
+        "",
+        "orders dlq",
+        "orders.dlq",
+        DLQ,
+        "../orders",
+        "orders-dlq\n",
+        &"q".repeat(81),
+    ] {
+        for (shape, event) in [
+            (
+                "eventbridge",
+                with(
+                    eventbridge(),
+                    "/detail/configuration/metrics/0/metricStat/metric/dimensions",
+                    json!({"QueueName": name}),
+                ),
+            ),
+            (
+                "sns",
+                with(
+                    sns_alarm(),
+                    "/Trigger/Dimensions",
+                    json!([{"name": "QueueName", "value": name}]),
+                ),
+            ),
+            (
+                "contributor",
+                with(
+                    contributor(),
+                    "/detail/alarmContributor/attributes",
+                    json!({"QueueName": name}),
+                ),
+            ),
+        ] {
+            let case = format!("{shape}, {name:?}");
+            let why = ignored(&case, &event);
+            assert!(why.contains("is not a queue name"), "{case}: {why}");
+            let alarm = only_alarm(&case, &event);
+            assert_eq!(
+                alarm.state,
+                AlarmState::Alarm,
+                "{case}: it may be a brake anyway"
+            );
+            assert_reads_well(&case, &why);
+        }
+    }
+}

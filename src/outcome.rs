@@ -1,0 +1,461 @@
+//! What happened to each queue: outcomes as data, their codes, and every sentence about them.
+
+use crate::aws_error::{MAX_MESSAGE_CHARS, failed_task_advice};
+use crate::codes::codes;
+use crate::decision::{DepthHistory, Hold, Skip, Start};
+use crate::plan::Cause;
+use crate::queue::{Depth, MoveTask, TaskStatus};
+use crate::sqs::SqsError;
+use crate::tagging::TaggingError;
+use crate::text::{excerpt, one_line};
+use std::fmt;
+use std::time::Duration;
+
+/// What the function found out about one queue, and what happened to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding<'a> {
+    /// The queue's ARN. It may be invalid if an event named a queue without its account.
+    pub queue_arn: &'a str,
+    /// What happened.
+    pub outcome: Outcome,
+    /// How many messages the DLQ held; `None` if nobody looked.
+    pub depth: Option<Depth>,
+    /// The move tasks that SQS listed before the function acted, newest first.
+    pub tasks: Vec<MoveTask>,
+    /// The number of fruitless redrives in a row.
+    pub streak: u32,
+    /// How deep the DLQ was, if the decision depended on that.
+    pub depth_history: Option<DepthHistory>,
+}
+
+/// What happened to one queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A redrive started.
+    Started {
+        /// What it does.
+        start: Start,
+        /// The messages that were visible before.
+        visible: u64,
+        /// The handle of its task.
+        handle: String,
+    },
+    /// A redrive would have started without the dry run.
+    WouldStart {
+        /// What it would do.
+        start: Start,
+        /// The messages that are visible.
+        visible: u64,
+    },
+    /// There is nothing to do, or not yet. This is normal.
+    Skipped(Skipped),
+    /// There is something to do, and it waits for a person.
+    Held(Hold),
+    /// A running task was told to stop.
+    Cancelled {
+        /// Why.
+        cause: Cause,
+        /// The handle of the task.
+        handle: String,
+    },
+    /// A running task would have been told to stop without the dry run.
+    WouldCancel {
+        /// Why.
+        cause: Cause,
+        /// The handle of the task.
+        handle: String,
+    },
+    /// The next invocation will deal with it.
+    Deferred(Deferred),
+    /// Something went wrong. The invocation fails once it has tried every DLQ.
+    Failed(Failed),
+}
+
+/// Why there was nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// A gate stopped the DLQ.
+    Gate(Skip),
+    /// The event named a queue that is not enrolled.
+    NotEnrolled,
+    /// The queue has the enroll tag and does not exist. The tagging API lists a deleted queue for a
+    /// while.
+    RecentlyDeleted,
+    /// No task is RUNNING, or SQS returned no handle for it.
+    NothingToCancel,
+    /// The task ended before SQS could cancel it.
+    EndedBeforeCancel,
+}
+
+/// Why the next invocation will deal with a DLQ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deferred {
+    /// The invocation started as many redrives as it may: this many.
+    StartLimit(usize),
+    /// The time was up before anyone looked.
+    NotLookedAt,
+    /// SQS did not answer the start in time. It may have taken effect.
+    StartUnconfirmed,
+}
+
+/// What went wrong with a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// A call to SQS failed.
+    Sqs(SqsError),
+    /// The tags could not be read, so nobody knows whether the queue is enrolled.
+    Tags(TaggingError),
+    /// The policy cannot be followed for this DLQ; what is wrong with it.
+    InvalidPolicy(String),
+    /// The time was up before SQS confirmed the cancel. No later look would cancel the task, so this is
+    /// not deferred: a failure makes Lambda try again.
+    CancelUnconfirmed,
+    /// SQS refused to cancel a task that is still RUNNING; its words.
+    StillRunning(String),
+}
+
+codes! {
+    /// The code of an [`Outcome`].
+    pub enum OutcomeCode {
+        /// [`Outcome::Started`].
+        Started = "started",
+        /// [`Outcome::WouldStart`].
+        WouldStart = "wouldStart",
+        /// [`Outcome::Skipped`].
+        Skipped = "skipped",
+        /// [`Outcome::Held`].
+        Held = "held",
+        /// [`Outcome::Cancelled`].
+        Cancelled = "cancelled",
+        /// [`Outcome::WouldCancel`].
+        WouldCancel = "wouldCancel",
+        /// [`Outcome::Deferred`].
+        Deferred = "deferred",
+        /// [`Outcome::Failed`].
+        Failed = "failed",
+    }
+}
+
+codes! {
+    /// Why an outcome is what it is. `docs/operating.md` explains each to an operator.
+    pub enum Reason {
+        /// Every gate let the DLQ pass.
+        Ready = "ready",
+        /// The attempts are exhausted, so the messages go to the parking queue.
+        Parking = "parking",
+        /// No message is visible or in flight.
+        Empty = "empty",
+        /// Someone is reading the DLQ.
+        InFlightOnly = "in-flight-only",
+        /// Fewer messages are visible than the minimum.
+        BelowMinimum = "below-minimum",
+        /// A move task is active, or its status is unknown.
+        TaskActive = "task-active",
+        /// The kill switch is on.
+        Paused = "paused",
+        /// The newest task started too recently.
+        CoolingDown = "cooling-down",
+        /// Too many redrives in a row came back, and there is no parking queue.
+        AttemptsExhausted = "attempts-exhausted",
+        /// The DLQ still grows: its consumer still fails.
+        StillFilling = "still-filling",
+        /// A brake alarm is in ALARM.
+        Braked = "braked",
+        /// A brake alarm does not exist, or cannot be read.
+        BrakeUnknown = "brake-unknown",
+        /// A request asked for it.
+        Requested = "requested",
+        /// No task is RUNNING.
+        NothingToCancel = "nothing-to-cancel",
+        /// The queue was named but is not enrolled.
+        NotEnrolled = "not-enrolled",
+        /// The invocation started as many redrives as it may.
+        StartLimit = "start-limit",
+        /// The invocation's time was up.
+        OutOfTime = "out-of-time",
+        /// A permission is missing.
+        AccessDenied = "access-denied",
+        /// No queue uses this queue as its DLQ.
+        NotADeadLetterQueue = "not-a-dead-letter-queue",
+        /// The DLQ does not exist.
+        QueueNotFound = "queue-not-found",
+        /// The destination does not exist.
+        DestinationNotFound = "destination-not-found",
+        /// AWS still throttles after every retry.
+        Throttled = "throttled",
+        /// The policy cannot be followed for this DLQ.
+        InvalidPolicy = "invalid-policy",
+        /// Any other error.
+        ServiceError = "service-error",
+    }
+}
+
+impl Outcome {
+    /// The code of the outcome.
+    pub fn code(&self) -> OutcomeCode {
+        match self {
+            Self::Started { .. } => OutcomeCode::Started,
+            Self::WouldStart { .. } => OutcomeCode::WouldStart,
+            Self::Skipped(_) => OutcomeCode::Skipped,
+            Self::Held(_) => OutcomeCode::Held,
+            Self::Cancelled { .. } => OutcomeCode::Cancelled,
+            Self::WouldCancel { .. } => OutcomeCode::WouldCancel,
+            Self::Deferred(_) => OutcomeCode::Deferred,
+            Self::Failed(_) => OutcomeCode::Failed,
+        }
+    }
+
+    /// The reason inside the outcome.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Started { start, .. } | Self::WouldStart { start, .. } => match start.parking {
+                true => Reason::Parking,
+                false => Reason::Ready,
+            },
+            Self::Skipped(skipped) => skipped.reason(),
+            Self::Held(hold) => match hold {
+                Hold::Paused => Reason::Paused,
+                Hold::AttemptsExhausted { .. } => Reason::AttemptsExhausted,
+                Hold::StillFilling { .. } => Reason::StillFilling,
+                Hold::Braked { .. } => Reason::Braked,
+                Hold::BrakeUnknown { .. } => Reason::BrakeUnknown,
+            },
+            Self::Cancelled { cause, .. } | Self::WouldCancel { cause, .. } => match cause {
+                Cause::Requested => Reason::Requested,
+                Cause::Braked(_) => Reason::Braked,
+            },
+            Self::Deferred(Deferred::StartLimit(_)) => Reason::StartLimit,
+            Self::Deferred(Deferred::NotLookedAt | Deferred::StartUnconfirmed) => Reason::OutOfTime,
+            Self::Failed(failed) => failed.reason(),
+        }
+    }
+}
+
+impl Skipped {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Gate(Skip::Empty) => Reason::Empty,
+            Self::Gate(Skip::InFlightOnly) => Reason::InFlightOnly,
+            Self::Gate(Skip::BelowMinimum { .. }) => Reason::BelowMinimum,
+            Self::Gate(Skip::TaskActive) => Reason::TaskActive,
+            Self::Gate(Skip::CoolingDown { .. }) => Reason::CoolingDown,
+            Self::Gate(Skip::StillFilling { .. }) => Reason::StillFilling,
+            Self::NotEnrolled => Reason::NotEnrolled,
+            Self::RecentlyDeleted => Reason::QueueNotFound,
+            Self::NothingToCancel | Self::EndedBeforeCancel => Reason::NothingToCancel,
+        }
+    }
+}
+
+impl Failed {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Sqs(SqsError::AccessDenied(_)) | Self::Tags(TaggingError::AccessDenied(_)) => {
+                Reason::AccessDenied
+            }
+            Self::Sqs(SqsError::NotADeadLetterQueue(_)) => Reason::NotADeadLetterQueue,
+            Self::Sqs(SqsError::QueueNotFound(_)) => Reason::QueueNotFound,
+            Self::Sqs(SqsError::DestinationNotFound(_)) => Reason::DestinationNotFound,
+            Self::Sqs(SqsError::Throttled(_)) => Reason::Throttled,
+            Self::Sqs(SqsError::Service(_) | SqsError::Unreachable(_) | SqsError::BadAnswer(_))
+            | Self::Tags(
+                TaggingError::Service(_)
+                | TaggingError::Unreachable(_)
+                | TaggingError::BadAnswer(_),
+            )
+            | Self::StillRunning(_) => Reason::ServiceError,
+            Self::InvalidPolicy(_) => Reason::InvalidPolicy,
+            Self::CancelUnconfirmed => Reason::OutOfTime,
+        }
+    }
+}
+
+impl<'a> Finding<'a> {
+    /// A finding about a queue that nobody observed.
+    pub fn unseen(queue_arn: &'a str, outcome: Outcome) -> Self {
+        Self {
+            queue_arn,
+            outcome,
+            depth: None,
+            tasks: Vec::new(),
+            streak: 0,
+            depth_history: None,
+        }
+    }
+}
+
+impl fmt::Display for Finding<'_> {
+    /// A clause: what happened, then what else an operator should know.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.outcome)?;
+        if let Some(DepthHistory::Unreadable(why)) = &self.depth_history {
+            let why = one_line(why, MAX_MESSAGE_CHARS);
+            write!(f, "; the depth history could not be read: {why}")?;
+        }
+        let newest = self.tasks.first();
+        let failed = newest.filter(|task| task.status == TaskStatus::Failed);
+        if let Some(reason) = failed.and_then(|task| task.failure_reason.as_ref()) {
+            write!(f, "; the last move task failed: `{}`", excerpt(reason))?;
+            if let Some(advice) = failed_task_advice(reason) {
+                write!(f, ": {advice}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// A clause, without capital and full stop.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { start, visible, .. } => write!(f, "{visible} visible messages {start}"),
+            Self::WouldStart { start, visible } => {
+                write!(f, "without the dry run, {visible} visible messages {start}")
+            }
+            Self::Skipped(skipped) => skipped.fmt(f),
+            Self::Held(hold) => hold.fmt(f),
+            Self::Cancelled { cause, .. } => write!(
+                f,
+                "{cause}the running move task is cancelled; messages it already moved stay moved"
+            ),
+            Self::WouldCancel { cause, .. } => write!(
+                f,
+                "{cause}without the dry run, the running move task is cancelled"
+            ),
+            Self::Deferred(deferred) => deferred.fmt(f),
+            Self::Failed(failed) => failed.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.destination {
+            Some(destination) => write!(f, "go to {destination}, ")?,
+            None => write!(f, "go back to their source queues, ")?,
+        }
+        match self.max_messages_per_second {
+            Some(rate) => write!(f, "at most {} a second", rate.get()),
+            None => write!(f, "at SQS's own pace"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    /// The start of a sentence; empty if there is nothing to explain.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Requested => Ok(()),
+            Self::Braked(alarm) => {
+                write!(f, "the brake alarm `{}` is in ALARM: ", excerpt(alarm))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gate(skip) => return skip.fmt(f),
+            Self::NotEnrolled => "the queue is not enrolled; add it to `REDRIVE_QUEUES` or tag it",
+            Self::RecentlyDeleted => {
+                "the queue has the enroll tag but does not exist: it was deleted recently"
+            }
+            Self::NothingToCancel => "no move task is RUNNING, or SQS returned no handle for it",
+            Self::EndedBeforeCancel => "the move task ended before it could be cancelled",
+        })
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the DLQ is empty"),
+            Self::InFlightOnly => {
+                f.write_str("every message is in flight: someone is reading the DLQ")
+            }
+            Self::BelowMinimum { minimum } => {
+                write!(f, "fewer than {minimum} messages are visible")
+            }
+            Self::TaskActive => f.write_str("a message move task is active on this DLQ"),
+            Self::CoolingDown { remaining } => {
+                let seconds = remaining.as_secs_f64().ceil() as u64;
+                let remaining = humantime::format_duration(Duration::from_secs(seconds));
+                write!(
+                    f,
+                    "the newest task started too recently; the cooldown ends in {remaining}"
+                )
+            }
+            Self::StillFilling { fewest } => still_filling(*fewest, f),
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paused => f.write_str("the kill switch is on"),
+            Self::AttemptsExhausted { streak } => write!(
+                f,
+                "the last {streak} redrives came back; fix the consumer or remove the poison messages, then send a request with `force`"
+            ),
+            Self::StillFilling { fewest } => {
+                still_filling(*fewest, f)?;
+                f.write_str(", and the last redrive started over an hour ago")
+            }
+            Self::Braked { alarm } => {
+                write!(f, "the brake alarm `{}` is in ALARM", excerpt(alarm))
+            }
+            Self::BrakeUnknown { alarm, why } => write!(
+                f,
+                "the state of the brake alarm `{}` is unknown: {}",
+                excerpt(alarm),
+                one_line(why, MAX_MESSAGE_CHARS)
+            ),
+        }
+    }
+}
+
+fn still_filling(fewest: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "the DLQ has grown within the quiet period, from {fewest} visible messages: its consumer still fails"
+    )
+}
+
+impl fmt::Display for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartLimit(limit) => write!(
+                f,
+                "this invocation started its limit of {limit} redrives, the deepest DLQs first"
+            ),
+            Self::NotLookedAt => {
+                f.write_str("the invocation ran out of time before it looked at this DLQ")
+            }
+            Self::StartUnconfirmed => f.write_str(
+                "SQS did not answer the start in time; the next look shows whether it took effect",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqs(error) => error.fmt(f),
+            Self::Tags(error) => write!(
+                f,
+                "the queue's tags could not be read, so it is unknown whether the queue is enrolled: {error}"
+            ),
+            Self::InvalidPolicy(why) => f.write_str(why),
+            Self::CancelUnconfirmed => f.write_str(
+                "the invocation ran out of time before SQS confirmed that the move task is cancelled",
+            ),
+            Self::StillRunning(why) => write!(
+                f,
+                "SQS refused to cancel the move task, which is still RUNNING: {why}"
+            ),
+        }
+    }
+}
