@@ -133,7 +133,7 @@ fn no_module_mentions_what_it_must_not() {
     ] {
         assert!(
             files.iter().any(|(path, _)| path == needed),
-            "{needed} is gone: which file do its rules hold for now?"
+            "{needed} does not exist: which file do its rules hold for now?"
         );
     }
     let mut broken = Vec::new();

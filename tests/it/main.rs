@@ -9,7 +9,7 @@
     clippy::indexing_slicing,
     reason = "tests"
 )]
-// The future of `setup::function` is measured in `cost`.
+// For `cost`, which awaits the deeply nested future of `setup::function`.
 #![recursion_limit = "256"]
 
 mod cost;

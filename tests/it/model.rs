@@ -1,8 +1,8 @@
 //! What the guards are worth: the real function on a DLQ whose consumer fails in many ways, minute by
 //! minute over days, beside schedules without guards. No real time passes.
 //!
-//! `cargo test --test it model:: -- --nocapture` prints the table of which docs/how-it-judges.md shows
-//! the rows that matter.
+//! `cargo test --test it model:: -- --nocapture` prints the table. docs/how-it-judges.md shows the
+//! rows of it that matter.
 
 use crate::support::fake::{Fake, dlq};
 use sqs_auto_redrive::config::{Config, Limits};

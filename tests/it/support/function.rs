@@ -20,10 +20,10 @@ pub struct EmulatedFunction {
 impl EmulatedFunction {
     /// Starts the function with these variables, in addition to the ones that Lambda sets.
     pub fn start(variables: &[(&str, &str)]) -> Self {
-        // `local/servers.py` has 64 names; every function of this process uses its own.
+        // `local/servers.py` has 128 names; every function of this process uses its own.
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed) + 1;
-        assert!(number <= 64, "all names for functions are in use");
+        assert!(number <= 128, "all names for functions are in use");
         let name = format!("function-{number}");
 
         // With the process id: another run of the tests may be in progress.

@@ -205,7 +205,7 @@ impl Shared {
         let request = peek_request(&mut client)?;
         let operation = request.operation();
         let question = request.json();
-        let fault = {
+        let disturbance = {
             let (plan, so_far) = &*self.plan.read().unwrap();
             let mut seen = self.seen.lock().unwrap();
             let before = seen.calls[*so_far..].iter();
@@ -214,15 +214,15 @@ impl Shared {
                 question,
                 nth: before.filter(|(of, _)| of == operation).count(),
             };
-            let fault = plan(&call);
-            seen.calls.push((operation.to_owned(), fault));
-            fault
+            let disturbance = plan(&call);
+            seen.calls.push((operation.to_owned(), disturbance));
+            disturbance
         };
         let error = match request.is_cbor() {
             true => Answer::cbor_error,
             false => Answer::error,
         };
-        let answer = match fault {
+        let answer = match disturbance {
             Some(Disturbance::Refused) => panic!("it is too late to refuse the connection"),
             Some(Disturbance::ResetAtOnce) => return None,
             Some(Disturbance::BlackHole) => {
@@ -237,13 +237,13 @@ impl Shared {
             }
             _ => self.pass_on(&request)?,
         };
-        let mut answer = match fault {
+        let mut answer = match disturbance {
             Some(Disturbance::InternalError) => Answer::html(500),
             Some(Disturbance::Malformed) => Answer::html(200),
             _ => answer,
         };
         answer.add_header("connection", "close");
-        match fault {
+        match disturbance {
             Some(Disturbance::ResetMidAnswer) => {
                 answer.is_cut = true;
                 client.write_all(&answer.bytes()).ok()?;

@@ -3,7 +3,7 @@
 use super::local::{ACCOUNT, REGION, sdk, servers};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
-    ListMessageMoveTasksResultEntry as Task, QueueAttributeName, SendMessageBatchRequestEntry,
+    ListMessageMoveTasksResultEntry as ListedTask, QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -209,7 +209,7 @@ impl Queue {
     }
 
     /// The message move tasks out of this queue, newest first.
-    pub async fn tasks(&self) -> Vec<Task> {
+    pub async fn tasks(&self) -> Vec<ListedTask> {
         let request = self.client.list_message_move_tasks().source_arn(&self.arn);
         let answer = request.max_results(10).send().await;
         answer.unwrap().results.unwrap_or_default()
@@ -244,7 +244,7 @@ async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -66,7 +66,7 @@ async fn are_back(queues: &Queues, count: usize) {
         let dlq = queues.dlq.depth().await;
         assert!(
             Instant::now() < deadline,
-            "waited in vain; still in the DLQ: {dlq:?}"
+            "timed out; still in the DLQ: {dlq:?}"
         );
         sleep(Duration::from_millis(200)).await;
     }

@@ -165,7 +165,7 @@ const TAGS: [Row; 11] = [
 #[derive(Clone)]
 struct Case {
     operation: &'static str,
-    fault: Disturbance,
+    disturbance: Disturbance,
     /// Whether it meets all attempts, or only the first.
     always: bool,
     /// The outcome of the DLQ.
@@ -176,18 +176,18 @@ impl Case {
     /// A name for queues that no other test uses.
     fn name(&self) -> String {
         let times = if self.always { "always" } else { "once" };
-        format!("{}-{:?}-{times}", self.operation, self.fault)
+        format!("{}-{:?}-{times}", self.operation, self.disturbance)
     }
 
     /// Makes this proxy do it from now on.
     fn inject(&self, proxy: &Proxy) {
         let Self {
             operation,
-            fault,
+            disturbance,
             always,
             ..
         } = *self;
-        match (fault, operation) {
+        match (disturbance, operation) {
             (Refused, "StartMessageMoveTask" | "CancelMessageMoveTask") => {
                 proxy.refuse_after("ListMessageMoveTasks");
             }
@@ -195,7 +195,7 @@ impl Case {
             (Refused, _) => proxy.refuse(),
             _ => proxy.plan(move |call: &Attempt| {
                 let is_met = call.operation == operation && (always || call.nth == 0);
-                is_met.then_some(fault)
+                is_met.then_some(disturbance)
             }),
         }
     }
@@ -204,13 +204,16 @@ impl Case {
     #[track_caller]
     fn assert_injected(&self, proxy: &Proxy) {
         let calls = proxy.seen().calls;
-        let met = (self.operation.to_owned(), Some(self.fault));
-        assert!(self.fault == Refused || calls.contains(&met), "{calls:?}");
+        let met = (self.operation.to_owned(), Some(self.disturbance));
+        assert!(
+            self.disturbance == Refused || calls.contains(&met),
+            "{calls:?}"
+        );
     }
 
     /// How long it takes until the function gives up or succeeds.
     fn lasts(&self) -> Duration {
-        let seconds = match (self.fault, self.always) {
+        let seconds = match (self.disturbance, self.always) {
             (Late | BlackHole | Throttled, true) => 20,
             (Late | BlackHole, false) => 6,
             _ => 2,
@@ -222,12 +225,12 @@ impl Case {
 /// Runs every disturbance of a table on this call, concurrently; each has queues and a process of
 /// its own.
 fn all(operation: &'static str, table: &[Row], run: fn(&Case)) {
-    let faults: Vec<Disturbance> = table.iter().map(|(fault, ..)| *fault).collect();
+    let faults: Vec<Disturbance> = table.iter().map(|(disturbance, ..)| *disturbance).collect();
     assert_eq!(faults, DISTURBANCES, "every disturbance is in the table");
-    let cases = table.iter().flat_map(|(fault, once, always)| {
+    let cases = table.iter().flat_map(|(disturbance, once, always)| {
         let case = |always, expected| Case {
             operation,
-            fault: *fault,
+            disturbance: *disturbance,
             always,
             expected,
         };
@@ -433,7 +436,7 @@ fn cancel(case: &Case) {
     let mut function = scenario.function(&sqs, &[]);
     let started = scenario.outcome(&mut function, &scenario.alarm());
     assert_eq!(started, "started/ready");
-    match (case.fault, case.operation) {
+    match (case.disturbance, case.operation) {
         (Refused, "ListMessageMoveTasks") => sqs.refuse(),
         _ => case.inject(&sqs),
     }
@@ -596,12 +599,12 @@ impl Dice {
     }
 
     /// The disturbance of a call; `None` for three calls in four.
-    fn fault(&mut self) -> Option<Disturbance> {
+    fn disturbance(&mut self) -> Option<Disturbance> {
         // Disturbances that take long are rare.
         let (common, rare): (Vec<Disturbance>, Vec<Disturbance>) = DISTURBANCES
             .into_iter()
-            .filter(|fault| *fault != Refused)
-            .partition(|fault| !matches!(fault, BlackHole | Late));
+            .filter(|disturbance| *disturbance != Refused)
+            .partition(|disturbance| !matches!(disturbance, BlackHole | Late));
         match self.0.u8(0..100) {
             0..5 => self.0.choice(rare),
             5..25 => self.0.choice(common),
@@ -620,7 +623,7 @@ fn inject_at_random(proxy: &Proxy, seed: u64, round: usize) {
         let mut calls = calls.lock().unwrap();
         let nth = calls.entry(what.clone()).or_default();
         *nth += 1;
-        Dice::of(seed, &(what, *nth)).fault()
+        Dice::of(seed, &(what, *nth)).disturbance()
     });
 }
 
