@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv" / "local"
 REQUIREMENTS = ROOT / "local" / "requirements.txt"
 # The emulator only accepts names of binaries in a Cargo project, so it gets a project with these names.
-FUNCTION_NAMES = ["sqs-auto-redrive", *(f"function-{number}" for number in range(1, 65))]
+FUNCTION_NAMES = ["sqs-auto-redrive", *(f"function-{number}" for number in range(1, 129))]
 START_SECONDS = 60.0
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -137,10 +137,10 @@ fn kind(code: &str, message: &str) -> Kind {
 /// is already a task running. Only one active task is allowed …". Emulators word it differently, for
 /// example "There is already an active message movement task for this queue".
 fn is_about_active_task(message: &str) -> bool {
-    let is_active = ["running", "active", "in progress"]
+    let is_active = [" running", " active", " in progress"]
         .iter()
-        .any(|word| message.contains(word));
-    message.contains("already") && message.contains("task") && is_active
+        .any(|words| message.contains(words));
+    message.contains("already") && is_active
 }
 
 /// What to do about a move task that FAILED with this reason of SQS's; `None` if that is not known.

@@ -15,7 +15,7 @@ use crate::redrive;
 use crate::report::Report;
 use crate::sqs::Sqs;
 use crate::tagging::{Tagging, TaggingError};
-use crate::text::first_three;
+use crate::text::{counted, first_three};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -99,12 +99,13 @@ impl Answer {
         let unreadable: Vec<String> = self.unreadable.iter().map(RecordError::to_string).collect();
         let mut faults = Vec::new();
         if !failed.is_empty() {
-            let (n, first) = (failed.len(), first_three(&failed, ", "));
-            faults.push(format!("{n} DLQs failed: {first}"));
+            let (dlqs, first) = (counted(failed.len(), "DLQ"), first_three(&failed, ", "));
+            faults.push(format!("{dlqs} failed: {first}"));
         }
         if !unreadable.is_empty() {
-            let (n, first) = (unreadable.len(), first_three(&unreadable, "; "));
-            faults.push(format!("{n} records could not be read: {first}"));
+            let records = counted(unreadable.len(), "record");
+            let first = first_three(&unreadable, "; ");
+            faults.push(format!("{records} could not be read: {first}"));
         }
         if let Some(error) = self.tags_error {
             faults.push(format!("enrollment by tag could not be read: {error}"));

@@ -45,6 +45,12 @@ pub fn first_three(items: &[String], separator: &str) -> String {
     }
 }
 
+/// `1 record`, `2 records`.
+pub fn counted(n: usize, noun: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {noun}{plural}")
+}
+
 /// The clause with a capital letter and a full stop.
 pub fn sentence(clause: &str) -> String {
     let mut chars = clause.trim_end_matches('.').chars();

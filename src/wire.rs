@@ -1,7 +1,9 @@
-//! The wire below the three ports, for their tests: requests are recorded, answers are recorded bytes.
+//! The wire below the three ports, for their tests: requests are recorded, answers are recorded
+//! bytes.
 //!
-//! The clients are the real ones, without retries. A whole HTTP response reaches them in memory. Any other bytes
-//! reach them over a connection that is closed afterwards, so that the real HTTP stack has to cope with them.
+//! The clients are the real ones, without retries. A whole HTTP response reaches them in memory.
+//! Any other bytes reach them over a connection that is closed afterwards, so that the real HTTP
+//! stack has to cope with them.
 
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};

@@ -2,18 +2,18 @@
 
 use super::text::{assert_reads_well, assert_report_reads_well};
 use serde_json::{Value, json};
-use sqs_auto_redrive::config::{Config, EnrollTag};
+use sqs_auto_redrive::config::{Config, EnrollTag, Limits};
+use sqs_auto_redrive::decision::{Brake, BrakeState, Decision, Observation, decide};
 use sqs_auto_redrive::enrollment::{Target, Targets, targets};
 use sqs_auto_redrive::event::{self, Event, Request, Selection, Trigger, request};
 use sqs_auto_redrive::handler::{Answer, InvocationError};
+use sqs_auto_redrive::outcome::{Failed, Finding, Outcome, Skipped};
 use sqs_auto_redrive::plan::{Action, Cause, Kind, Plan, plan};
-use sqs_auto_redrive::policy::{
-    Brake, BrakeState, Decision, Observation, Policy, check_destination, decide,
-};
+use sqs_auto_redrive::policy::{Policy, check_destination};
 use sqs_auto_redrive::queue::{
     Depth, Location, QueueArn, QueueRef, TaggedQueue, is_account_id, is_queue_name, is_region,
 };
-use sqs_auto_redrive::report::{Outcome, QueueReport, Reason, Report, TriggerReport, Unlisted};
+use sqs_auto_redrive::report::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::time::UNIX_EPOCH;
@@ -113,16 +113,16 @@ fn arn(name: &str) -> QueueArn {
 impl World {
     fn new(config: Config, tagged: Vec<TaggedQueue>, location: Location) -> Self {
         let all = targets(&Selection::All, None, &config, tagged.clone(), &location);
-        let good = all.enrolled.into_iter();
-        let good = good.map(|target| (target.dlq, Ok((*target.policy).clone())));
-        let bad = all.invalid.into_iter();
-        let bad = bad.map(|(target, _)| (target.dlq, Err((*target.policy).clone())));
-        let policies = good.chain(bad).collect();
+        let policies = all.enrolled.into_iter().map(|target| {
+            let policy = (*target.policy).clone();
+            let is_valid = target.policy_error.is_none();
+            (target.dlq, if is_valid { Ok(policy) } else { Err(policy) })
+        });
         Self {
+            policies: policies.collect(),
             config,
             tagged,
             location,
-            policies,
         }
     }
 
@@ -151,7 +151,11 @@ pub fn check(payload: &[u8]) {
         check_world(&event, world);
     }
     let faults = Answer {
-        report: Report::new(Default::default(), false, Vec::new(), Unlisted::default()),
+        report: Report::new(
+            &plan(Vec::new(), &[], &WORLDS[0].location),
+            false,
+            Vec::new(),
+        ),
         unreadable: event.unreadable,
         tags_error: None,
     };
@@ -291,15 +295,15 @@ fn check_world(event: &Event, world: &World) {
     let enrolled = world.enrolled();
     let found = targets(&plan.selection, request, config, tagged.clone(), location);
     check_selection(&plan.selection, &found, &enrolled);
-    for (target, why) in &found.invalid {
-        assert_reads_well(why, MOST_OF_A_TEXT);
-        let follows = policies[&target.dlq].is_ok();
-        assert!(!follows || request.is_some_and(|request| request.destination.is_some()));
-        check_policy(target, request, policies);
-    }
     for target in &found.enrolled {
-        assert!(policies[&target.dlq].is_ok() || request.is_some());
         check_policy(target, request, policies);
+        let is_valid = policies[&target.dlq].is_ok();
+        if let Some(why) = &target.policy_error {
+            assert_reads_well(why, MOST_OF_A_TEXT);
+            assert!(!is_valid || request.is_some_and(|request| request.destination.is_some()));
+            continue;
+        }
+        assert!(is_valid || request.is_some());
         let goes_to = [&target.policy.destination, &target.policy.parking];
         for destination in goes_to.into_iter().flatten() {
             assert_eq!(check_destination(&target.dlq, destination), Ok(()));
@@ -308,21 +312,16 @@ fn check_world(event: &Event, world: &World) {
         check_decision(target, request, policies);
     }
 
-    let invalid = found.invalid.iter().map(|(target, why)| {
-        let (arn, why) = (target.dlq.to_string(), why.clone());
-        QueueReport::new(arn, Outcome::Failed, Reason::InvalidPolicy, why)
+    let invalid = found.enrolled.iter().filter_map(|target| {
+        let failed = Failed::InvalidPolicy(target.policy_error.clone()?);
+        Some((target.dlq.as_str(), Outcome::Failed(failed)))
     });
-    let not_enrolled = found.not_enrolled.iter().map(|arn| {
-        let detail = "the queue is not enrolled".to_owned();
-        QueueReport::new(arn.clone(), Outcome::Skipped, Reason::NotEnrolled, detail)
-    });
-    let queues = invalid.chain(not_enrolled).collect();
-    let report = Report::new(
-        TriggerReport::from(&plan),
-        false,
-        queues,
-        Unlisted::default(),
-    );
+    let not_enrolled = found.not_enrolled.iter();
+    let not_enrolled =
+        not_enrolled.map(|arn| (arn.as_str(), Outcome::Skipped(Skipped::NotEnrolled)));
+    let findings = invalid.chain(not_enrolled);
+    let findings = findings.map(|(arn, outcome)| Finding::unseen(arn, outcome));
+    let report = Report::new(&plan, false, findings.collect());
     assert!(report.trigger.queues.len() <= 100);
     assert_report_reads_well(&report, MOST_OF_A_TEXT);
 }
@@ -362,13 +361,7 @@ fn check_plan(event: &Event, brake_alarms: &[String], location: &Location) -> Pl
 
 /// Naming a queue does not enroll it: only DLQs that were enrolled before are checked, each once.
 fn check_selection(selection: &Selection, found: &Targets, enrolled: &BTreeSet<&QueueArn>) {
-    let invalid = found.invalid.iter().map(|(target, _)| target);
-    let looked_at: Vec<&QueueArn> = found
-        .enrolled
-        .iter()
-        .chain(invalid)
-        .map(|target| &target.dlq)
-        .collect();
+    let looked_at: Vec<&QueueArn> = found.enrolled.iter().map(|target| &target.dlq).collect();
     let distinct: BTreeSet<&QueueArn> = looked_at.iter().copied().collect();
     assert_eq!(distinct.len(), looked_at.len());
     assert!(distinct.is_subset(enrolled), "{distinct:?}");
@@ -443,7 +436,7 @@ fn check_decision(
         };
         let is_shut = state == BrakeState::On && !policy.brake_alarms.is_empty();
         match decide(policy, &seen, UNIX_EPOCH) {
-            Decision::Start(start) => {
+            Ok(Decision::Start(start)) => {
                 assert!(!deployed.paused && !is_shut);
                 let asked = request.and_then(|request| request.destination.clone());
                 assert_eq!(start.destination, asked.or(deployed.destination.clone()));

@@ -1,7 +1,8 @@
 //! Properties of every text in reports, errors and logs.
 
 use serde_json::Value;
-use sqs_auto_redrive::report::{Outcome, Reason, Report};
+use sqs_auto_redrive::outcome::{OutcomeCode, Reason};
+use sqs_auto_redrive::report::Report;
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::sync::Once;
@@ -44,7 +45,7 @@ pub fn assert_report_reads_well(report: &Report, most: usize) {
     assert_eq!(lines, logged + 1, "{log}");
     assert!(is_on_one_line(&report.metrics("redrive", UNIX_EPOCH)));
     let failed = report.queues.iter();
-    let failed = failed.filter(|queue| queue.outcome == Outcome::Failed);
+    let failed = failed.filter(|queue| queue.outcome == OutcomeCode::Failed);
     assert_eq!(failed.count() as u64, report.counts.failed);
 }
 

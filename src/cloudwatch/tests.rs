@@ -10,7 +10,7 @@ const MINUTE: u64 = 60;
 const NOW: u64 = 1_790_000_040;
 
 const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: cloudwatch:GetMetricData because no identity-based policy allows the cloudwatch:GetMetricData action";
-const LEFT_OUT: &str = "CloudWatch left it out";
+const LEFT_OUT: &str = "CloudWatch did not return it";
 
 // The real client, answered with recorded bytes.
 
@@ -65,7 +65,7 @@ impl Server {
     }
 }
 
-/// Writes JSON as CBOR: numbers are times below `Timestamps`, and floating elsewhere, as in `Values`.
+/// Writes JSON as CBOR: numbers below `Timestamps` are times, all others are floating-point.
 fn encode(to: &mut Encoder, name: &str, value: &Value) {
     match value {
         Value::Null => _ = to.null(),
@@ -138,14 +138,14 @@ fn query(name: &str, quiet_minutes: u64) -> DepthQuery {
     query_in(REGION, name, quiet_minutes)
 }
 
-/// A result for one query: so many minutes ago, so many messages.
+/// A result for one query. A point is how many minutes ago, and how many messages.
 fn result(id: &str, status: &str, points: &[(u64, f64)]) -> Value {
     let times: Vec<u64> = points.iter().map(|(ago, _)| NOW - ago * MINUTE).collect();
     let values: Vec<f64> = points.iter().map(|(_, value)| *value).collect();
     json!({"Id": id, "StatusCode": status, "Timestamps": times, "Values": values})
 }
 
-/// Answers `GetMetricData` with these results, by the name of the queue, and `None` left out.
+/// Answers `GetMetricData` with the result for each id and queue name; `None` is left out.
 fn by_queue(result_of: impl Fn(&str, &str) -> Option<Value>) -> impl Fn(&Request) -> Vec<u8> {
     move |request| {
         let results: Vec<Value> = request
@@ -157,7 +157,7 @@ fn by_queue(result_of: impl Fn(&str, &str) -> Option<Value>) -> impl Fn(&Request
     }
 }
 
-/// What is made of a page with one such result.
+/// The depth history that a page with this one result becomes.
 async fn history_of(result_of: impl Fn(&str) -> Value + Send + Sync + 'static) -> DepthHistory {
     let server = Server::answering(by_queue(move |id, _| Some(result_of(id))));
     let asked = [query("orders-dlq", 10)];
@@ -170,7 +170,7 @@ fn unreadable(why: &str) -> DepthHistory {
     DepthHistory::Unreadable(why.to_owned())
 }
 
-// Depth histories: what is asked.
+// Depth histories: requests.
 
 #[tokio::test]
 async fn depth_is_asked_as_the_most_visible_messages_of_each_minute_since_the_quiet_period_began() {
@@ -283,7 +283,7 @@ async fn nothing_to_ask_takes_no_call() {
     assert_eq!(server.0.requests().len(), 0);
 }
 
-// Depth histories: what is made of the answer.
+// Depth histories: answers.
 
 #[tokio::test]
 async fn the_fewest_of_all_pages_counts() {
@@ -381,7 +381,7 @@ async fn a_queue_that_the_answer_leaves_out_is_unreadable() {
 }
 
 #[tokio::test]
-async fn a_result_that_nobody_asked_for_is_passed_over() {
+async fn a_result_without_a_query_is_ignored() {
     for stranger in ["q1", "q-1", "q", "x0", "q18446744073709551616", ""] {
         let server = Server::answering(by_queue(move |id, _| {
             assert_ne!(id, stranger);
@@ -476,7 +476,7 @@ async fn a_region_without_a_client_is_unreadable_and_takes_no_call() {
     server.only_request("GetMetricData");
 }
 
-/// Why a depth and why a brake cannot be read when these bytes are the answer.
+/// Why a depth history and a brake cannot be read if these bytes are the answer.
 async fn whys(case: &str, bytes: Vec<u8>) -> [String; 2] {
     let server = Server::answering(move |_| bytes.clone());
     let clients = server.clients();
@@ -515,7 +515,7 @@ fn assert_words(case: &str, text: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_of_cloudwatch_is_unreadable_in_words() {
+async fn answer_that_is_not_cloudwatchs_is_unreadable_in_words() {
     let html = "<html><body><h1>Service Unavailable</h1></body></html>".as_bytes();
     let header = "content-type: text/html\r\n";
     let many = json!({"MetricDataResults": "many", "MetricAlarms": "many"});
@@ -541,7 +541,7 @@ async fn what_is_no_answer_of_cloudwatch_is_unreadable_in_words() {
 }
 
 #[tokio::test]
-async fn an_error_without_a_code_is_told_in_words() {
+async fn an_error_without_a_code_is_reported_in_words() {
     for body in [json!({}), json!({"message": DENIED})] {
         let case = body.to_string();
         let bytes = cbor_answer("400 Bad Request", "", &body);
@@ -614,7 +614,7 @@ async fn one_hundred_and_one_brakes_take_a_call_for_100_and_one_for_1() {
 #[tokio::test]
 async fn a_brake_is_on_in_alarm_off_in_its_other_states_and_unknown_in_any_new_one() {
     let unknown =
-        |state: &str| BrakeState::Unknown(format!("CloudWatch says its state is `{state}`"));
+        |state: &str| BrakeState::Unknown(format!("CloudWatch returned the state `{state}`"));
     for kind in ["MetricAlarms", "CompositeAlarms"] {
         for (state, expected) in [
             ("ALARM", BrakeState::On),
@@ -650,7 +650,7 @@ async fn a_brake_that_the_answer_lacks_is_unknown() {
 }
 
 #[tokio::test]
-async fn brakes_come_in_the_order_of_the_names() {
+async fn brakes_are_returned_in_the_order_of_the_names() {
     let body = json!({
         "MetricAlarms": [alarm("d", "ALARM"), alarm("a", "OK"), alarm("not asked for", "ALARM")],
         "CompositeAlarms": [alarm("c", "OK"), alarm("b", "ALARM")],
@@ -694,7 +694,7 @@ async fn a_refusal_of_the_second_100_brakes_leaves_the_first_known() {
 }
 
 #[tokio::test]
-async fn page_that_fails_does_not_forget_what_an_earlier_one_told() {
+async fn page_that_fails_does_not_drop_what_an_earlier_one_returned() {
     let server = Server::answering(|request| {
         let id = request.queries()[0].0;
         let (entry, token) = match request.body["NextToken"].as_str() {

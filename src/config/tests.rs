@@ -552,7 +552,7 @@ fn parking_queue_that_is_the_destination_too_is_a_fault() {
     ];
     let fault = only_fault("both", with(&vars));
     assert!(
-        fault.contains("`REDRIVE_PARKING_ARN`") && fault.contains("is the destination too"),
+        fault.contains("`REDRIVE_PARKING_ARN`") && fault.contains("is also the destination"),
         "{fault}"
     );
 }

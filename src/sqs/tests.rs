@@ -7,7 +7,7 @@ use std::net::TcpListener;
 
 const ORDERS: &str = "arn:aws:sqs:us-east-1:123456789012:orders";
 
-// What SQS says where it matters, word for word.
+// SQS's messages, word for word.
 const ALREADY_RUNNING: &str = "There is already a task running. Only one active task is allowed for a source queue arn at a given time.";
 const NOT_A_DLQ: &str = "Source queue must be configured as a Dead Letter Queue.";
 const NO_SOURCE: &str =
@@ -95,10 +95,10 @@ async fn cancel_answered(bytes: Vec<u8>) -> Result<(), CancelError> {
 
 // Errors.
 
-/// A code as it stands in the header `x-amzn-query-error`, and as the `__type` of the body.
+/// A code in the header `x-amzn-query-error`, and the `__type` in the body.
 type Codes = (&'static str, &'static str);
 
-// `INVALID` and `UNSUPPORTED` tell nothing by themselves; only the message does.
+// `INVALID` and `UNSUPPORTED` stand for several errors; only the message distinguishes them.
 const INVALID: Codes = (
     "InvalidParameterValue",
     "com.amazon.coral.service#InvalidParameterValueException",
@@ -139,13 +139,13 @@ fn error(status: &str, (code, r#type): (&str, &str), message: &str) -> Vec<u8> {
     )
 }
 
-/// The same without the header, as some emulators have it: the `__type` alone carries the code.
+/// The same without the header, as from some emulators: only the `__type` contains the code.
 fn error_without_header(status: &str, r#type: &str, message: &str) -> Vec<u8> {
     json_answer(status, "", &json!({"__type": r#type, "message": message}))
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_start_is_told_apart() {
+async fn every_refusal_of_a_start_is_distinguished() {
     use SqsError::*;
     type Expected = fn(String) -> StartError;
     let unsupported = "UnsupportedOperation";
@@ -182,7 +182,7 @@ async fn every_refusal_of_a_start_is_told_apart() {
 }
 
 #[tokio::test]
-async fn one_code_of_aws_is_two_verdicts_by_its_message() {
+async fn one_code_of_aws_becomes_two_errors_by_its_message() {
     let running = start_answered(error(S400, INVALID, ALREADY_RUNNING)).await;
     let no_dlq = start_answered(error(S400, INVALID, NOT_A_DLQ)).await;
     assert_eq!(running, Err(StartError::TaskActive));
@@ -191,7 +191,7 @@ async fn one_code_of_aws_is_two_verdicts_by_its_message() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_look_is_told_apart() {
+async fn every_refusal_of_a_look_is_distinguished() {
     use SqsError::*;
     type Expected = fn(String) -> SqsError;
     #[rustfmt::skip]
@@ -228,9 +228,30 @@ async fn every_refusal_of_a_look_is_told_apart() {
     }
 }
 
-/// Words of a refusal that mean something else where they stand alone.
+/// SQS words it one way, emulators word it others.
 #[tokio::test]
-async fn only_a_task_that_is_already_running_is_told_as_an_active_one() {
+async fn refusal_of_a_second_task_is_task_active_in_every_wording() {
+    for message in [
+        ALREADY_RUNNING,
+        "There is already an active message movement task for this queue",
+        "A message move task is already in progress.",
+        "A redrive is already running on this queue.",
+        "An active task already exists for this source queue.",
+    ] {
+        for bytes in [
+            error(S400, INVALID, message),
+            error_without_header(S400, UNSUPPORTED.1, message),
+            error(S400, ("Novelty", "com.amazonaws.sqs#Novelty"), message),
+        ] {
+            let got = start_answered(bytes).await;
+            assert_eq!(got, Err(StartError::TaskActive), "{message}");
+        }
+    }
+}
+
+/// Words of a refusal that mean something else in another message.
+#[tokio::test]
+async fn only_a_task_that_is_already_running_is_reported_as_active() {
     for message in [
         "The queue is not running.",
         "A queue of this name exists already.",
@@ -267,9 +288,9 @@ async fn refused_credentials_are_denied_access_and_keep_their_code() {
     }
 }
 
-/// SQS's own codes for a missing or throttled key, as its model has them.
+/// SQS's own codes for a missing or throttled key, from its API model.
 #[tokio::test]
-async fn refusals_of_kms_are_told_apart() {
+async fn refusals_of_kms_are_distinguished() {
     let (denied, throttled) = (
         "The ciphertext refers to a key you may not use.",
         "Rate exceeded",
@@ -364,7 +385,8 @@ async fn cancelling_that_could_not_be_tried_is_a_failure() {
     let kind = |fault: &CancelError| match fault {
         CancelError::Sqs(SqsError::AccessDenied(_)) => "denied",
         CancelError::Sqs(SqsError::Throttled(_)) => "throttled",
-        CancelError::Sqs(SqsError::Service(_)) => "service",
+        CancelError::Sqs(SqsError::Service(_)) => "failed",
+        CancelError::Sqs(SqsError::Unreachable(_)) => "unreachable",
         _ => "other",
     };
     for (situation, bytes, expected) in [
@@ -386,16 +408,17 @@ async fn cancelling_that_could_not_be_tried_is_a_failure() {
                 ("InternalFailure", "InternalFailure"),
                 "Sorry.",
             ),
-            "service",
+            "failed",
         ),
-        ("no answer", Vec::new(), "service"),
+        ("no answer", Vec::new(), "unreachable"),
     ] {
         let got = cancel_answered(bytes).await.unwrap_err();
         assert_eq!(kind(&got), expected, "{situation}: {got:?}");
     }
 }
 
-/// A task goes on running if our credentials are what SQS refuses: that is no "nothing to cancel".
+/// If SQS refuses the credentials, the task keeps running: that must not become "nothing to
+/// cancel".
 #[tokio::test]
 async fn cancelling_with_refused_credentials_is_a_failure() {
     for code in [
@@ -409,13 +432,19 @@ async fn cancelling_with_refused_credentials_is_a_failure() {
     }
 }
 
-/// Whether what is wrong below SQS is told in words for the operator, and not for a Rust programmer.
-fn check_readable(case: &str, fault: &SqsError) -> Result<(), String> {
-    let SqsError::Service(text) = fault else {
-        return Err(format!(
-            "{case}: a fault of the service expected, got {fault:?}"
-        ));
+/// Checks that an error without a code is of this kind, and that it is worded for an operator, not
+/// for a Rust programmer.
+fn check_readable(case: &str, expected: &str, fault: &SqsError) -> Result<(), String> {
+    let kind = match fault {
+        SqsError::Service(_) => "failed",
+        SqsError::Unreachable(_) => "unreachable",
+        SqsError::BadAnswer(_) => "bad answer",
+        _ => "other",
     };
+    if kind != expected {
+        return Err(format!("{case}: expected {expected}, got {fault:?}"));
+    }
+    let text = fault.to_string();
     if !(10..500).contains(&text.len()) || text.contains(char::is_control) {
         return Err(format!("{case}: not a line of text: {text:?}"));
     }
@@ -437,12 +466,12 @@ fn check_readable(case: &str, fault: &SqsError) -> Result<(), String> {
 }
 
 #[track_caller]
-fn assert_readable(case: &str, fault: &SqsError) {
-    check_readable(case, fault).unwrap();
+fn assert_readable(case: &str, expected: &str, fault: &SqsError) {
+    check_readable(case, expected, fault).unwrap();
 }
 
 #[tokio::test]
-async fn answer_that_makes_no_sense_is_a_fault_of_the_service() {
+async fn unreadable_answer_shows_whether_sqs_failed_was_unreachable_or_answered_nonsense() {
     let html = "<html><body><h1>500 Internal Server Error</h1></body></html>";
     let cut = |status: &str| {
         let json = "content-type: application/x-amz-json-1.0\r\ncontent-length: 500\r\n";
@@ -450,7 +479,7 @@ async fn answer_that_makes_no_sense_is_a_fault_of_the_service() {
             .into_bytes()
     };
     let mut wrong = Vec::new();
-    for (case, bytes) in [
+    for (case, bytes, expected) in [
         (
             "html, 500",
             answer(
@@ -458,22 +487,37 @@ async fn answer_that_makes_no_sense_is_a_fault_of_the_service() {
                 "content-type: text/html\r\n",
                 html,
             ),
+            "failed",
         ),
         (
             "html, 200",
             answer("200 OK", "content-type: text/html\r\n", html),
+            "bad answer",
         ),
-        ("empty, 503", answer("503 Service Unavailable", "", "")),
-        ("empty, 403", answer(S403, "", "")),
-        ("JSON without a code", json_answer(S400, "", &json!({}))),
+        (
+            "empty, 503",
+            answer("503 Service Unavailable", "", ""),
+            "failed",
+        ),
+        ("empty, 403", answer(S403, "", ""), "bad answer"),
+        (
+            "JSON without a code",
+            json_answer(S400, "", &json!({})),
+            "bad answer",
+        ),
         (
             "JSON of another type",
             ok(&json!({"Attributes": "many", "Results": 7, "TaskHandle": {}})),
+            "bad answer",
         ),
-        ("body cut off, 200", cut("200 OK")),
-        ("body cut off, 400", cut(S400)),
-        ("closed without an answer", Vec::new()),
-        ("no HTTP", b"ERR unknown command\r\n\r\n".to_vec()),
+        ("body cut off, 200", cut("200 OK"), "bad answer"),
+        ("body cut off, 400", cut(S400), "bad answer"),
+        ("closed without an answer", Vec::new(), "unreachable"),
+        (
+            "no HTTP",
+            b"ERR unknown command\r\n\r\n".to_vec(),
+            "unreachable",
+        ),
     ] {
         let counts = counts_answered(bytes.clone()).await.unwrap_err();
         let list = list_answered(bytes.clone()).await.unwrap_err();
@@ -482,14 +526,14 @@ async fn answer_that_makes_no_sense_is_a_fault_of_the_service() {
             other => panic!("{case}: {other:?}"),
         };
         for fault in [counts, list, start] {
-            wrong.extend(check_readable(case, &fault).err());
+            wrong.extend(check_readable(case, expected, &fault).err());
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]
-async fn refused_connection_is_a_fault_of_the_service() {
+async fn refused_connection_means_that_sqs_is_unreachable() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -497,21 +541,23 @@ async fn refused_connection_is_a_fault_of_the_service() {
         .depth(&dlq())
         .await
         .unwrap_err();
-    assert_readable("refused", &fault);
+    assert_readable("refused", "unreachable", &fault);
+    let text = fault.to_string();
+    assert!(text.to_lowercase().contains("refused"), "{text}");
     assert!(
-        fault.to_string().to_lowercase().contains("refused"),
-        "{fault}"
+        text.ends_with("; check the function's network, and in a VPC the endpoint for SQS"),
+        "{text}"
     );
 }
 
 #[tokio::test]
-async fn queue_of_a_region_without_a_client_is_a_fault_that_names_it() {
+async fn queue_of_a_region_without_a_client_is_an_error_that_names_it() {
     let elsewhere: QueueArn = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq"
         .parse()
         .unwrap();
     let clients = clients(&answering(Vec::new()).config());
     let fault = clients.depth(&elsewhere).await.unwrap_err();
-    assert_readable("no client", &fault);
+    assert_readable("no client", "failed", &fault);
     assert!(fault.to_string().contains(elsewhere.as_str()), "{fault}");
 }
 
@@ -613,7 +659,7 @@ async fn cancel_sends_the_handle() {
 // Answers.
 
 #[tokio::test]
-async fn count_that_is_missing_or_no_number_is_a_fault_that_names_it() {
+async fn count_that_is_missing_or_no_number_is_an_error_that_names_it() {
     let names = [
         "ApproximateNumberOfMessages",
         "ApproximateNumberOfMessagesNotVisible",
@@ -635,7 +681,7 @@ async fn count_that_is_missing_or_no_number_is_a_fault_that_names_it() {
             let case = format!("{name} = {value:?}");
             let got = counts_answered(ok(&json!({"Attributes": attributes}))).await;
             let fault = got.expect_err(&case);
-            assert_readable(&case, &fault);
+            assert_readable(&case, "bad answer", &fault);
             assert!(
                 fault.to_string().contains(&format!("`{name}`"))
                     && fault.to_string().contains(dlq().as_str()),
@@ -651,7 +697,7 @@ async fn count_that_is_missing_or_no_number_is_a_fault_that_names_it() {
         let fault = counts_answered(ok(&body))
             .await
             .expect_err(&body.to_string());
-        assert_readable(&body.to_string(), &fault);
+        assert_readable(&body.to_string(), "bad answer", &fault);
     }
 }
 
@@ -734,7 +780,7 @@ async fn tasks_are_read_as_sqs_shows_them() {
         let got = list_answered(ok(&json!({"Results": [wire]}))).await;
         assert_eq!(got, Ok(vec![expected.clone()]), "{case}");
     }
-    // Several come in the order in which SQS lists them.
+    // Several tasks keep the order in which SQS lists them.
     let wire: Vec<_> = table.iter().map(|(_, wire, _)| wire).collect();
     let expected: Vec<_> = table.iter().map(|row| row.2.clone()).collect();
     assert_eq!(

@@ -68,7 +68,7 @@ fn queue(name: &str, tags: &[(&str, &str)]) -> Value {
     resource(&arn(name), tags)
 }
 
-/// The enrol tag, with this value or any.
+/// The enroll tag, with this value or any.
 fn tag(value: Option<&str>) -> EnrollTag {
     EnrollTag {
         key: KEY.to_owned(),
@@ -93,7 +93,7 @@ fn arns(names: impl IntoIterator<Item = String>) -> Vec<QueueArn> {
         .collect()
 }
 
-// What is asked.
+// Requests.
 
 #[tokio::test]
 async fn tagged_queues_are_asked_for_by_type_and_tag_a_hundred_a_page() {
@@ -119,7 +119,7 @@ async fn each_page_is_asked_for_with_the_token_of_the_one_before_until_the_token
         let of = |name| [queue(name, &[(KEY, "")])];
         match request["PaginationToken"].as_str() {
             None | Some("") => page(&of("first-dlq"), "token-1"),
-            // A page may be empty and yet not be the last.
+            // An empty page need not be the last one.
             Some("token-1") => page(&[], "token-2"),
             Some("token-2") => page(&of("last-dlq"), ""),
             other => panic!("{other:?}"),
@@ -154,7 +154,7 @@ async fn a_page_without_a_token_is_the_last() {
     assert_eq!(server.requests().len(), 1);
 }
 
-/// Beside a list of ARNs the API refuses filters and a page size.
+/// With a list of ARNs the API refuses filters and a page size.
 #[tokio::test]
 async fn queues_that_are_known_are_asked_for_by_their_arns_alone_a_hundred_a_call() {
     let server = Server::answering(|request| {
@@ -186,9 +186,9 @@ async fn no_queues_take_no_call() {
     assert_eq!(server.requests().len(), 0);
 }
 
-// What is made of the answer.
+// Answers.
 
-/// What both calls make of these resources: they must make the same.
+/// What both calls return for these resources: it must be the same.
 async fn both(resources: Vec<Value>, tag: &EnrollTag) -> Vec<TaggedQueue> {
     let server = Server::answering(move |_| page(&resources, ""));
     let client = server.client();
@@ -199,7 +199,7 @@ async fn both(resources: Vec<Value>, tag: &EnrollTag) -> Vec<TaggedQueue> {
 }
 
 #[tokio::test]
-async fn what_is_no_queue_is_left_out() {
+async fn resource_that_is_no_queue_is_left_out() {
     let tags = [(KEY, "yes")];
     let resources = vec![
         resource("arn:aws:sns:us-east-1:123456789012:orders", &tags),
@@ -271,7 +271,7 @@ async fn settings_are_the_tags_below_the_key() {
 
 // Errors.
 
-/// The fault of both calls, which must be the same, when they are answered so.
+/// The error of both calls for this answer: it must be the same.
 async fn fault_of(bytes: Vec<u8>) -> TaggingError {
     let server = Server::answering(move |_| bytes.clone());
     let client = server.client();
@@ -283,7 +283,7 @@ async fn fault_of(bytes: Vec<u8>) -> TaggingError {
 }
 
 #[tokio::test]
-async fn refused_permission_is_told_apart_and_names_what_to_grant() {
+async fn refused_permission_is_distinguished_and_names_what_to_grant() {
     for code in [
         "AccessDeniedException",
         "com.amazon.coral.service#AccessDeniedException",
@@ -310,7 +310,7 @@ async fn other_errors_keep_their_code_and_message() {
     }
 }
 
-/// Half of the queues must not pass for all of them.
+/// A part of the queues must not be taken for all of them.
 #[tokio::test]
 async fn a_later_page_that_fails_fails_the_whole() {
     let server = Server::answering(|request| match request["PaginationToken"].as_str() {
@@ -338,7 +338,7 @@ async fn a_later_call_that_fails_fails_the_whole() {
 }
 
 #[tokio::test]
-async fn a_message_comes_on_one_line() {
+async fn a_message_is_on_one_line() {
     for code in ["AccessDeniedException", "InvalidParameterException"] {
         let long = format!("first\nsecond {}", "x".repeat(2000));
         let text = fault_of(error(code, &long)).await.to_string();
@@ -348,10 +348,15 @@ async fn a_message_comes_on_one_line() {
 }
 
 #[track_caller]
-fn assert_words(case: &str, fault: &TaggingError) {
-    let TaggingError::Service(text) = fault else {
-        panic!("{case}: {fault:?}");
+fn assert_words(case: &str, expected: &str, fault: &TaggingError) {
+    let kind = match fault {
+        TaggingError::Service(_) => "failed",
+        TaggingError::Unreachable(_) => "unreachable",
+        TaggingError::BadAnswer(_) => "bad answer",
+        TaggingError::AccessDenied(_) => "denied",
     };
+    assert_eq!(kind, expected, "{case}: {fault:?}");
+    let text = fault.to_string();
     let rust = [
         "::",
         "Unhandled",
@@ -367,31 +372,35 @@ fn assert_words(case: &str, fault: &TaggingError) {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_of_the_api_is_a_fault_in_words() {
+async fn answer_that_is_not_the_apis_is_an_error_in_words() {
     let html = "content-type: text/html\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>";
-    for (case, bytes) in [
+    for (case, bytes, expected) in [
         (
             "html, 500",
             format!("HTTP/1.1 500 Internal Server Error\r\n{html}").into_bytes(),
+            "failed",
         ),
         (
             "html, 200",
             format!("HTTP/1.1 200 OK\r\n{html}").into_bytes(),
+            "bad answer",
         ),
         (
             "JSON of another type",
             answer("200 OK", &json!({"ResourceTagMappingList": "many"})),
+            "bad answer",
         ),
-        ("closed without an answer", Vec::new()),
+        ("closed without an answer", Vec::new(), "unreachable"),
     ] {
-        assert_words(case, &fault_of(bytes).await);
+        assert_words(case, expected, &fault_of(bytes).await);
     }
 }
 
 #[tokio::test]
-async fn an_error_without_a_code_is_told_in_words() {
+async fn an_error_without_a_code_is_reported_in_words() {
     for body in [json!({}), json!({"message": DENIED})] {
         let case = body.to_string();
-        assert_words(&case, &fault_of(answer("400 Bad Request", &body)).await);
+        let fault = fault_of(answer("400 Bad Request", &body)).await;
+        assert_words(&case, "bad answer", &fault);
     }
 }

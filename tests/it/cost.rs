@@ -1,7 +1,8 @@
-//! What starting and looking cost, in allocations: a count that is the same on every machine, however busy.
+//! What the start of the function and a look at a DLQ cost, in allocations: the same on every
+//! machine.
 //!
-//! The function is measured in a process of its own, which this test starts from itself, so that the
-//! environment is the function's, and the server it asks is counted in another.
+//! The function is measured in a process of its own, which this test starts from its own binary:
+//! there the environment is the function's, and the server that it calls is not counted.
 
 use crate::support::local::{ACCOUNT, REGION};
 use crate::support::many::{Behavior, ManyQueues};
@@ -14,8 +15,8 @@ use sqs_auto_redrive::setup;
 use std::env;
 use std::process::Command;
 
-/// Allocations, as counted when this was last changed. Whoever makes one of them grow by more than a
-/// tenth shall know it, and whoever makes it fall shall write it down here.
+/// The allocations at the last change of this table. A count that differs by more than a tenth
+/// fails the test; if that is intended, change the table.
 const RECORDED: [(&str, u64); 6] = [
     ("start", 1443),
     ("first invocation", 1267),
@@ -25,7 +26,7 @@ const RECORDED: [(&str, u64); 6] = [
     ("list and look at an empty DLQ by tag", 377),
 ];
 
-/// Set in the process that is measured.
+/// This variable is set in the process that is measured.
 const MEASURED: &str = "MEASURED";
 
 #[test]
@@ -63,15 +64,15 @@ enum By {
 
 /// Allocations of a process.
 struct Cost {
-    /// From nothing to a function that is ready to be called.
+    /// The start, until the function is ready to be invoked.
     start: u64,
-    /// Its first sweep.
+    /// The first sweep.
     first: u64,
-    /// Its third, when all connections are there.
+    /// The third sweep, when all connections are open.
     warm: u64,
 }
 
-/// What it costs to sweep so many DLQs, the first of them full.
+/// What a sweep of this many DLQs costs. The first `full` of them have messages.
 fn cost(queues: usize, full: usize, enrolled: By) -> Cost {
     let sqs = ManyQueues::start(Behavior::default());
     let names = (0..queues).map(|n| format!("dlq-{n:03}-d{}", usize::from(n < full)));

@@ -1,4 +1,4 @@
-//! Every event we know of becomes what its index says.
+//! Every known event becomes what its index says.
 
 use sqs_auto_redrive::event::{self, Selection};
 use sqs_auto_redrive::plan::{Kind, plan};
@@ -13,7 +13,8 @@ struct Row {
     queues: BTreeSet<String>,
 }
 
-/// Reads an index of file, class and queue names, and checks that it lists each event of its folder.
+/// Reads an index of file, class and queue names, and checks that it lists each event of its
+/// folder.
 fn index(folder: &Path, name: &str) -> Vec<Row> {
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
     let rows: Vec<Row> = text
@@ -90,8 +91,8 @@ fn check(rows: &[Row]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// `SHARED_EVENTS` names a folder of payloads recorded from AWS, with its `expected.tsv`; where it is
-/// set, they count as well.
+/// `SHARED_EVENTS` names a folder of payloads recorded from AWS, with its `expected.tsv`; where it
+/// is set, they count as well.
 #[test]
 fn every_event_becomes_what_its_index_says() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("events");

@@ -1,8 +1,8 @@
-//! A whole account from one deployment: enrolment by tag, a policy per queue, sweeps of many DLQs.
+//! A whole account from one deployment: enrollment by tag, a policy per queue, sweeps of many DLQs.
 //!
-//! Where queues are to be redriven, SQS is LocalStack's and the tagging API MiniStack's. Where there
-//! are more of them than those can bear, or time is short, both are servers of our own, and so is
-//! Lambda's Runtime API, whose deadlines are real.
+//! Where queues are redriven, SQS is LocalStack's and the tagging API MiniStack's. Where there are
+//! more queues than these can handle, or time is short, the tests have servers of their own for
+//! both, and a Lambda Runtime API with real deadlines.
 
 use crate::support::function::{EmulatedFunction, sample};
 use crate::support::http::unreachable_url;
@@ -23,13 +23,13 @@ fn alarm(dlq: &str) -> String {
     sample("alarm-eventbridge.json", &[("orders-dlq", dlq)])
 }
 
-/// The schedule has come round.
+/// The schedule invokes the function.
 fn schedule() -> String {
     sample("schedule-eventbridge-scheduler.json", &[])
 }
 
-/// The function, with the queues of the tag `auto-redrive=<value>` enrolled. Every test takes a value of
-/// its own, since all share one tagging API.
+/// The function, with the queues of the tag `auto-redrive=<value>` enrolled. Every test uses a
+/// value of its own, because all share one tagging API.
 fn enrolling(value: &str, tagging: &Tagging, variables: &[(&str, &str)]) -> EmulatedFunction {
     let tag = format!("auto-redrive={value}");
     let ours = [
@@ -48,7 +48,7 @@ async fn tagged(source: &str, value: &str, settings: &[(&str, &str)]) -> Queues 
     queues
 }
 
-/// Asserts what the log says came of this queue, and returns why.
+/// Asserts the outcome of this queue in the log, and returns the sentence on it.
 #[track_caller]
 fn assert_logged(
     function: &EmulatedFunction,
@@ -82,13 +82,13 @@ fn assert_adds_up(report: &Value, total: usize) {
         .map(|queue| queue["queueArn"].as_str().unwrap())
         .collect();
     assert_eq!(arns.len(), listed.len(), "no queue is listed twice");
-    // The empty ones and those that there was no time for are counted and not listed.
+    // DLQs that are empty, and DLQs that no time was left for, are only counted.
     let unlisted = (total - listed.len()) as u64;
     let count = |outcome: &str| report["counts"][outcome].as_u64().unwrap();
     assert!(unlisted <= count("skipped") + count("deferred"));
 }
 
-/// The message of an invocation that could not do all there was to do.
+/// The message of an invocation that fails with `RedriveIncomplete`.
 #[track_caller]
 fn incomplete(result: Result<Value, Value>) -> String {
     let error = result.expect_err("the invocation fails");
@@ -101,10 +101,10 @@ fn assert_contains(text: &str, part: &str) {
     assert!(text.contains(part), "{part} is not in: {text}");
 }
 
-// Enrolment by tag
+// Enrollment by tag
 
 #[tokio::test]
-async fn of_250_tagged_dlqs_20_are_redriven_and_those_left_over_follow_with_the_next_sweep() {
+async fn of_250_tagged_dlqs_20_are_redriven_and_the_others_follow_with_the_next_sweep() {
     let full = stream::iter(0..30).map(async |n| {
         let queues = Queues::create(&format!("fleet-{n}")).await;
         queues.dead_letter(1).await;
@@ -129,7 +129,7 @@ async fn of_250_tagged_dlqs_20_are_redriven_and_those_left_over_follow_with_the_
     assert_eq!(
         first["queues"].as_array().unwrap().len(),
         30,
-        "the empty ones are counted only"
+        "empty DLQs are only counted"
     );
 
     let second = function.invoke(&schedule()).unwrap();
@@ -264,8 +264,8 @@ async fn tagged_queue_that_was_just_deleted_is_reported_and_fails_nothing() {
 
 // When tags cannot be read
 
-/// Asserts that the queues of `REDRIVE_QUEUES` are served whatever the tagging API says, and that the
-/// invocation fails and says this.
+/// Asserts that the queues of `REDRIVE_QUEUES` are redriven with this tagging API, and that the
+/// invocation fails with a message that contains all of `said`.
 async fn assert_listed_are_served(source: &str, tagging_url: &str, said: &[&str]) {
     let listed = Queues::create(source).await;
     listed.dead_letter(1).await;
@@ -289,29 +289,29 @@ async fn assert_listed_are_served(source: &str, tagging_url: &str, said: &[&str]
 async fn missing_permission_to_read_tags_is_named_and_listed_queues_are_served() {
     let why = "User: function is not authorized to perform: tag:GetResources";
     let tagging = Tagging::refusing(403, "AccessDeniedException", why);
-    let said = ["enrolment by tag", "grant `tag:GetResources`", why];
+    let said = ["enrollment by tag", "grant `tag:GetResources`", why];
     assert_listed_are_served("refused", &tagging.url, &said).await;
-    assert_eq!(tagging.asked().len(), 1, "to ask again would not help");
+    assert_eq!(tagging.asked().len(), 1, "a retry would not help");
 }
 
 #[tokio::test]
-async fn unreachable_tagging_api_is_told_and_listed_queues_are_served() {
-    let said = ["enrolment by tag", "tag:GetResources"];
+async fn unreachable_tagging_api_is_reported_and_listed_queues_are_served() {
+    let said = ["enrollment by tag", "tag:GetResources"];
     assert_listed_are_served("unreachable", &unreachable_url(), &said).await;
 }
 
 #[tokio::test]
-async fn expired_paging_token_is_told_and_listed_queues_are_served() {
+async fn expired_paging_token_is_reported_and_listed_queues_are_served() {
     let many = (0..150).map(|n| format!("expired-{n}"));
     let tagging = Tagging::expiring(many, ("auto-redrive", ""));
-    let said = ["enrolment by tag", "PaginationTokenExpired"];
+    let said = ["enrollment by tag", "PaginationTokenExpired"];
     assert_listed_are_served("expired", &tagging.url, &said).await;
     assert_eq!(tagging.asked().len(), 2);
 }
 
-// Sweeps of very many DLQs
+// Sweeps of many DLQs
 
-/// A function that enrols these queues of this SQS by tag.
+/// A function that enrolls these queues of this SQS by tag.
 fn sweeping(queues: &[String], sqs: &ManyQueues, variables: &[(&str, &str)]) -> Process {
     let tagging = Tagging::of(queues.iter().cloned(), ("auto-redrive", "enabled"));
     enrolled_by(&tagging, sqs, variables)

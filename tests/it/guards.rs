@@ -1,12 +1,11 @@
-//! The guards of the whole function: on real queues and real move tasks, with real alarms and metrics.
+//! The guards of the whole function: on real queues and real move tasks, with real alarms and
+//! metrics.
 //!
-//! SQS is LocalStack's, CloudWatch MiniStack's. Where no time need pass, the function is the real
-//! binary under cargo-lambda's emulator; where hours would, it is [`InProcess`].
+//! SQS is LocalStack's, CloudWatch MiniStack's. Where no time has to pass, the function is the real
+//! binary under cargo-lambda's emulator; where hours have to pass, it is [`InProcess`].
 
 use aws_config::retry::RetryConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_cloudwatch::types::StateValue;
-use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use serde_json::{Value, json};
 use sqs_auto_redrive::cloudwatch::CloudWatchClients;
 use sqs_auto_redrive::config::Config;
@@ -16,7 +15,7 @@ use crate::support::cloudwatch::{Alarm, refusing_url, saw};
 use crate::support::function::{EmulatedFunction, sample};
 use crate::support::hang::{Hang, Place};
 use crate::support::http::unreachable_url;
-use crate::support::local::{ACCOUNT, REGION, servers};
+use crate::support::local::{ACCOUNT, REGION, sdk, servers};
 use crate::support::proxy::Proxy;
 use crate::support::queues::{Queue, Queues};
 use crate::support::report::of;
@@ -28,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The function without its process, so that its time is ours to say.
+/// The function without a process of its own, so that the test sets the time.
 struct InProcess(handler::Function<SqsClients, CloudWatchClients, TaggingClient>);
 
 impl InProcess {
@@ -36,12 +35,16 @@ impl InProcess {
         Self::watching(&servers().cloudwatch_url, variables)
     }
 
-    /// With something else where CloudWatch should be.
+    /// Starts the function with another CloudWatch.
     fn watching(cloudwatch_url: &str, variables: &[(&str, &str)]) -> Self {
         let variables = variables.iter();
         let variables = variables.map(|(name, value)| (name.to_string(), value.to_string()));
         let config = Config::from_vars(variables).unwrap();
         let regions = || [REGION.to_owned()];
+        let sdk_config = |url| {
+            let adaptive = RetryConfig::adaptive();
+            sdk(url).into_builder().retry_config(adaptive).build()
+        };
         let sqs = SqsClients::new(&sdk_config(&servers().sqs_url), regions());
         let cloudwatch = CloudWatchClients::new(&sdk_config(cloudwatch_url), regions());
         let tagging = TaggingClient::new(&sdk_config(cloudwatch_url));
@@ -51,7 +54,7 @@ impl InProcess {
         ))
     }
 
-    /// Hands the function an event when so much more time has passed.
+    /// Invokes the function as if this much more time had passed.
     async fn later(&self, wait: Duration, event: &str) -> Value {
         serde_json::to_value(self.report(wait, MINUTE, event).await).unwrap()
     }
@@ -69,25 +72,12 @@ impl InProcess {
     }
 }
 
-/// As `src/start.rs` has it, without the environment.
-fn sdk_config(url: &str) -> SdkConfig {
-    let credentials = Credentials::new(ACCOUNT, "none", None, None, "tests");
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .retry_config(RetryConfig::adaptive())
-        .region(Region::new(REGION))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .endpoint_url(url)
-        .build()
-}
-
 /// An alarm on this DLQ goes off.
 fn alarm(dlq: &Queue) -> String {
     sample("alarm-eventbridge.json", &[("orders-dlq", &dlq.name)])
 }
 
-/// The schedule has come round.
+/// The schedule invokes the function.
 fn schedule() -> String {
     sample("schedule-eventbridge-scheduler.json", &[])
 }
@@ -100,12 +90,12 @@ fn request(action: &str, dlq: &Queue, further: Value) -> String {
     request.to_string()
 }
 
-/// A person insists.
+/// A forced request.
 fn forced(dlq: &Queue) -> String {
     request("redrive", dlq, json!({"force": true}))
 }
 
-/// Asserts what came of this DLQ and why, and returns what the report says of it.
+/// Asserts the outcome of this DLQ and its reason, and returns its entry in the report.
 #[track_caller]
 fn assert_verdict<'a>(report: &'a Value, dlq: &Queue, outcome: &str, reason: &str) -> &'a Value {
     let queue = of(report, dlq);
@@ -115,7 +105,7 @@ fn assert_verdict<'a>(report: &'a Value, dlq: &Queue, outcome: &str, reason: &st
     queue
 }
 
-/// Asserts that the report's sentence on a DLQ says this.
+/// Asserts that the report's sentence on a DLQ contains this.
 #[track_caller]
 fn assert_detail(queue: &Value, part: &str) {
     let detail = queue["detail"].as_str().unwrap();
@@ -141,7 +131,7 @@ async fn wait_for_status(dlq: &Queue, status: &str) {
     panic!("the newest task is not {status}: {:?}", dlq.tasks().await);
 }
 
-/// Has a redrive run for longer than a test takes: 40 messages, one a second.
+/// Starts a redrive that runs longer than a test takes: 40 messages, one a second.
 async fn running(name: &str, variables: &[(&str, &str)]) -> (Queues, EmulatedFunction) {
     let queues = Queues::create(name).await;
     queues.dead_letter(40).await;
@@ -237,7 +227,7 @@ async fn messages_that_keep_coming_back_are_parked() {
     assert_verdict(&report, dlq, "started", "ready");
     all_come_back(&queues, 3).await;
 
-    // However fast the DLQ grows.
+    // Even while the DLQ grows.
     let now = SystemTime::now();
     saw(&dlq.name, [(now + 15 * MINUTE, 1), (now + 19 * MINUTE, 3)]).await;
     let report = function.later(20 * MINUTE, &alarm(dlq)).await;
@@ -250,7 +240,7 @@ async fn messages_that_keep_coming_back_are_parked() {
     queues.source.assert_holds(0).await;
     assert_eq!(parking.take_all().await, sent);
 
-    // What comes now is new, and gets its attempts.
+    // Messages that arrive now are new, and get their attempts.
     queues.dead_letter(2).await;
     let report = function.later(40 * MINUTE, &alarm(dlq)).await;
     let queue = assert_verdict(&report, dlq, "started", "ready");
@@ -334,7 +324,7 @@ async fn dlq_without_a_running_task_has_nothing_to_cancel() {
     wait_for_status(&done.dlq, "COMPLETED").await;
 }
 
-// Brakes: how they stand
+// Brakes: the state of their alarms
 
 #[tokio::test]
 async fn nothing_starts_while_a_brake_is_in_alarm() {
@@ -351,7 +341,7 @@ async fn nothing_starts_while_a_brake_is_in_alarm() {
         ),
     ]);
 
-    // Not even by force: this guard is a safety.
+    // Not even by force: this gate is never skipped.
     for event in [alarm(dlq), schedule(), forced(dlq)] {
         let report = function.invoke(&event).unwrap();
         let queue = assert_verdict(&report, dlq, "held", "braked");
@@ -460,7 +450,7 @@ async fn brake_that_cannot_be_read_holds() {
 }
 
 #[tokio::test]
-async fn brake_that_is_not_told_in_time_holds() {
+async fn brake_that_is_not_read_in_time_holds() {
     let queues = Queues::create("brake-silent").await;
     queues.dead_letter(1).await;
     let function = InProcess::watching(
@@ -484,7 +474,7 @@ async fn brake_that_is_not_told_in_time_holds() {
     queues.dlq.assert_no_task().await;
 }
 
-// Brakes: what they say themselves
+// Brakes: the events of their alarms
 
 /// A brake alarm's state change, as EventBridge brings it.
 fn brake_event(sample_name: &str, alarm_in_it: &str, brake: &str) -> String {
@@ -655,7 +645,7 @@ async fn alarm_that_is_no_brake_cancels_nothing() {
 
 // Waiting out an outage
 
-/// A DLQ of which a redrive came back whole, and the function that did it.
+/// A DLQ whose redriven messages all came back, and the function that redrove them.
 async fn came_back(
     name: &str,
     cloudwatch_url: &str,
@@ -691,7 +681,7 @@ async fn dlq_that_still_grows_waits_and_in_the_end_wants_a_human() {
     assert_eq!(dlq.tasks().await.len(), 1);
     dlq.assert_holds(3).await;
 
-    // It has grown before, and now is quiet.
+    // It has grown before, and is quiet now.
     let report = function.later(35 * MINUTE, &schedule()).await;
     assert_verdict(&report, dlq, "started", "ready");
     queues.source.wait_until_holds(3).await;
@@ -706,7 +696,7 @@ async fn dlq_of_constant_depth_is_redriven() {
         (8..20).map(|minute| (now + minute * MINUTE, 3)),
     )
     .await;
-    // Of no account: another DLQ that grows.
+    // Another DLQ that grows does not matter.
     saw("constant-not-dlq", [(now + 15 * MINUTE, 1)]).await;
 
     let report = function.later(20 * MINUTE, &schedule()).await;
@@ -745,8 +735,8 @@ async fn forced_request_does_not_wait_for_a_growing_dlq() {
     queues.source.wait_until_holds(3).await;
 }
 
-/// Asserts that a DLQ is redriven although its depth history cannot be read from there, and returns
-/// what the report says of it.
+/// Asserts that a DLQ is redriven although this CloudWatch does not return its depth history, and
+/// returns its entry in the report.
 async fn assert_started_unread(name: &str, cloudwatch_url: &str, time_left: Duration) -> Value {
     let (queues, function) = came_back(name, cloudwatch_url, &[]).await;
     let begun = Instant::now();
@@ -779,7 +769,7 @@ async fn depth_history_that_is_refused_keeps_nothing_from_starting() {
 }
 
 #[tokio::test]
-async fn depth_history_that_is_not_told_in_time_keeps_nothing_from_starting() {
+async fn depth_history_that_is_not_read_in_time_keeps_nothing_from_starting() {
     assert_started_unread(
         "depth-silent",
         &Hang::at(Place::Answer).url,

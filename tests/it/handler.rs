@@ -1,5 +1,5 @@
-//! The whole function but for Lambda's runtime, over the fake: which calls it makes, in which order,
-//! and what it reports.
+//! The whole function except for Lambda's runtime, over the fake: the calls that it makes, their
+//! order, and the report.
 
 mod brakes;
 mod cancel;
@@ -11,11 +11,12 @@ mod report;
 
 use crate::support::fake::{Fake, MINUTE, dlq};
 use serde_json::{Value, json};
-use sqs_auto_redrive::config::Config;
+use sqs_auto_redrive::config::{Config, Limits};
+use sqs_auto_redrive::decision::BrakeState;
 use sqs_auto_redrive::handler::{Invocation, InvocationError};
-use sqs_auto_redrive::policy::{BrakeState, Policy};
+use sqs_auto_redrive::outcome::{Failed, Outcome};
+use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::{MoveTask, QueueArn, TaskStatus};
-use sqs_auto_redrive::report::QueueReport;
 use sqs_auto_redrive::sqs::SqsError;
 use sqs_auto_redrive::tagging::TaggingError;
 use std::collections::BTreeSet;

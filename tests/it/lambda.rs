@@ -1,4 +1,4 @@
-//! The whole function: the real binary, handed its events as Lambda hands them, on real queues.
+//! The whole function: the real binary, which gets its events as from Lambda, on real queues.
 //!
 //! SQS is LocalStack's, Lambda is cargo-lambda's emulator; `make setup` installs both.
 
@@ -13,7 +13,7 @@ fn alarm(dlq: &Queue) -> String {
     sample("alarm-eventbridge.json", &[("orders-dlq", &dlq.name)])
 }
 
-/// The schedule has come round.
+/// The schedule invokes the function.
 fn schedule() -> String {
     sample("schedule-eventbridge-scheduler.json", &[])
 }
@@ -32,6 +32,8 @@ fn failure(result: Result<Value, Value>, error_type: &str) -> String {
 fn assert_contains(text: &str, part: &str) {
     assert!(text.contains(part), "{part} is not in: {text}");
 }
+
+// Redrives
 
 #[tokio::test]
 async fn messages_go_back_to_their_source_queue() {
@@ -96,7 +98,7 @@ async fn destination_and_rate_are_those_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn rate_auto_leaves_the_pace_to_sqs() {
+async fn rate_auto_leaves_the_rate_to_sqs() {
     let queues = Queues::create("own-pace").await;
     queues.dead_letter(1).await;
     let mut function = EmulatedFunction::start(&[
@@ -139,7 +141,7 @@ async fn active_task_means_no_start_not_even_by_force() {
 }
 
 #[tokio::test]
-async fn of_many_invocations_at_once_one_starts_and_none_fails() {
+async fn of_many_concurrent_invocations_one_starts_and_none_fails() {
     let queues = Queues::create("raced").await;
     queues.dead_letter(8).await;
     let alarm = alarm(&queues.dlq);
@@ -223,7 +225,7 @@ async fn dry_run_starts_nothing() {
 }
 
 #[tokio::test]
-async fn request_cannot_wet_a_dry_run() {
+async fn request_cannot_lift_a_dry_run() {
     let queues = Queues::create("stays-dry").await;
     queues.dead_letter(1).await;
     let mut function = EmulatedFunction::start(&[
@@ -238,6 +240,8 @@ async fn request_cannot_wet_a_dry_run() {
     assert_eq!(counts(&report), json!({"wouldStart": 1}));
     queues.dlq.assert_no_task().await;
 }
+
+// Failures
 
 #[tokio::test]
 async fn missing_queue_stops_no_other_and_fails_the_invocation() {
@@ -282,7 +286,7 @@ async fn messages_of_a_shared_dlq_go_each_to_its_own_source_queue() {
 
 #[tokio::test]
 async fn queue_that_is_no_dlq_fails_and_keeps_its_messages() {
-    let queue = Queue::create("nobodys-dlq").await;
+    let queue = Queue::create("no-dlq").await;
     queue.send(&BTreeSet::from(["lost".to_owned()])).await;
     let mut function = EmulatedFunction::enrolling(&[&queue.arn]);
 
@@ -313,6 +317,8 @@ async fn missing_destination_fails_and_keeps_the_messages() {
     queues.dlq.assert_holds(1).await;
     queues.dlq.assert_no_task().await;
 }
+
+// Requests
 
 #[tokio::test]
 async fn message_that_falls_back_waits_for_the_cooldown_unless_forced() {
@@ -417,13 +423,15 @@ async fn invalid_request_is_rejected() {
         let mut request = json!({"action": "redrive", "queues": [queues.dlq.name], "force": true});
         request[field] = value.clone();
         let message = failure(function.invoke(&request.to_string()), "EventRejected");
-        // Which of its words serde chooses for the action is its own affair.
+        // serde's message names the value of `action`, not the field.
         let named = if field == "action" { "purge" } else { field };
         assert_contains(&message, named);
     }
     queues.dlq.assert_no_task().await;
     queues.dlq.assert_holds(1).await;
 }
+
+// Configuration
 
 #[tokio::test]
 async fn faulty_configuration_answers_every_invocation_with_all_faults() {
@@ -479,8 +487,10 @@ async fn fifo_dlq_with_a_standard_destination_is_a_fault_of_the_configuration() 
     dlq.assert_holds(1).await;
 }
 
+// Events
+
 #[tokio::test]
-async fn event_none_of_ours_is_rejected_and_the_next_is_answered() {
+async fn unsupported_event_is_rejected_and_the_next_is_answered() {
     let queues = Queues::create("foreign-events").await;
     queues.dead_letter(1).await;
     let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
@@ -514,8 +524,8 @@ async fn event_none_of_ours_is_rejected_and_the_next_is_answered() {
 }
 
 #[tokio::test]
-async fn request_in_a_coat_is_rejected() {
-    let queues = Queues::create("coated-request").await;
+async fn request_in_an_envelope_is_rejected() {
+    let queues = Queues::create("enveloped-request").await;
     queues.dead_letter(1).await;
     let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
 
@@ -536,7 +546,8 @@ async fn function_mapped_onto_the_dlq_fails_and_starts_nothing() {
         "rejected-dead-letter-queue-mapped.json",
         &[("orders-dlq", name)],
     );
-    // Sent straight into the DLQ, so without the mark of a dead letter, and even readable.
+    // A readable alarm that was sent straight to the DLQ, so without the attribute of a dead
+    // letter.
     let readable_alarm = sample(
         "alarm-eventbridge-sqs.json",
         &[("alarm-fanout", name), ("orders-dlq", name)],
@@ -551,7 +562,7 @@ async fn function_mapped_onto_the_dlq_fails_and_starts_nothing() {
 }
 
 #[tokio::test]
-async fn unreadable_record_fails_the_invocation_after_the_others_were_acted_on() {
+async fn unreadable_record_fails_the_invocation_after_the_others_were_handled() {
     let orders = Queues::create("batch-orders").await;
     let payments = Queues::create("batch-payments").await;
     orders.dead_letter(2).await;
@@ -669,7 +680,7 @@ async fn queue_that_is_not_enrolled_is_not_touched() {
     assert_eq!(queue.get("visible"), None, "it was not looked at");
     enrolled.source.wait_until_holds(1).await;
 
-    // Nor by a request, however forceful.
+    // Nor by a request, even by force.
     let request = json!({"action": "redrive", "queues": [other.dlq.arn], "force": true});
     let report = function.invoke(&request.to_string()).unwrap();
 
@@ -715,6 +726,8 @@ async fn alarm_that_calls_for_nothing_succeeds_and_says_why() {
     assert_eq!(report["queues"], json!([]));
     queues.dlq.assert_no_task().await;
 }
+
+// The log
 
 #[tokio::test]
 async fn log_has_a_line_for_each_queue_that_is_not_empty_a_summary_and_the_metrics() {
@@ -786,7 +799,7 @@ async fn log_has_a_line_for_each_queue_that_is_not_empty_a_summary_and_the_metri
 }
 
 #[tokio::test]
-async fn log_level_warn_silences_what_is_normal_and_not_the_metrics() {
+async fn log_level_warn_silences_what_is_normal_but_not_the_metrics() {
     let queues = Queues::create("quiet").await;
     queues.dead_letter(1).await;
     let mut function = EmulatedFunction::start(&[

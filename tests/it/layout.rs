@@ -1,13 +1,14 @@
-//! The invariants of absence: what each module must not mention. `src/lib.rs` promises them.
+//! What each module must not mention. `src/lib.rs` lists these rules.
 
 use std::path::{Path, PathBuf};
 
 /// One rule: where it holds, the words it forbids there, and why.
 struct Rule {
-    /// Whether it holds in the file of this path, relative to the project and with `/` between its parts.
+    /// Whether it holds in the file of this path, relative to the project and with `/` between its
+    /// parts.
     holds_in: fn(&str) -> bool,
-    /// Forbidden sequences of tokens, as `tokens` gives them, with blanks between. A token that ends
-    /// in `*` stands for all that begin so.
+    /// Forbidden sequences of tokens, as `tokens` returns them, separated by blanks. A token that
+    /// ends in `*` stands for all tokens with this prefix.
     forbidden: &'static [&'static str],
     why: &'static str,
 }
@@ -39,7 +40,7 @@ const RULES: &[Rule] = &[
             "std :: env", "std :: fs", "std :: net", "std :: io", "std :: process", "std :: thread",
             "print*", "eprint*",
         ],
-        why: "policy and queue touch nothing of the world",
+        why: "policy and queue do no I/O",
     },
     Rule {
         holds_in: is_pure,
@@ -57,7 +58,7 @@ const RULES: &[Rule] = &[
             "crate :: cloudwatch", "crate :: config", "crate :: enrollment", "crate :: event",
             "crate :: handler", "crate :: report", "crate :: sqs", "crate :: {",
         ],
-        why: "policy and queue know none of the modules that touch the world",
+        why: "policy and queue import no module that does I/O",
     },
     Rule {
         holds_in: |path| path == "src/queue.rs",
@@ -106,7 +107,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// In tests as well: a test that is not run is no test.
+/// This one holds in tests too: a test that is not run is no test.
 const IGNORED_TEST: Rule = Rule {
     holds_in: |_| true,
     forbidden: &["# [ ignore"],
@@ -132,7 +133,7 @@ fn no_module_mentions_what_it_must_not() {
     ] {
         assert!(
             files.iter().any(|(path, _)| path == needed),
-            "{needed} is gone: which file do its rules hold for now?"
+            "{needed} does not exist: which file do its rules hold for now?"
         );
     }
     let mut broken = Vec::new();

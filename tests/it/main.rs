@@ -1,6 +1,6 @@
 //! The tests of the whole function. They are one crate, because each crate links the AWS SDK again.
 //!
-//! `make test` runs `waiting`, whose tests mostly wait for timeouts, beside the others.
+//! `make test` runs `waiting`, whose tests mostly wait for timeouts, in parallel with the others.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,7 +9,7 @@
     clippy::indexing_slicing,
     reason = "tests"
 )]
-// The future of `setup::function` is measured in `cost`.
+// For `cost`, which awaits the deeply nested future of `setup::function`.
 #![recursion_limit = "256"]
 
 mod cost;

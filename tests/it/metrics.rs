@@ -1,7 +1,8 @@
-//! The line of metrics is in CloudWatch's embedded metric format, whatever came of the invocation.
+//! The line of metrics is in CloudWatch's embedded metric format, whatever the outcome of the
+//! invocation.
 //!
-//! The lines are the real binary's. The published schema is `tests/emf.schema.json`; Python's `jsonschema`
-//! checks them against it.
+//! The lines are the real binary's. The published schema is `tests/emf.schema.json`; Python's
+//! `jsonschema` checks them against it.
 
 use crate::support::account::{Account, task};
 use crate::support::function::{EmulatedFunction, sample};
@@ -32,7 +33,7 @@ fn lines_of(function: &EmulatedFunction) -> Vec<Value> {
     lines
 }
 
-/// A sweep in which everything that is counted happens, but for cancels.
+/// A sweep in which everything that is counted happens, except cancels.
 fn eventful_sweep() -> Vec<Value> {
     let account = Account::start();
     let dlqs = [
@@ -63,7 +64,7 @@ fn eventful_sweep() -> Vec<Value> {
     lines_of(&function)
 }
 
-/// A cancel, a dry one, an event that calls for nothing, and a sweep that says little.
+/// A cancel, an event that calls for nothing, and a dry cancel of a function that logs little.
 fn other_invocations() -> Vec<Value> {
     let account = Account::start();
     account.add_dlq("orders-dlq", 3, &[]);
@@ -91,9 +92,10 @@ fn faults_by_schema(lines: &[Value]) -> Vec<Vec<Value>> {
     faults
 }
 
-/// What is wrong with a line by the rules that the specification has in words only: members that are
-/// referred to stand at the root and hold numbers or, for a dimension, text; there are no other members
-/// in `_aws`; metrics and values are at most 100; a log event has at most 1 MB, here 256 KB as of old.
+/// What is wrong with a line by the rules that the specification has only in words: members that
+/// are referred to are at the root and hold numbers or, for a dimension, text; `_aws` has no other
+/// members; there are at most 100 metrics and 100 values; a log event has at most 1 MB, here the
+/// former 256 KB.
 fn faults_by_words(line: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     let mut expect = |is_so: bool, what: String| {
@@ -150,14 +152,14 @@ fn every_line_is_in_the_embedded_metric_format() {
         let timestamp = Duration::from_millis(line["_aws"]["Timestamp"].as_u64().unwrap());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         assert!(timestamp < now && now - timestamp < 60 * MINUTE, "{line:#}");
-        // As the table in docs/operating.md says of all of them.
+        // The table in docs/operating.md says so of all of them.
         let metrics = &line["_aws"]["CloudWatchMetrics"][0]["Metrics"];
         for metric in metrics.as_array().unwrap() {
             assert_eq!(metric["Unit"], "Count", "{metric}");
         }
     }
 
-    // Each metric was seen to count something.
+    // Each metric counts something in at least one line.
     let names = |line: &Value| -> BTreeSet<String> {
         let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].clone();
         let metrics = metrics.as_array().unwrap().iter();

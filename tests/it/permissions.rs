@@ -1,8 +1,8 @@
 //! The role of `template.yaml` allows what the function calls, and nothing else.
 //!
-//! The template is expanded for some deployments by SAM's translator and `MiniStack`'s CloudFormation. The
-//! function runs in the environment that it gives, against an account that keeps a record of every call.
-//! Whether the role allows these calls, and denies others, is for `MiniStack`'s policy engine to say.
+//! SAM's translator and `MiniStack`'s CloudFormation expand the template for some deployments. The
+//! function runs in the environment of each, against an account that records every call.
+//! `MiniStack`'s policy engine decides whether the role allows these calls and denies others.
 
 use crate::support::account::{Account, Call, task};
 use crate::support::function::sample;
@@ -24,8 +24,8 @@ const ON_THE_DLQ_TO_START: &[&str] = &[
     "sqs:GetQueueAttributes",
 ];
 
-/// The actions that a call needs, on the DLQ and on each queue that messages go to, or on everything
-/// where the service has no resources for it. Sources: the SQS developer guide
+/// The actions that a call needs, on the DLQ and on each queue that messages go to, or on `*` if the
+/// action has no resources. Sources: the SQS developer guide
 /// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html>)
 /// and the Service Authorization Reference
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html>).
@@ -58,7 +58,7 @@ const NEEDS: &[(&str, On, &[&str])] = &[
         On::Everything,
         &["cloudwatch:GetMetricData"],
     ),
-    // On `*`, since a brake may be a composite alarm.
+    // On `*`, because a brake may be a composite alarm.
     (
         "DescribeAlarms",
         On::Everything,
@@ -73,12 +73,12 @@ enum On {
     Everything,
 }
 
-/// An action on a resource, with what IAM knows of it: what the policy engine is asked about.
+/// An action on a resource, in its context: what the policy engine decides.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Access {
     action: String,
     resource: String,
-    /// Tags of the resource, and the service in between.
+    /// The tags of the resource, or the service that acts for the role.
     context: Vec<(String, String)>,
 }
 
@@ -91,7 +91,7 @@ impl Access {
         }
     }
 
-    /// To a queue that bears these tags.
+    /// An access to a queue with these tags.
     fn to_queue(action: &str, arn: &str, tags: &[(&str, &str)]) -> Self {
         let tags = tags.iter();
         let tags = tags.map(|(key, value)| (format!("aws:ResourceTag/{key}"), value.to_string()));
@@ -101,7 +101,7 @@ impl Access {
         }
     }
 
-    /// To a key, by a service that acts in the role's name.
+    /// An access to a key, by a service that acts for the role.
     fn to_key(action: &str, arn: &str, service: &str) -> Self {
         let by = format!("{service}.{REGION}.amazonaws.com");
         Self {
@@ -157,7 +157,7 @@ struct Deployment {
     resources: Value,
 }
 
-/// The stacks whose roles are looked at.
+/// The stacks whose roles are checked.
 static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
     let deployment = |name, dlqs, parameters| Deployment {
         name,
@@ -215,7 +215,7 @@ static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
     deployments
 });
 
-/// ARNs of queues as a parameter has them.
+/// ARNs of queues, as in a parameter.
 fn arns(names: &[&str]) -> String {
     let arns: Vec<String> = names.iter().map(|name| queue_arn(name)).collect();
     arns.join(",")
@@ -327,11 +327,11 @@ impl Deployment {
             assert_eq!(invoke(&alarm, "started", &["ready"]), 1);
         }
 
-        // What was redriven came back: its depth history is asked for.
+        // The redriven messages came back: the function reads the depth history.
         have(&|dlq| vec![task(dlq, "COMPLETED", 3, hours(1))]);
         assert_eq!(invoke(&schedule, "started", &["ready"]), all);
 
-        // It came back too often. Not every DLQ has a parking queue.
+        // They came back too often. Not every DLQ has a parking queue.
         have(&|dlq| Vec::from_iter((1..=5).map(|n| task(dlq, "COMPLETED", 3, hours(n)))));
         for dlq in self.dlqs {
             let alarm = sample("alarm-eventbridge.json", &[("orders-dlq", dlq)]);
@@ -343,7 +343,7 @@ impl Deployment {
             };
         }
 
-        // Running redrives are to stop: a person says so, or a brake.
+        // Running redrives are to be cancelled, by a request or by a brake.
         have(&|dlq| vec![task(dlq, "RUNNING", 3, hours(1))]);
         let cancel = json!({"action": "cancel", "queues": "all"}).to_string();
         assert_eq!(invoke(&cancel, "cancelled", &["requested"]), all);
@@ -354,7 +354,7 @@ impl Deployment {
         account.calls()
     }
 
-    /// All that the function needs to be allowed.
+    /// All accesses that the role has to allow.
     fn needed(&self) -> BTreeSet<Access> {
         let calls = self.calls();
         let mut needed: BTreeSet<Access> = calls.iter().flat_map(|call| self.needs(call)).collect();
@@ -390,7 +390,7 @@ impl Deployment {
                 needs.extend(actions.iter().map(|action| queue(action, resource)));
             }
         }
-        // SQS decrypts what it takes out and encrypts what it puts in, in the role's name
+        // SQS decrypts the messages that it takes and encrypts those that it sends, for the role
         // (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html>).
         if call.operation == "StartMessageMoveTask" && !self.parameter("KmsKeyArns").is_empty() {
             for action in ["kms:Decrypt", "kms:GenerateDataKey"] {
@@ -410,11 +410,11 @@ impl Deployment {
         }
     }
 
-    /// What Lambda does in the role's name, and the function does not: it writes the log
-    /// (<https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>) and tells the
+    /// What Lambda itself does with the role: it writes the log
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>) and sends to the
     /// destinations of asynchronous invocations
-    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>), of which an
-    /// encrypted topic needs its key
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>). An encrypted
+    /// topic also needs its key
     /// (<https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html>).
     fn needs_of_lambda(&self) -> Vec<Access> {
         let group = self.function()["LoggingConfig"]["LogGroup"].as_str();
@@ -445,8 +445,8 @@ impl Deployment {
         needs
     }
 
-    /// What must be denied: the same on whatever is not enrolled, no destination and not the stack's own,
-    /// and what the function never does.
+    /// What the role must deny: the same actions on resources that are not enrolled, no destination
+    /// and not the stack's own, and actions that the function never takes.
     fn forbidden(&self, needed: &BTreeSet<Access>) -> BTreeSet<Access> {
         let is_tagged = !self.parameter("EnrollTagValue").is_empty();
         let mut forbidden = BTreeSet::new();
@@ -471,13 +471,13 @@ impl Deployment {
                     let arn = access.resource.replace("sqs-auto-redrive", "other");
                     forbidden.insert(access.on(&arn.replace("/reports", "/other")));
                 }
-                // These have no resources.
+                // These actions have no resources.
                 _ => assert!(
                     ["GetResources", "GetMetricData", "DescribeAlarms"].contains(&operation)
                 ),
             }
         }
-        // A source queue is not to be emptied, and nothing is to be sent to a DLQ.
+        // The role must not take messages from a source queue, nor send any to a DLQ.
         let dlqs = BTreeSet::from_iter(self.dlqs.iter().map(|dlq| queue_arn(dlq)));
         let of_dlqs = needed
             .iter()
@@ -500,7 +500,7 @@ impl Deployment {
                 forbidden.insert(queue(&format!("sqs:{never}"), dlq));
             }
         }
-        // A key is for the queues alone.
+        // A key may be used for the queues only.
         if !self.parameter("KmsKeyArns").is_empty() {
             let key = self.parameter("KmsKeyArns");
             forbidden.insert(Access::to_key("kms:Decrypt", key, "secretsmanager"));
@@ -533,14 +533,14 @@ fn elsewhere(access: &Access, is_tagged: bool) -> Vec<Access> {
         "sqs:SendMessage" => ("auto-redrive-source", "auto-redrive"),
         _ => ("auto-redrive", "auto-redrive-source"),
     };
-    let neighbour = format!("{}-2", access.resource);
+    let neighbor = format!("{}-2", access.resource);
     let to = |arn: &str, tags: &[(&str, &str)]| Access::to_queue(&access.action, arn, tags);
     let mut accesses = vec![
-        to(&neighbour, &[]),
-        to(&neighbour, &[(role, "disabled")]),
-        to(&neighbour, &[(role, "Enabled")]),
-        to(&neighbour, &[(other, "enabled")]),
-        // However it is tagged there.
+        to(&neighbor, &[]),
+        to(&neighbor, &[(role, "disabled")]),
+        to(&neighbor, &[(role, "Enabled")]),
+        to(&neighbor, &[(other, "enabled")]),
+        // Whatever its tags there.
         to(
             &access.resource.replace(REGION, "eu-west-1"),
             &[(role, "enabled")],
@@ -551,12 +551,12 @@ fn elsewhere(access: &Access, is_tagged: bool) -> Vec<Access> {
         ),
     ];
     if !is_tagged {
-        accesses.push(to(&neighbour, &[(role, "enabled")]));
+        accesses.push(to(&neighbor, &[(role, "enabled")]));
     }
     accesses
 }
 
-/// One or many.
+/// A list, or a single value as a list.
 fn list(value: &Value) -> Vec<Value> {
     match value {
         Value::Array(items) => items.clone(),
@@ -567,7 +567,7 @@ fn list(value: &Value) -> Vec<Value> {
 
 // The engines
 
-/// For each of these sets of statements, those of the accesses that it allows.
+/// For each of these sets of statements, the accesses that it allows.
 fn allowed(cases: &[Vec<Value>], accesses: &BTreeSet<Access>) -> Vec<BTreeSet<Access>> {
     let call = |access: &Access| {
         let context = access.context.iter();
@@ -595,7 +595,7 @@ fn allowed(cases: &[Vec<Value>], accesses: &BTreeSet<Access>) -> Vec<BTreeSet<Ac
     answers.iter().map(of_case).collect()
 }
 
-/// The statements without each of their parts in turn, and what was left out.
+/// The statements without one of their parts, for each part, and its description.
 fn with_one_thing_less(statements: &[Value]) -> Vec<(String, Vec<Value>)> {
     let mut all = Vec::new();
     for (n, statement) in statements.iter().enumerate() {
@@ -617,7 +617,7 @@ fn with_one_thing_less(statements: &[Value]) -> Vec<(String, Vec<Value>)> {
     all
 }
 
-/// The statements with each of their bounds in turn taken away, and what it was.
+/// The statements without one of their bounds, for each bound, and its description.
 fn with_one_bound_less(statements: &[Value]) -> Vec<(String, Vec<Value>)> {
     let mut all = Vec::new();
     for (n, statement) in statements.iter().enumerate() {
@@ -644,8 +644,8 @@ fn with_one_bound_less(statements: &[Value]) -> Vec<(String, Vec<Value>)> {
     all
 }
 
-/// Asserts that the role of this deployment allows what the function calls and nothing else, that it
-/// has no part that could be left out, and no bound that could be.
+/// Asserts that the role of this deployment allows what the function calls and nothing else, and
+/// that no part and no bound of it is unnecessary.
 fn assert_exact(deployment: &str) {
     let deployment = Deployment::named(deployment);
     let statements = deployment.statements();
@@ -668,10 +668,13 @@ fn assert_exact(deployment: &str) {
     let open: Vec<&Access> = forbidden.intersection(as_it_is).collect();
     assert!(open.is_empty(), "forbidden, and allowed: {open:#?}");
     for ((what, _), allowed) in less.iter().zip(of_less) {
-        assert!(!needed.is_subset(allowed), "nobody needs {what}");
+        assert!(!needed.is_subset(allowed), "no call needs {what}");
     }
     for ((what, _), allowed) in wider.iter().zip(of_wider) {
-        assert!(!forbidden.is_disjoint(allowed), "nobody misses {what}");
+        assert!(
+            !forbidden.is_disjoint(allowed),
+            "{what} denies nothing that is forbidden"
+        );
     }
 }
 
@@ -716,7 +719,7 @@ fn only_lambda_takes_the_role() {
     }
 }
 
-/// Actions that have no resources, and one that has none for composite alarms
+/// Actions without resources, and one that has none for composite alarms
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html>,
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html>,
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonresourcegrouptaggingapi.html>).
@@ -760,7 +763,7 @@ fn what_has_a_resource_names_it() {
                 Some("") => actions
                     .iter()
                     .all(|action| WITHOUT_RESOURCES.contains(&action.as_str().unwrap())),
-                // Any queue of this account and region that bears the tag.
+                // Any queue of this account and region with the tag.
                 Some(prefix) if prefix == format!("arn:aws:sqs:{REGION}:{ACCOUNT}:") => {
                     tag_is_asked
                 }

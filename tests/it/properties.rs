@@ -1,4 +1,4 @@
-//! What holds of every decision, under any policy and whatever was seen; and of every event, however
+//! Rules of every decision, under any policy and any observation, and of every event, however
 //! hostile.
 
 use crate::fuzz;
@@ -11,12 +11,13 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
+use sqs_auto_redrive::decision::{
+    Brake, BrakeState, Decision, DepthHistory, Observation, Question, decide, streak,
+};
 use sqs_auto_redrive::event::{self, Selection, Trigger};
 use sqs_auto_redrive::handler::Invocation;
 use sqs_auto_redrive::plan::{Kind, plan};
-use sqs_auto_redrive::policy::{
-    Brake, BrakeState, Decision, DepthHistory, Observation, Policy, Rate, decide, streak,
-};
+use sqs_auto_redrive::policy::{Policy, Rate};
 use sqs_auto_redrive::queue::{Depth, MoveTask, QueueArn, TaskStatus};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -35,7 +36,9 @@ fn queue(name: &str) -> QueueArn {
         .unwrap()
 }
 
-/// Small numbers, where the rules meet, and a few that no queue has.
+// Random policies and observations
+
+/// Small numbers, around the limits of the rules, and a few that no queue has.
 fn counts() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..200_u64, 1 => Just(1 << 53), 1 => Just(u64::MAX)]
 }
@@ -84,7 +87,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// Mostly tasks of the last days, some with times that cannot be.
+    /// Mostly tasks of the last days, some with impossible times.
     fn tasks()(
         status in prop_oneof![
             60 => Just("COMPLETED"), 10 => Just("FAILED"), 10 => Just("CANCELLED"),
@@ -113,7 +116,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A message that comes back from every redrive, as many as there were hours.
+    /// One redrive an hour of messages that all came back.
     fn poison()(hours in 1..10_u64, minutes in 0..60_u64) -> Vec<MoveTask> {
         let ago = |hour| Duration::from_secs(hour * HOUR + minutes * 60);
         (1..=hours).map(|hour| MoveTask {
@@ -154,16 +157,18 @@ prop_compose! {
     }
 }
 
+// Decisions
+
 /// Whether a redrive starts that does not go to the parking queue.
 fn starts_back(policy: &Policy, seen: &Observation) -> bool {
-    matches!(decide(policy, seen, now()), Decision::Start(start) if !start.parking)
+    matches!(decide(policy, seen, now()), Ok(Decision::Start(start)) if !start.parking)
 }
 
 fn starts(policy: &Policy, seen: &Observation) -> bool {
-    matches!(decide(policy, seen, now()), Decision::Start(_))
+    matches!(decide(policy, seen, now()), Ok(Decision::Start(_)))
 }
 
-/// So many random cases. To see one again, set `PROPTEST_RNG_SEED` to the seed that a failure tells.
+/// `cases` random cases. To repeat them, set `PROPTEST_RNG_SEED` to the seed that a failure prints.
 fn seeded(cases: u32) -> ProptestConfig {
     let config = ProptestConfig::default();
     let seed = match config.rng_seed {
@@ -195,7 +200,7 @@ proptest! {
 
     #[test]
     fn start_has_the_rate_and_the_destination_of_the_policy(policy in policies(), seen in observations()) {
-        if let Decision::Start(start) = decide(&policy, &seen, now()) {
+        if let Ok(Decision::Start(start)) = decide(&policy, &seen, now()) {
             prop_assert!(start.max_messages_per_second.is_none_or(|rate| (1..=500).contains(&rate.get())));
             prop_assert_eq!(start.max_messages_per_second, policy.max_messages_per_second);
             let destination = if start.parking { &policy.parking } else { &policy.destination };
@@ -233,8 +238,8 @@ proptest! {
             ..seen
         };
         prop_assert!(!starts(&policy, &unknown) || starts(&policy, &answered));
-        // Every question has an answer that ends it.
-        prop_assert!(!matches!(decide(&policy, &answered, now()), Decision::Ask(_)));
+        // With all answers, no question is left.
+        prop_assert!(decide(&policy, &answered, now()).is_ok());
     }
 
     #[test]
@@ -259,17 +264,21 @@ fn random_facts_reach_every_kind_of_decision() {
         let (policy, seen) = facts.new_tree(&mut runner).unwrap().current();
         decisions.push(decide(&policy, &seen, now()));
     }
-    let count =
-        |kind: fn(&Decision) -> bool| decisions.iter().filter(|decision| kind(decision)).count();
+    let count = |kind: fn(&Result<Decision, Question>) -> bool| {
+        decisions.iter().filter(|decision| kind(decision)).count()
+    };
     let counts = [
-        count(|decision| matches!(decision, Decision::Start(start) if !start.parking)),
-        count(|decision| matches!(decision, Decision::Start(start) if start.parking)),
-        count(|decision| matches!(decision, Decision::Skip(_))),
-        count(|decision| matches!(decision, Decision::Hold(_))),
-        count(|decision| matches!(decision, Decision::Ask(_))),
+        count(|decision| matches!(decision, Ok(Decision::Start(start)) if !start.parking)),
+        count(|decision| matches!(decision, Ok(Decision::Start(start)) if start.parking)),
+        count(|decision| matches!(decision, Ok(Decision::Skip(_)))),
+        count(|decision| matches!(decision, Ok(Decision::Hold(_)))),
+        count(|decision| matches!(decision, Err(Question::DepthHistory))),
+        count(|decision| matches!(decision, Err(Question::Brakes))),
     ];
     assert!(counts.iter().all(|count| *count >= 10), "{counts:?}");
 }
+
+// Random events
 
 /// The samples of `events/`.
 static SAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
@@ -287,7 +296,7 @@ static SAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
         .collect()
 });
 
-/// A value that has no business where it is put, or stands there by right.
+/// A value that may or may not make sense where it is put.
 fn strange_values() -> impl Strategy<Value = Value> {
     let words = prop::sample::select(vec![
         "ALARM",
@@ -314,7 +323,7 @@ fn strange_values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Queues that are enrolled in one of the worlds, destinations, and queues that are neither.
+/// Queues that are enrolled in one of the worlds, destinations, and other queues.
 fn queue_names() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "orders-dlq",
@@ -344,14 +353,14 @@ fn hostile_texts() -> impl Strategy<Value = String> {
 }
 
 prop_compose! {
-    /// A request, or a sample with a few of its values replaced, in a few coats.
+    /// A request, or a sample with a few of its values replaced, in a few envelopes.
     fn events()(
         sample in prop_oneof![
             2 => (0..SAMPLES.len()).prop_map(|n| SAMPLES[n].clone()),
             1 => requests(),
         ],
         changes in vec((any::<prop::sample::Index>(), strange_values()), 0..3),
-        coats in prop_oneof![3 => Just(Vec::new()), 1 => vec(0..4_u8, 1..5)],
+        envelopes in prop_oneof![3 => Just(Vec::new()), 1 => vec(0..4_u8, 1..5)],
     ) -> String {
         let mut event = sample;
         for (place, value) in changes {
@@ -359,9 +368,9 @@ prop_compose! {
             let place: &String = place.get(&places);
             *event.pointer_mut(place).unwrap() = value;
         }
-        for coat in coats {
+        for envelope in envelopes {
             let text = event.to_string();
-            event = match coat {
+            event = match envelope {
                 0 => json!({"Records": [{"messageId": "m", "body": text}]}),
                 1 => json!({"Records": [{"Sns": {"Type": "Notification", "Message": text}}]}),
                 2 => json!({"Type": "Notification", "Message": text}),
@@ -416,11 +425,13 @@ fn pointers(value: &Value) -> Vec<String> {
     std::iter::once(String::new()).chain(below).collect()
 }
 
+// What an event makes the function do
+
 /// Everything an event made the function start: the DLQ, and where its messages go.
 type Starts = Vec<(QueueArn, Option<String>)>;
 
-/// Has the whole function take an event in a world where every queue is deep, and checks what it calls
-/// and what it says.
+/// Invokes the whole function in a world where every queue has messages, and checks its calls and
+/// its texts.
 fn take(payload: &str, world: &World) -> Starts {
     const NAMES: [&str; 10] = [
         "orders-dlq",
@@ -496,7 +507,7 @@ fn take(payload: &str, world: &World) -> Starts {
     starts
 }
 
-/// Where the environment and the tags, and nobody else, would have messages of a DLQ moved.
+/// The destinations that the environment and the tags set for a DLQ.
 fn configured(world: &World, dlq: &QueueArn) -> Vec<Option<String>> {
     let tagged = world.tagged.iter().filter(|tagged| tagged.dlq == *dlq);
     let settings = tagged.flat_map(|tagged| &tagged.settings);
@@ -508,7 +519,7 @@ fn configured(world: &World, dlq: &QueueArn) -> Vec<Option<String>> {
     of_tags.chain([of_environment]).collect()
 }
 
-/// What a request, and only a request, may name as destination.
+/// The destination of a request; `None` if the event is not a request.
 fn requested(payload: &str) -> Option<Option<String>> {
     let event = event::parse(payload).ok()?;
     match &event.triggers[..] {
@@ -521,7 +532,7 @@ proptest! {
     #![proptest_config(seeded(300))]
 
     #[test]
-    fn no_event_enrols_a_queue_or_chooses_a_destination_or_breaks_a_line(payload in events()) {
+    fn no_event_enrolls_a_queue_or_chooses_a_destination_or_breaks_a_line(payload in events()) {
         fuzz::event::check(payload.as_bytes());
         for world in &*WORLDS {
             for (dlq, destination) in take(&payload, world) {
@@ -586,6 +597,8 @@ fn random_events_reach_every_kind_of_trigger_and_every_kind_of_start() {
     }
     assert!(seen.iter().all(|count| *count >= 10), "{seen:?}");
 }
+
+// The corpus of the fuzzer
 
 #[test]
 fn every_input_of_the_fuzzers_corpus_keeps_the_rules() {

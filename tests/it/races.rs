@@ -1,4 +1,4 @@
-//! Many processes at once, and processes that end in the middle: what Lambda does with functions.
+//! Many concurrent processes, and processes that are killed midway, as Lambda does with functions.
 //!
 //! SQS is LocalStack's, behind a proxy that counts the calls.
 
@@ -36,8 +36,8 @@ fn counted(verdicts: impl IntoIterator<Item = String>) -> BTreeMap<String, usize
     counts
 }
 
-/// Hands all functions the event at the same moment.
-fn at_once(functions: &mut [Process], event: &str) -> BTreeMap<String, usize> {
+/// Invokes all functions with the event at the same moment.
+fn concurrently(functions: &mut [Process], event: &str) -> BTreeMap<String, usize> {
     let all = Barrier::new(functions.len());
     let verdicts = thread::scope(|scope| {
         let invoke = |function| {
@@ -57,7 +57,7 @@ fn at_once(functions: &mut [Process], event: &str) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn of_50_invocations_at_once_one_starts_and_the_others_stand_back() {
+fn of_50_concurrent_invocations_one_starts_and_the_others_skip() {
     const MESSAGES: usize = 20;
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (queues, sent) = runtime.block_on(async {
@@ -82,9 +82,9 @@ fn of_50_invocations_at_once_one_starts_and_the_others_stand_back() {
         &[("orders-dlq", &queues.dlq.name)],
     );
 
-    // None knows of a task until all have looked.
+    // None sees a task until all have looked.
     sqs.gather("ListMessageMoveTasks", functions.len());
-    let verdicts = at_once(&mut functions, &alarm);
+    let verdicts = concurrently(&mut functions, &alarm);
 
     let expected = [("skipped/task-active", 49), ("started/ready", 1)];
     assert_eq!(
@@ -102,7 +102,7 @@ fn of_50_invocations_at_once_one_starts_and_the_others_stand_back() {
         queues.source.assert_holds(MESSAGES).await;
         queues.fall(MESSAGES).await;
     });
-    let verdicts = at_once(&mut functions, &alarm);
+    let verdicts = concurrently(&mut functions, &alarm);
 
     assert_eq!(verdicts, [("skipped/cooling-down".to_owned(), 50)].into());
     assert_eq!(sqs.seen().started.len(), 1);
@@ -113,7 +113,7 @@ fn of_50_invocations_at_once_one_starts_and_the_others_stand_back() {
     });
 }
 
-/// So many invocations are killed, in so many threads.
+/// The number of invocations that are killed, and of threads that do it.
 const KILLED: usize = 200;
 const THREADS: usize = 8;
 
@@ -171,16 +171,16 @@ fn kill_and_carry_on(thread: usize, seed: u64, reached: &Mutex<Reached>) {
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "500"),
         ("AWS_ENDPOINT_URL", &sqs.url),
     ];
-    // One that has answered once is warm: what is killed is an invocation, not a start.
+    // A function that has answered once is warm: an invocation is killed, not a start.
     let warm = || {
         let mut function = Process::start(&variables);
         let report = function.invoke(&sample("ignored-ok.json", &[]), TIME);
         report.expect("it has started");
         function
     };
-    // By force, or the cooldown would have all but the first be about nothing.
+    // By force: otherwise all but the first would only be cooling down.
     let event = json!({"action": "redrive", "queues": "all", "force": true}).to_string();
-    // All messages went location; their consumer fails again.
+    // All messages are back in their source queue; their consumer fails again.
     let come_back = || {
         runtime.block_on(async {
             queues.source.wait_until_holds(MESSAGES).await;
@@ -189,7 +189,7 @@ fn kill_and_carry_on(thread: usize, seed: u64, reached: &Mutex<Reached>) {
         });
     };
 
-    // Of the newest invocations that were let live: the machine may become slower or faster.
+    // Of the newest invocations that were not killed: the machine may become slower or faster.
     let mut took = VecDeque::new();
     let mut invoke = |function: &mut Process| {
         let begun = Instant::now();
@@ -237,7 +237,7 @@ fn kill_and_carry_on(thread: usize, seed: u64, reached: &Mutex<Reached>) {
         let normal = [
             "started/ready",
             "skipped/task-active",
-            // The killed one's redrive was faster.
+            // The redrive of the killed invocation was faster.
             "skipped/in-flight-only",
             "skipped/empty",
         ];

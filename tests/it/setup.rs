@@ -1,4 +1,5 @@
-//! What the function takes from AWS's own variables: whom to trust, and its credentials.
+//! What the function reads from AWS's own variables: the roots that it trusts, endpoints, and
+//! credentials.
 
 use crate::support::function::sample;
 use crate::support::http::{Answer, Server};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 const TIME: Duration = Duration::from_secs(20);
 
-/// An SQS with a certificate of a CA of its own; `make setup` installs what it takes.
+/// An SQS with a certificate of its own CA; `make setup` installs what it needs.
 struct TlsServer {
     url: String,
     ca: String,
@@ -29,7 +30,7 @@ impl TlsServer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("Python is there: `make setup` installs it");
+            .expect("Python is installed: run `make setup`");
         let mut url = String::new();
         let output = process.stdout.take().unwrap();
         BufReader::new(output).read_line(&mut url).unwrap();
@@ -105,7 +106,8 @@ fn endpoints_are_those_of_fips_and_dual_stack_if_aws_variables_say_so() {
                 (name, value),
             ])
         };
-        // There is none of these here to be asked; that they would be is seen by what the SDK refuses.
+        // There is no such endpoint here. That the SDK would use it follows from what the SDK
+        // refuses.
         let (result, log) = start("True").invoke_and_log(&schedule, TIME);
         assert!(result.is_err(), "{result:?}");
         let refused = format!("{kind} and custom endpoint are not supported");

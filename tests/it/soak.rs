@@ -1,9 +1,9 @@
-//! One warm process for very long: what leaks, leaks here.
+//! Many invocations of one warm process, to find leaks.
 //!
-//! `SOAK_INVOCATIONS` says how many invocations, and `SOAK_BINARY` of what, if not of the binary that
-//! the tests are built with: `make soak` asks for 100,000 of the release build. AWS and Lambda's
-//! Runtime API are servers of our own, light enough for that. Every event of `events/` comes round,
-//! with answers of every kind; one call in fifty fails.
+//! `SOAK_INVOCATIONS` sets their number, and `SOAK_BINARY` the binary, if it is not the one that
+//! the tests are built with: `make soak` runs 100,000 of the release build. AWS and Lambda's
+//! Runtime API are light servers of this test. Every event of `events/` is sent in turn, with
+//! answers of every kind; one call in fifty fails.
 
 use crate::support::function::sample;
 use crate::support::http::{Answer, Request, Server};
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Longer than anything here takes.
+/// Longer than any invocation here takes.
 const TIME: Duration = Duration::from_secs(60);
 
 /// Every event there is a sample of.
@@ -35,8 +35,10 @@ fn events() -> Vec<(String, String)> {
     names.into_iter().map(event).collect()
 }
 
-/// SQS, CloudWatch and the tagging API in one. What it says depends on the number of the call, so that
-/// everything comes round; nothing is kept.
+// AWS
+
+/// SQS, CloudWatch and the tagging API in one. An answer depends on the number of the call, so that
+/// all kinds take turns; no state is kept.
 fn aws() -> Server {
     let calls = Mutex::new(0_u64);
     Server::start(move |request| {
@@ -52,7 +54,8 @@ fn aws() -> Server {
     })
 }
 
-/// One in fifty fails at once. Those that the SDK tries again take up to a second each and are fewer.
+/// One call in fifty fails immediately. Failures that the SDK retries take up to a second each, so
+/// there are fewer of them.
 fn fault(n: u64) -> Option<Answer> {
     let expired = "The security token included in the request is expired";
     match n % 2003 {
@@ -122,7 +125,7 @@ fn sqs_or_tags(request: &Request, n: u64) -> Answer {
             let tagged: Vec<&Value> = tagged.iter().filter(is_asked).collect();
             Answer::ok(json!({"PaginationToken": "", "ResourceTagMappingList": tagged}))
         }
-        // A connection opened ahead.
+        // A connection that is opened early.
         "" => Answer::error(404, "UnknownOperationException", ""),
         other => panic!("{other}"),
     }
@@ -155,7 +158,9 @@ fn cloudwatch(request: &Request, n: u64) -> Answer {
     Answer::cbor(body)
 }
 
-/// What an invocation must come to, whatever was answered. Returns its outcomes.
+// Results
+
+/// Checks the result of an invocation, whatever AWS answered. Returns its outcomes.
 fn check(name: &str, result: &Result<Value, Value>) -> BTreeMap<String, u64> {
     let what = || format!("{name}: {result:#?}");
     match result {
@@ -182,7 +187,9 @@ fn check(name: &str, result: &Result<Value, Value>) -> BTreeMap<String, u64> {
     }
 }
 
-/// What Linux says of a process.
+// Measurements
+
+/// What Linux reports about a process.
 struct LinuxProcess(u32);
 
 impl LinuxProcess {
@@ -190,7 +197,7 @@ impl LinuxProcess {
         format!("/proc/{}/{name}", self.0)
     }
 
-    /// The most memory it had at once since [`Self::forget_peak`], in KiB.
+    /// Its peak memory since [`Self::forget_peak`], in KiB.
     fn peak(&self) -> u64 {
         let status = fs::read_to_string(self.file("status")).unwrap();
         let line = status
@@ -204,7 +211,7 @@ impl LinuxProcess {
         fs::write(self.file("clear_refs"), "5").unwrap();
     }
 
-    /// The time of a processor that it has taken so far, to the hundredth of a second that Linux tells.
+    /// The CPU time it has used so far, to the hundredth of a second that Linux reports.
     fn processor_time(&self) -> Duration {
         let stat = fs::read_to_string(self.file("stat")).unwrap();
         // The name before it, in parentheses, may hold anything.
@@ -220,7 +227,7 @@ impl LinuxProcess {
     }
 }
 
-/// What a tenth of all invocations took.
+/// What a tenth of all invocations used.
 #[derive(Debug)]
 struct Tenth {
     peak_kib: u64,
@@ -228,12 +235,12 @@ struct Tenth {
     processor_time: Duration,
     /// Of the invocations that call AWS.
     median: Duration,
-    /// Of those that do not: what the machine, which others use too, makes of the least.
+    /// Of those that do not: how fast the machine, which others use too, is at the moment.
     least_median: Duration,
 }
 
 impl Tenth {
-    /// How much longer an invocation takes that calls AWS.
+    /// How many times longer an invocation takes if it calls AWS.
     fn relative_median(&self) -> f64 {
         self.median.as_secs_f64() / self.least_median.as_secs_f64()
     }
@@ -250,7 +257,7 @@ fn warm_process_takes_no_more_in_the_end_than_in_the_beginning() {
         Ok(number) => number.parse().expect("SOAK_INVOCATIONS is a number"),
         Err(_) => 3000,
     };
-    assert!(invocations >= 1000, "too few to tell");
+    assert!(invocations >= 1000, "too few invocations");
     let aws = aws();
     let dlqs = ["orders-dlq", "payments-dlq", "archive-dlq"]
         .map(queue_arn)
@@ -313,7 +320,7 @@ fn warm_process_takes_no_more_in_the_end_than_in_the_beginning() {
         "incomplete",
     ] {
         let count = outcomes.get(outcome).copied().unwrap_or_default();
-        assert!(count > 0, "{outcome} comes round: {outcomes:?}");
+        assert!(count > 0, "{outcome} happens: {outcomes:?}");
     }
     // The first tenth fills pools and caches.
     let (second, last) = (&tenths[1], &tenths[9]);

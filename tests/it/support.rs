@@ -1,4 +1,4 @@
-//! What the tests share: the world around the function.
+//! What the tests share: AWS and Lambda around the function.
 
 pub mod account;
 pub mod cloudwatch;

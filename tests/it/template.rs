@@ -2,8 +2,8 @@
 //!
 //! The template is read as text: its dashboard is JSON, and its alarms are lines of known form.
 
+use crate::support::report;
 use serde_json::Value;
-use sqs_auto_redrive::report::{Report, TriggerReport, Unlisted};
 use std::collections::BTreeSet;
 use std::time::UNIX_EPOCH;
 
@@ -28,13 +28,8 @@ fn metric(namespace: &str, name: &str, dimension: &str) -> Metric {
 /// What the function's own line declares, and what Lambda publishes of every function
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html>).
 fn emitted() -> BTreeSet<Metric> {
-    let nothing = Report::new(
-        TriggerReport::default(),
-        false,
-        Vec::new(),
-        Unlisted::default(),
-    );
-    let line: Value = serde_json::from_str(&nothing.metrics("redrive", UNIX_EPOCH)).unwrap();
+    let line = report::of_nothing().metrics("redrive", UNIX_EPOCH);
+    let line: Value = serde_json::from_str(&line).unwrap();
     let directive = &line["_aws"]["CloudWatchMetrics"][0];
     let namespace = directive["Namespace"].as_str().unwrap();
     assert_eq!(directive["Dimensions"].as_array().unwrap().len(), 1);
@@ -49,7 +44,7 @@ fn emitted() -> BTreeSet<Metric> {
     ours.chain(lambdas).collect()
 }
 
-/// The text below each name of a section, in the order in which they stand there.
+/// The text below each name of a section, in the order of the section.
 fn blocks(section: &'static str) -> Vec<(&'static str, String)> {
     let mut found: Vec<(&str, String)> = Vec::new();
     for line in section.lines() {
@@ -130,7 +125,10 @@ fn watched() -> BTreeSet<Metric> {
 fn dashboard_and_alarms_refer_only_to_metrics_that_are_emitted() {
     let emitted = emitted();
     for metric in shown().union(&watched()) {
-        assert!(emitted.contains(metric), "nobody emits {metric:?}");
+        assert!(
+            emitted.contains(metric),
+            "the function does not emit {metric:?}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Tests that mostly wait, for timeouts and schedules: `make test` runs them beside the others.
+//! Tests that mostly wait for timeouts and schedules: `make test` runs them in parallel with the
+//! others.
 
 mod deploy;
 mod faults;

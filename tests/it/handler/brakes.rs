@@ -69,7 +69,7 @@ async fn brake_going_off_cancels_the_running_tasks_it_guards() {
 }
 
 #[tokio::test]
-async fn suppressed_or_muted_brake_is_a_brake_all_the_same() {
+async fn suppressed_or_muted_brake_still_brakes() {
     let queue = dlq("orders-dlq");
     let suppressed = include_str!("../../../events/ignored-suppressed.json");
     let muted = include_str!("../../../events/ignored-muted.json");
@@ -148,7 +148,7 @@ async fn alarm_of_a_brakes_name_in_another_account_or_region_is_no_brake() {
 }
 
 #[tokio::test]
-async fn brake_goes_before_all_else_in_a_batch() {
+async fn brake_wins_over_everything_else_in_a_batch() {
     let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
     let fake = with_past(&orders, 5, "RUNNING", MINUTE).with(&payments, 5);
     let brake: Value =

@@ -190,7 +190,7 @@ async fn bad_tag_fails_its_queue_alone_and_says_what_is_accepted() {
 }
 
 #[tokio::test]
-async fn tag_adds_a_pause_or_a_dry_run_and_lifts_none() {
+async fn tag_can_add_a_pause_or_a_dry_run_but_not_lift_one() {
     let queue = dlq("orders-dlq");
     let paused = Policy {
         paused: true,
@@ -274,7 +274,7 @@ async fn fault_of_a_destination_names_its_tag() {
 }
 
 #[tokio::test]
-async fn tagged_queue_that_was_just_deleted_is_reported_and_no_failure() {
+async fn tagged_queue_that_was_just_deleted_is_reported_but_no_failure() {
     let (deleted, fine) = (dlq("deleted"), dlq("fine"));
     let fake = Fake::default()
         .with_tags(&deleted, &[])
@@ -298,7 +298,7 @@ async fn tagged_queue_that_was_just_deleted_is_reported_and_no_failure() {
 }
 
 #[tokio::test]
-async fn listed_queues_are_served_though_the_tags_cannot_be_read() {
+async fn listed_queues_are_redriven_though_the_tags_cannot_be_read() {
     let (listed, named) = (dlq("listed"), dlq("orders-dlq"));
     let refused = TaggingError::AccessDenied(
         "User: … is not authorized to perform: tag:GetResources".to_owned(),

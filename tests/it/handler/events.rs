@@ -72,7 +72,7 @@ async fn function_mapped_onto_a_tagged_dlq_fails_though_its_messages_call_for_no
 }
 
 #[tokio::test]
-async fn batch_is_acted_on_as_far_as_it_can_be_read_and_then_fails() {
+async fn batch_is_handled_as_far_as_it_can_be_read_and_then_fails() {
     let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
     let fake = Fake::default().with(&orders, 5).with(&payments, 5);
     let batch = include_str!("../../../events/batch-partly-unreadable.json");
@@ -88,7 +88,7 @@ async fn batch_is_acted_on_as_far_as_it_can_be_read_and_then_fails() {
     assert!(
         failure
             .to_string()
-            .starts_with("records that could not be read: 1: record"),
+            .starts_with("1 record could not be read: record"),
         "{failure}"
     );
     assert_eq!(
@@ -135,7 +135,7 @@ async fn request_chooses_queues_rate_and_destination() {
 }
 
 #[tokio::test]
-async fn destination_that_cannot_be_is_refused_before_any_call() {
+async fn impossible_destination_is_refused_before_any_call() {
     let (standard, fifo) = (dlq("orders-dlq"), dlq("orders-dlq.fifo"));
     let fake = Fake::default().with(&standard, 5).with(&fifo, 5);
     let to = |destination: &QueueArn| {
@@ -156,7 +156,7 @@ async fn destination_that_cannot_be_is_refused_before_any_call() {
     let failure = fake.invoke(&to(&fifo)).failure().await;
     assert!(
         failure.to_string().starts_with(
-            "DLQs that failed: 2: arn:aws:sqs:us-east-1:123456789012:orders-dlq (invalid-policy)"
+            "2 DLQs failed: arn:aws:sqs:us-east-1:123456789012:orders-dlq (invalid-policy)"
         ),
         "{failure}"
     );

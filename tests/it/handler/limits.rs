@@ -36,7 +36,7 @@ async fn deepest_dlqs_start_first_up_to_the_limit() {
             "deferred/start-limit"
         ]
     );
-    // What was deferred comes next.
+    // The deferred DLQs come next.
     for queue in &queues {
         fake.minute_passes(queue);
         fake.minute_passes(queue);
@@ -46,7 +46,7 @@ async fn deepest_dlqs_start_first_up_to_the_limit() {
 }
 
 #[tokio::test]
-async fn thousand_dlqs_are_swept_quickly_and_each_is_in_one_outcome() {
+async fn thousand_dlqs_are_swept_quickly_and_each_has_one_outcome() {
     let queues: Vec<QueueArn> = (0..1000).map(|n| dlq(&format!("dlq-{n:04}"))).collect();
     let fake = queues
         .iter()
@@ -69,7 +69,7 @@ async fn thousand_dlqs_are_swept_quickly_and_each_is_in_one_outcome() {
 }
 
 #[tokio::test]
-async fn throttling_slows_a_sweep_and_does_not_fail_it() {
+async fn throttling_slows_a_sweep_but_does_not_fail_it() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5).with_throttling(&queue, 1);
     let report = fake.invoke(SWEEP).report().await;
@@ -140,7 +140,7 @@ async fn tagging_api_that_hangs_does_not_take_the_time_of_what_is_listed() {
     assert_eq!(outcomes(&report), ["started/ready"]);
     let failure = answer.result().unwrap_err().to_string();
     assert!(
-        failure.contains("`tag:GetResources` failed: no answer came in time"),
+        failure.contains("`tag:GetResources` failed: no answer in time"),
         "{failure}"
     );
 }
@@ -153,7 +153,10 @@ async fn sweeps_of_one_process_go_on_where_time_ran_out() {
             .with_latency(queue, Duration::from_millis(30))
     });
     let config = Config {
-        concurrency: 2,
+        limits: Limits {
+            concurrency: 2,
+            ..fake.config().limits
+        },
         ..fake.config()
     };
     let function = fake.function(config);
@@ -183,7 +186,10 @@ async fn alarms_between_sweeps_do_not_move_where_the_next_sweep_begins() {
             .with_latency(queue, Duration::from_millis(40))
     });
     let config = Config {
-        concurrency: 1,
+        limits: Limits {
+            concurrency: 1,
+            ..fake.config().limits
+        },
         ..fake.config()
     };
     let function = fake.function(config);

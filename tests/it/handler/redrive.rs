@@ -76,7 +76,7 @@ async fn dry_run_makes_no_call_that_changes_anything() {
 }
 
 #[tokio::test]
-async fn race_that_is_lost_between_looking_and_starting_is_no_failure() {
+async fn lost_race_between_looking_and_starting_is_no_failure() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5);
     let function = fake.function(fake.config());
@@ -118,7 +118,7 @@ async fn failure_of_one_dlq_stops_no_other_and_fails_the_invocation() {
         .await;
     assert_eq!(
         failure.to_string(),
-        format!("DLQs that failed: 2: {denied} (access-denied), {missing} (queue-not-found)")
+        format!("2 DLQs failed: {denied} (access-denied), {missing} (queue-not-found)")
     );
     assert_eq!(fake.starts(&fine).len(), 1);
 
@@ -155,7 +155,7 @@ async fn start_that_fails_leaves_its_place_to_the_next() {
 }
 
 #[tokio::test]
-async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
+async fn error_of_any_call_fails_its_dlq_alone_with_the_code_of_the_error() {
     let denied = || SqsError::AccessDenied("not authorized".to_owned());
     let gone = || SqsError::DestinationNotFound("no such queue".to_owned());
     let broken = || SqsError::Service("InternalFailure: sorry".to_owned());
@@ -195,9 +195,9 @@ async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
             "{operation}"
         );
         let detail = report["queues"][0]["detail"].as_str().unwrap();
-        let told = fault.to_string();
+        let message = fault.to_string();
         assert!(
-            detail.to_lowercase().contains(&told.to_lowercase()),
+            detail.to_lowercase().contains(&message.to_lowercase()),
             "{detail}"
         );
         let failure = answer.result().unwrap_err().to_string();
@@ -207,7 +207,7 @@ async fn fault_of_any_call_fails_its_dlq_alone_with_the_code_of_the_fault() {
 }
 
 #[test]
-fn every_fault_of_sqs_has_a_code_of_its_own() {
+fn every_error_of_sqs_has_its_code() {
     let text = || "because".to_owned();
     for (fault, code) in [
         (SqsError::AccessDenied(text()), "access-denied"),
@@ -222,11 +222,14 @@ fn every_fault_of_sqs_has_a_code_of_its_own() {
         ),
         (SqsError::Throttled(text()), "throttled"),
         (SqsError::Service(text()), "service-error"),
+        (SqsError::Unreachable(text()), "service-error"),
+        (SqsError::BadAnswer(text()), "service-error"),
     ] {
-        let report = QueueReport::failed(dlq("orders-dlq").to_string(), &fault);
-        assert_eq!(report.reason.code(), code);
-        assert_eq!(report.outcome.code(), "failed");
-        assert!(report.detail.contains("because"), "{}", report.detail);
+        let outcome = Outcome::Failed(Failed::Sqs(fault));
+        assert_eq!(outcome.reason().code(), code);
+        assert_eq!(outcome.code().code(), "failed");
+        let detail = outcome.to_string();
+        assert!(detail.contains("because"), "{detail}");
     }
 }
 

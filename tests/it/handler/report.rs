@@ -33,7 +33,7 @@ async fn report_of_a_start_has_every_field_of_the_schema() {
             "outcome": "started",
             "reason": "ready",
             "detail": format!(
-                "7 visible messages go to {}, 50 a second at most; the last move task failed: `CouldNotDetermineMessageSource`: the messages were not moved here by SQS from a source queue (SNS, Lambda or a person sent them); set a destination.",
+                "7 visible messages go to {}, at most 50 a second; the last move task failed: `CouldNotDetermineMessageSource`: SQS did not move these messages here from a source queue (SNS, Lambda or a person sent them), so set a destination.",
                 dlq("elsewhere")
             ),
             "visible": 7,
@@ -70,7 +70,7 @@ async fn empty_dlqs_are_counted_but_not_listed_among_more_than_a_hundred() {
 }
 
 #[tokio::test]
-async fn many_queues_that_are_not_enrolled_are_counted_and_not_all_listed() {
+async fn many_queues_that_are_not_enrolled_are_counted_but_not_all_listed() {
     let queue = dlq("orders-dlq");
     let fake = Fake::default().with(&queue, 5);
     let names: Vec<String> = (0..1000).map(|n| format!("strange-{n:04}")).collect();
@@ -82,7 +82,7 @@ async fn many_queues_that_are_not_enrolled_are_counted_and_not_all_listed() {
 }
 
 #[tokio::test]
-async fn many_dlqs_that_no_time_was_left_for_are_counted_and_not_listed() {
+async fn many_dlqs_that_no_time_was_left_for_are_counted_but_not_listed() {
     let queues: Vec<QueueArn> = (0..101).map(|n| dlq(&format!("dlq-{n:03}"))).collect();
     let fake = queues.iter().fold(Fake::default(), |fake, queue| {
         fake.with(queue, 5).with_latency(queue, HOUR)

@@ -1,5 +1,5 @@
-//! An account of AWS that keeps a record of every call: SQS, CloudWatch and the tagging API behind one
-//! address, so that no call goes unseen. It moves nothing; what a DLQ looks like is for the test to say.
+//! An AWS account that records every call: SQS, CloudWatch and the tagging API behind one URL, so
+//! that no call is missed. It moves no messages; the test sets what a DLQ looks like.
 
 use super::http::{Answer, Server};
 use super::queues::queue_arn;
@@ -9,18 +9,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A call, as it came.
+/// A recorded call.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The operation.
     pub operation: String,
-    /// What was asked; null where the protocol is not JSON.
+    /// The parameters; null if the protocol is not JSON.
     pub question: Value,
 }
 
 /// The account.
 pub struct Account {
-    /// Where all of its services answer.
+    /// The URL of all its services.
     pub url: String,
     state: Arc<Mutex<State>>,
 }
@@ -65,7 +65,7 @@ impl Account {
         }
     }
 
-    /// A DLQ with so many visible messages and these tags.
+    /// Adds a DLQ with this many visible messages and these tags.
     pub fn add_dlq(&self, name: &str, visible: u64, tags: &[(&str, &str)]) {
         let tags = tags.iter().map(|(k, v)| (k.to_string(), v.to_string()));
         let dlq = Dlq {
@@ -77,30 +77,31 @@ impl Account {
         state.dlqs.insert(queue_arn(name), dlq);
     }
 
-    /// An alarm in state OK.
+    /// Adds an alarm in state OK.
     pub fn add_alarm(&self, name: &str) {
         self.state.lock().unwrap().alarms.push(name.to_owned());
     }
 
-    /// CloudWatch gives no metrics from now on.
+    /// Makes CloudWatch refuse to return metrics from now on.
     pub fn refuse_metrics(&self) {
         self.state.lock().unwrap().refuses_metrics = true;
     }
 
-    /// The move tasks of a DLQ from now on, newest first.
+    /// Sets the move tasks of a DLQ from now on, newest first.
     pub fn set_tasks(&self, name: &str, tasks: &[Value]) {
         let mut state = self.state.lock().unwrap();
         let dlq = state.dlqs.get_mut(&queue_arn(name)).unwrap();
         dlq.tasks = tasks.to_vec();
     }
 
-    /// The calls so far; forgotten once told.
+    /// The calls since the last time this was asked.
     pub fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.state.lock().unwrap().calls)
     }
 }
 
-/// A move task as SQS lists it: this many messages, started so long ago. The handle is the DLQ's ARN.
+/// A move task as SQS lists it: this many messages, started this long ago. The handle is the DLQ's
+/// ARN.
 pub fn task(dlq: &str, status: &str, size: u64, age: Duration) -> Value {
     let started_at = (SystemTime::now() - age).duration_since(UNIX_EPOCH);
     let mut task = json!({
@@ -148,13 +149,13 @@ impl State {
                 return Answer::cbor_error(403, "AccessDenied", "");
             }
             "GetMetricData" => return no_datapoints(self.dlqs.len()),
-            // It is in the record; the test says what is wrong with it.
+            // It is in the record, so the test fails on it.
             _ => return Answer::error(404, "UnknownOperationException", ""),
         };
         Answer::ok(answer)
     }
 
-    /// The queues that a question of the tagging API is about.
+    /// The queues that a call of the tagging API returns.
     fn tagged(&self, question: &Value) -> Vec<Value> {
         let is_asked_for = |arn: &String, dlq: &Dlq| match question["ResourceARNList"].as_array() {
             Some(arns) => arns.contains(&json!(arn)),
@@ -191,7 +192,7 @@ impl State {
     }
 }
 
-/// Nothing was seen of so many queues.
+/// The metrics of this many queues, without datapoints.
 fn no_datapoints(queues: usize) -> Answer {
     let mut encoder = Encoder::new(Vec::new());
     encoder.map(1).str("MetricDataResults").array(queues);

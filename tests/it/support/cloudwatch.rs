@@ -14,8 +14,8 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// Makes an alarm on the errors of a consumer; its state is INSUFFICIENT_DATA. Every test takes
-    /// names of its own, since all share one CloudWatch.
+    /// Creates an alarm on the errors of a consumer; its state is INSUFFICIENT_DATA. Every test
+    /// uses names of its own, because all share one CloudWatch.
     pub async fn create(name: &str) -> Self {
         let client = client();
         let request = client.put_metric_alarm().alarm_name(name);
@@ -32,14 +32,14 @@ impl Alarm {
         Self { name, client }
     }
 
-    /// Makes an alarm that is in ALARM.
+    /// Creates an alarm that is in ALARM.
     pub async fn in_alarm(name: &str) -> Self {
         let alarm = Self::create(name).await;
         alarm.becomes(StateValue::Alarm).await;
         alarm
     }
 
-    /// Makes a composite alarm of this name, which is in ALARM while this alarm is.
+    /// Creates a composite alarm of this name, which is in ALARM while this alarm is.
     pub async fn composite(&self, name: &str) {
         let rule = format!("ALARM(\"{}\")", self.name);
         let request = self.client.put_composite_alarm().alarm_name(name);
@@ -54,7 +54,7 @@ impl Alarm {
     }
 }
 
-/// Has CloudWatch see this many visible messages in a queue at each of these times.
+/// Publishes the number of visible messages in a queue at each of these times.
 pub async fn saw(queue: &str, depths: impl IntoIterator<Item = (SystemTime, u32)>) {
     let dimension = Dimension::builder().name("QueueName").value(queue).build();
     let data = depths.into_iter().map(|(time, depth)| {

@@ -1,5 +1,6 @@
 //! SQS and CloudWatch in memory, with the rules that matter here: one active task per queue, ten
-//! listed, counts that settle late, metrics that come late. It counts calls. Time is what the test says.
+//! listed, counts that settle late, metrics that arrive late. It records calls. The test sets the
+//! time.
 
 use serde_json::Value;
 use sqs_auto_redrive::cloudwatch::CloudWatch;
@@ -19,12 +20,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
-/// Datapoints of SQS's metrics are there two minutes late.
+/// Datapoints of SQS's metrics arrive two minutes late.
 const METRICS_DELAY: Duration = Duration::from_secs(120);
-/// SQS's count of what a task has moved is there two minutes late.
+/// SQS counts what a task has moved two minutes late.
 const MOVED_DELAY: Duration = Duration::from_secs(120);
 
-/// The ARN of a DLQ of ours.
+/// The ARN of a DLQ in the account and region of every test.
 pub fn dlq(name: &str) -> QueueArn {
     format!("arn:aws:sqs:us-east-1:123456789012:{name}")
         .parse()
@@ -60,10 +61,10 @@ struct State {
 #[derive(Default)]
 struct Queue {
     counts: Depth,
-    /// What SQS says of them, which settles late; `None` where it does so at once.
+    /// What SQS reports, which settles late; `None` if it settles immediately.
     shown: Option<Depth>,
     refuses_to_cancel: bool,
-    /// How long a start takes to be answered, beside all else.
+    /// How long SQS takes to answer a start, in addition to its latency.
     start_latency: Duration,
     /// Oldest first.
     tasks: Vec<FakeTask>,
@@ -185,7 +186,7 @@ impl Default for Fake {
 }
 
 impl Fake {
-    /// A DLQ with so many visible messages.
+    /// A DLQ with this many visible messages.
     pub fn with(self, queue: &QueueArn, visible: u64) -> Self {
         self.counts_are(queue, visible, 0);
         self
@@ -218,13 +219,13 @@ impl Fake {
         self
     }
 
-    /// SQS takes so long to answer a start on this queue.
+    /// SQS takes this long to answer a start on this queue.
     pub fn with_slow_start(self, queue: &QueueArn, latency: Duration) -> Self {
         self.queue(queue, |queue| queue.start_latency = latency);
         self
     }
 
-    /// SQS answers this operation on this queue with a fault.
+    /// SQS answers this operation on this queue with an error.
     pub fn with_fault(self, queue: &QueueArn, operation: &'static str, fault: SqsError) -> Self {
         self.state
             .borrow_mut()
@@ -233,7 +234,7 @@ impl Fake {
         self
     }
 
-    /// SQS takes so long to answer anything about this queue.
+    /// SQS takes this long to answer any call about this queue.
     pub fn with_latency(self, queue: &QueueArn, latency: Duration) -> Self {
         self.state
             .borrow_mut()
@@ -242,7 +243,7 @@ impl Fake {
         self
     }
 
-    /// A queue that bears the enrol tag, and what its tags say of its policy.
+    /// A queue with the enroll tag, and the settings in its other tags.
     pub fn with_tags(self, queue: &QueueArn, settings: &[(&str, &str)]) -> Self {
         let settings = settings
             .iter()
@@ -254,7 +255,7 @@ impl Fake {
         self
     }
 
-    /// The tagging API answers with a fault.
+    /// The tagging API answers with an error.
     pub fn with_tagging_fault(self, fault: TaggingError) -> Self {
         self.state.borrow_mut().tagging_fault = Some(fault);
         self
@@ -294,7 +295,7 @@ impl Fake {
         Function::new(config, "us-east-1".to_owned(), self, self, self)
     }
 
-    /// SQS throttles the next so many calls about this queue.
+    /// SQS throttles the next `calls` calls about this queue.
     pub fn with_throttling(self, queue: &QueueArn, calls: usize) -> Self {
         self.state
             .borrow_mut()
@@ -309,7 +310,7 @@ impl Fake {
         self
     }
 
-    /// A DLQ was so deep, so long ago.
+    /// A DLQ had this many visible messages, this long ago.
     pub fn with_depth(self, queue: &QueueArn, visible: u64, ago: Duration) -> Self {
         let at = self.now() - ago;
         self.queue(queue, |queue| queue.depths.push((at, visible)));
@@ -383,12 +384,12 @@ impl Fake {
         }
     }
 
-    /// The calls so far, in order, as `operation queue`; forgotten once told.
+    /// The calls since the last time this was asked, in order, as `operation queue`.
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.state.borrow_mut().calls)
     }
 
-    /// Every task ever started on this queue: when, and where to.
+    /// Every task that was started on this queue: its time, and its destination.
     pub fn starts(&self, queue: &QueueArn) -> Vec<(SystemTime, Option<String>)> {
         self.queue(queue, |queue| {
             let start = |task: &FakeTask| {
@@ -416,7 +417,8 @@ impl Fake {
                 };
             };
             let a_minute = u64::from(task.rate.unwrap_or(500)) * 60;
-            // What there is to move is fixed at the start: what lands later is left for another task.
+            // The messages to move are fixed at the start; messages that arrive later need another
+            // task.
             let to_move = task.listed.to_move.unwrap_or_default();
             let messages = a_minute.min(queue.counts.visible).min(to_move - task.moved);
             queue.counts.visible -= messages;
@@ -446,7 +448,8 @@ impl Fake {
             .or_default())
     }
 
-    /// Depth a call, takes its time, lets others go first, and gives the fault that is to come of it.
+    /// Records a call, waits for its latency, lets other futures run, and returns the error that is
+    /// set for it.
     async fn call(&self, operation: &'static str, queue: &QueueArn) -> Result<(), SqsError> {
         let call = format!("{operation} {}", queue.name());
         self.state.borrow_mut().calls.push(call);

@@ -1,4 +1,5 @@
-//! The function itself: the binary that Lambda would run, in a process as Lambda would start it.
+//! The function under cargo-lambda's emulator: the binary that Lambda would run, in a process of
+//! its own.
 
 use super::http::agent;
 use super::local::{ACCOUNT, REGION, project_file, servers};
@@ -17,22 +18,22 @@ pub struct EmulatedFunction {
 }
 
 impl EmulatedFunction {
-    /// Starts the function with these variables, besides those that Lambda sets.
+    /// Starts the function with these variables, in addition to the ones that Lambda sets.
     pub fn start(variables: &[(&str, &str)]) -> Self {
-        // `local/servers.py` has 64 names; every function of this process takes its own.
+        // `local/servers.py` has 128 names; every function of this process uses its own.
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed) + 1;
-        assert!(number <= 64, "all names for functions are in use");
+        assert!(number <= 128, "all names for functions are in use");
         let name = format!("function-{number}");
 
-        // By process as well: another run of the tests may be under way.
+        // With the process id: another run of the tests may be in progress.
         let log = format!("{name}-{}.log", std::process::id());
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(log);
         let output = File::create(&log).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_sqs-auto-redrive"))
-            // Nothing of the person's own AWS settings may get in.
+            // The developer's own AWS settings must not leak in.
             .env_clear()
-            // But for where `make coverage` has it write what ran.
+            // `make coverage` sets where the counts are written.
             .envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"))
             .env(
                 "AWS_LAMBDA_RUNTIME_API",
@@ -46,11 +47,11 @@ impl EmulatedFunction {
             .env("AWS_ACCESS_KEY_ID", ACCOUNT)
             .env("AWS_SECRET_ACCESS_KEY", "none")
             .env("AWS_ENDPOINT_URL_CLOUDWATCH", &servers().cloudwatch_url)
-            // For SQS and all others, so that no call can leave this machine.
+            // For SQS and all other services, so that no call can leave this machine.
             .env("AWS_ENDPOINT_URL", &servers().sqs_url)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            // Into one log, as Lambda does it.
+            // Both into one log, as in Lambda.
             .stdout(output.try_clone().unwrap())
             .stderr(output)
             .spawn()
@@ -63,7 +64,8 @@ impl EmulatedFunction {
         Self::start(&[("REDRIVE_QUEUES", &dlqs.join(","))])
     }
 
-    /// Hands the function an event. `Ok` is what it returned, `Err` its error: `errorType` and `errorMessage`.
+    /// Invokes the function. `Ok` is what it returned, `Err` its error: `errorType` and
+    /// `errorMessage`.
     pub fn invoke(&mut self, event: &str) -> Result<Value, Value> {
         let url = format!(
             "{}/2015-03-31/functions/{}/invocations",
@@ -98,14 +100,14 @@ impl EmulatedFunction {
         lines.collect()
     }
 
-    /// What the function has logged of this queue.
+    /// What the function has logged about this queue.
     pub fn log_of(&self, queue_arn: &str) -> Vec<Value> {
         let mut lines = self.log();
         lines.retain(|line| line["queue.arn"] == queue_arn);
         lines
     }
 
-    /// Asserts that the process that was started is still the one that answers.
+    /// Asserts that the process has not ended.
     pub fn assert_alive(&mut self) {
         assert_eq!(self.process.try_wait().unwrap(), None, "the process ended");
     }

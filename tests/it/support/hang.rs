@@ -1,4 +1,4 @@
-//! Places that keep a client waiting.
+//! Servers that keep a client waiting.
 
 use super::http::listen;
 use std::io::{Read, Write};
@@ -8,28 +8,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-/// Where it may hang.
+/// Where a call hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// No connection comes about: nobody takes them, and no more may wait.
+    /// No connection is established: nothing accepts them, and the backlog is full.
     Connect,
-    /// The connection is taken, and nothing is answered.
+    /// The connection is accepted, and no answer follows.
     Answer,
-    /// An answer begins, and then comes a byte at a time, without end.
+    /// An answer begins, and continues one byte at a time, without end.
     Body,
 }
 
-/// Such a place.
+/// A server that keeps a client waiting.
 pub struct Hang {
-    /// Where it is.
+    /// Its URL.
     pub url: String,
     taken: Arc<AtomicUsize>,
-    /// Connections that wait in vain, and whoever does not take them.
+    /// The listener that accepts nothing, and the connections that fill its backlog.
     _full: Option<(TcpListener, Vec<TcpStream>)>,
 }
 
 impl Hang {
-    /// Makes one.
+    /// Starts one.
     pub fn at(place: Place) -> Self {
         let (listener, url) = listen();
         let taken = Arc::new(AtomicUsize::new(0));
@@ -56,13 +56,13 @@ impl Hang {
         }
     }
 
-    /// How many connections it has taken.
+    /// How many connections it has accepted.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
 }
 
-/// Connects for as long as the system lets connections wait.
+/// Connects until the backlog of the listener is full.
 fn fill(address: SocketAddr) -> Vec<TcpStream> {
     let patience = Duration::from_millis(300);
     let mut waiting = Vec::new();
@@ -86,9 +86,9 @@ fn take(listener: TcpListener, taken: &Arc<AtomicUsize>, serve: fn(TcpStream)) {
     });
 }
 
-/// Answers without end; what is asked does not matter.
+/// Answers any request without end.
 fn trickle(mut client: TcpStream) {
-    // Not before something is asked: to the client that would be no answer.
+    // Not before the request: the client would not take that for its answer.
     let _ = client.read(&mut [0; 4096]);
     let head = b"HTTP/1.1 200 -\r\nsmithy-protocol: rpc-v2-cbor\r\ncontent-length: 1000000\r\n\r\n";
     let mut sent = client.write_all(head);

@@ -71,7 +71,8 @@ impl Request {
         self.path.contains("/operation/")
     }
 
-    /// The operation, in a JSON protocol or in CBOR. Empty if the request only opens a connection early.
+    /// The operation, in a JSON protocol or in CBOR. Empty if the request only opens a connection
+    /// early.
     pub fn operation(&self) -> &str {
         let in_header = self.header("x-amz-target").split_once('.');
         let in_path = || self.path.rsplit_once("/operation/");

@@ -1,7 +1,7 @@
 //! The local AWS, started by `local/servers.py`: SQS, CloudWatch and Lambda's Runtime API.
 //!
-//! One set for all the tests of a process. Nothing is left of it afterwards: the servers end when
-//! their standard input does, and the other end of it is ours, however we end.
+//! All tests of a process share one set. The servers end when their standard input does, which is a
+//! pipe from this process: they end however this process ends.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
-/// The account of every queue. LocalStack takes the account from the access key id.
+/// The account of every queue. LocalStack reads the account from the access key ID.
 pub const ACCOUNT: &str = "123456789012";
 
 /// The region of every queue.
 pub const REGION: &str = "us-east-1";
 
-/// Where the local AWS answers.
+/// The URLs of the local AWS.
 pub struct Servers {
     /// SQS.
     pub sqs_url: String,
@@ -31,12 +31,12 @@ pub struct Servers {
 
 /// The local AWS, started by the first test that asks; the others wait for it.
 pub fn servers() -> &'static Servers {
-    // A failure is kept as well, so that every test tells the cause.
+    // A failure is kept too, so that every test reports the cause.
     static SERVERS: LazyLock<Result<Servers, String>> = LazyLock::new(start);
     SERVERS.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// How a client of the tests speaks to the local AWS at this address.
+/// Configures a client of the local AWS at this URL.
 pub fn sdk(url: &str) -> SdkConfig {
     let credentials = Credentials::new(ACCOUNT, "none", None, None, "tests");
     SdkConfig::builder()

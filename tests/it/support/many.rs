@@ -1,4 +1,4 @@
-//! An SQS of many DLQs that takes its time and has its limits. It moves nothing: a DLQ's depth is in
+//! An SQS with many DLQs, with latency and throttling. It moves no messages: a DLQ's depth is in
 //! its name, `dlq-<number>-d<depth>`.
 
 use super::http::{Answer, Request, Server};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The names of so many DLQs. Every `nth` is full: the further back, the deeper.
+/// The names of `count` DLQs. Every `nth` has messages, and later ones have more.
 pub fn names(count: usize, nth: usize) -> Vec<String> {
     let depth = |n: usize| if n.is_multiple_of(nth) { n + 1 } else { 0 };
     (0..count)
@@ -21,7 +21,7 @@ pub fn names(count: usize, nth: usize) -> Vec<String> {
 pub struct Behavior {
     /// How long every answer takes.
     pub latency: Duration,
-    /// How many calls a second it takes; it throttles all others.
+    /// How many calls a second it accepts; it throttles all others. `None` means no limit.
     pub calls_a_second: Option<u32>,
 }
 
@@ -31,16 +31,16 @@ pub struct ManyQueues {
     seen: Arc<Mutex<Tally>>,
 }
 
-/// What came in so far.
+/// The calls so far.
 #[derive(Clone, Default)]
 pub struct Tally {
     /// Calls of each operation that were answered.
     pub calls: BTreeMap<String, usize>,
     /// Calls that were throttled.
     pub throttled: usize,
-    /// How often each queue's counts were told.
+    /// How often the depth of each queue was asked.
     pub looks: BTreeMap<String, usize>,
-    /// The queues of which redrives were started, in order.
+    /// The DLQs whose redrives were started, in order.
     pub started: Vec<String>,
 }
 
@@ -59,12 +59,12 @@ impl ManyQueues {
         Self { server, seen }
     }
 
-    /// Where it answers.
+    /// Its URL.
     pub fn url(&self) -> &str {
         &self.server.url
     }
 
-    /// What came in so far.
+    /// The calls so far.
     pub fn seen(&self) -> Tally {
         self.seen.lock().unwrap().clone()
     }
@@ -109,7 +109,7 @@ fn answer(request: &Request, seen: &mut Tally) -> Answer {
     }
 }
 
-/// SQS has two ways to say it.
+/// SQS has two codes for it.
 fn throttle(seen: &mut Tally) -> Answer {
     seen.throttled += 1;
     if seen.throttled.is_multiple_of(2) {
@@ -119,7 +119,7 @@ fn throttle(seen: &mut Tally) -> Answer {
     }
 }
 
-/// What is left of the calls that are allowed: those of a second can be made at once.
+/// The number of calls that are still allowed: those of one second can all be made in one moment.
 struct Bucket {
     a_second: Option<f64>,
     left: f64,

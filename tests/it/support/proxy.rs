@@ -13,27 +13,27 @@ use std::time::Duration;
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {
-    /// Nobody listens. This happens between calls: see [`Proxy::refuse`].
+    /// The connection is refused. This happens between calls: see [`Proxy::refuse`].
     Refused,
-    /// The connection is reset before anything is answered; the call did not take effect.
+    /// The connection is reset before the answer; the call did not take effect.
     ResetAtOnce,
     /// The connection is reset in the middle of the answer; the call took effect.
     ResetMidAnswer,
-    /// The call is taken and never answered; it did not take effect.
+    /// The call is read and never answered; it did not take effect.
     BlackHole,
-    /// HTTP status 500 of a load balancer, which speaks no protocol of AWS's; the call took effect.
+    /// HTTP status 500 of a load balancer, in no AWS protocol; the call took effect.
     InternalError,
-    /// HTTP status 503, as AWS says it; the call did not take effect.
+    /// HTTP status 503, in the AWS protocol; the call did not take effect.
     Unavailable,
     /// Too many calls; this one did not take effect.
     Throttled,
     /// The connection is closed in the middle of the answer's body; the call took effect.
     Truncated,
-    /// Something else than AWS answers, with status 200; the call took effect.
+    /// Another server than AWS answers, with status 200; the call took effect.
     Malformed,
-    /// The call took effect, and is answered when nobody waits for it any more.
+    /// The call took effect, and is answered after the client has given up.
     Late,
-    /// The credentials are of yesterday; the call did not take effect.
+    /// The credentials have expired; the call did not take effect.
     Expired,
 }
 
@@ -52,16 +52,16 @@ pub const DISTURBANCES: [Disturbance; 11] = [
     Disturbance::Expired,
 ];
 
-/// Longer than an attempt of the function's takes at most.
+/// Longer than the function waits in one attempt.
 const LATE: Duration = Duration::from_millis(5500);
 
-/// A call, as those who do harm see it.
+/// A call, as a plan sees it.
 pub struct Attempt<'a> {
-    /// Of what.
+    /// The operation.
     pub operation: &'a str,
-    /// What is asked; null where it is not JSON.
+    /// The parameters; null if the protocol is not JSON.
     pub question: Value,
-    /// How many calls of this operation came before it, since there is this plan.
+    /// How many calls of this operation were made before it, under this plan.
     pub nth: usize,
 }
 
@@ -69,7 +69,7 @@ type Plan = dyn Fn(&Attempt) -> Option<Disturbance> + Send + Sync;
 
 /// A proxy in front of a server.
 pub struct Proxy {
-    /// Where it begins.
+    /// Its URL.
     pub url: String,
     shared: Arc<Shared>,
 }
@@ -77,25 +77,25 @@ pub struct Proxy {
 struct Shared {
     upstream: String,
     address: SocketAddr,
-    /// And how many calls there were before it was made.
+    /// The plan, and how many calls were made before it was set.
     plan: RwLock<(Box<Plan>, usize)>,
-    /// Nobody listens any more once this operation was answered.
+    /// Connections are refused once this operation was answered.
     last: Mutex<Option<&'static str>>,
-    /// Of this operation no answer is given until so many are there.
+    /// Calls of this operation are answered once the barrier has all of them.
     gathering: Mutex<Option<(&'static str, Arc<Barrier>)>>,
-    /// Tells the listener to end; it tells us when it has.
+    /// Ends the listener, which confirms it on the channel it is sent.
     ending: Mutex<Option<Sender<Sender<()>>>>,
-    /// Tasks seem to have started so much earlier.
+    /// Tasks seem to have started this much earlier.
     aged: Duration,
     seen: Mutex<Traffic>,
 }
 
-/// What came by so far.
+/// The calls so far.
 #[derive(Clone, Default)]
 pub struct Traffic {
-    /// The operation of each call, and what happened to it.
+    /// The operation of each call, and the disturbance it met.
     pub calls: Vec<(String, Option<Disturbance>)>,
-    /// The DLQs of which the server agreed to start a redrive, in order.
+    /// The DLQs whose redrives the server has started, in order.
     pub started: Vec<String>,
     /// Handles of tasks that the server agreed to cancel.
     cancelled: BTreeSet<String>,
@@ -136,29 +136,29 @@ impl Proxy {
         }
     }
 
-    /// From now on the plan says what happens to which call.
+    /// Sets the disturbance of each call from now on.
     pub fn plan(&self, plan: impl Fn(&Attempt) -> Option<Disturbance> + Send + Sync + 'static) {
         let so_far = self.seen().calls.len();
         *self.shared.plan.write().unwrap() = (Box::new(plan), so_far);
     }
 
-    /// From now on every connection is refused.
+    /// Refuses every connection from now on.
     pub fn refuse(&self) {
         self.shared.stop_listening();
     }
 
-    /// Once this operation was answered, every connection is refused.
+    /// Refuses every connection once this operation was answered.
     pub fn refuse_after(&self, operation: &'static str) {
         *self.shared.last.lock().unwrap() = Some(operation);
     }
 
-    /// The next so many calls of this operation are answered at the same moment.
+    /// Answers the next `calls` calls of this operation at the same moment.
     pub fn gather(&self, operation: &'static str, calls: usize) {
         let all = Arc::new(Barrier::new(calls));
         *self.shared.gathering.lock().unwrap() = Some((operation, all));
     }
 
-    /// From now on nothing happens any more.
+    /// Disturbs nothing from now on.
     pub fn heal(&self) {
         self.plan(|_| None);
         *self.shared.last.lock().unwrap() = None;
@@ -168,7 +168,7 @@ impl Proxy {
         }
     }
 
-    /// What came by so far.
+    /// The calls so far.
     pub fn seen(&self) -> Traffic {
         self.shared.seen.lock().unwrap().clone()
     }
@@ -186,9 +186,9 @@ fn listen(listener: TcpListener, shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     thread::spawn(move || {
         for connection in listener.incoming() {
-            if let Ok(tell) = ended.try_recv() {
+            if let Ok(confirm) = ended.try_recv() {
                 drop(listener);
-                let _ = tell.send(());
+                let _ = confirm.send(());
                 return;
             }
             let shared = Arc::clone(&shared);
@@ -199,12 +199,13 @@ fn listen(listener: TcpListener, shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    /// Answers one request. Every one has a connection of its own: to be refused one, it must need one.
+    /// Answers one request. Each request has a connection of its own, so that the next one can be
+    /// refused.
     fn serve(&self, mut client: TcpStream) -> Option<()> {
         let request = peek_request(&mut client)?;
         let operation = request.operation();
         let question = request.json();
-        let fault = {
+        let disturbance = {
             let (plan, so_far) = &*self.plan.read().unwrap();
             let mut seen = self.seen.lock().unwrap();
             let before = seen.calls[*so_far..].iter();
@@ -213,16 +214,16 @@ impl Shared {
                 question,
                 nth: before.filter(|(of, _)| of == operation).count(),
             };
-            let fault = plan(&call);
-            seen.calls.push((operation.to_owned(), fault));
-            fault
+            let disturbance = plan(&call);
+            seen.calls.push((operation.to_owned(), disturbance));
+            disturbance
         };
         let error = match request.is_cbor() {
             true => Answer::cbor_error,
             false => Answer::error,
         };
-        let answer = match fault {
-            Some(Disturbance::Refused) => panic!("too late to refuse the connection"),
+        let answer = match disturbance {
+            Some(Disturbance::Refused) => panic!("it is too late to refuse the connection"),
             Some(Disturbance::ResetAtOnce) => return None,
             Some(Disturbance::BlackHole) => {
                 let _ = client.read_to_end(&mut Vec::new());
@@ -236,17 +237,17 @@ impl Shared {
             }
             _ => self.pass_on(&request)?,
         };
-        let mut answer = match fault {
+        let mut answer = match disturbance {
             Some(Disturbance::InternalError) => Answer::html(500),
             Some(Disturbance::Malformed) => Answer::html(200),
             _ => answer,
         };
         answer.add_header("connection", "close");
-        match fault {
+        match disturbance {
             Some(Disturbance::ResetMidAnswer) => {
                 answer.is_cut = true;
                 client.write_all(&answer.bytes()).ok()?;
-                // The last byte of the request is still there: this resets.
+                // The last byte of the request is unread, so closing resets the connection.
                 return None;
             }
             Some(Disturbance::Truncated) => {
@@ -272,14 +273,14 @@ impl Shared {
         client.write_all(&answer.bytes()).ok()
     }
 
-    /// Returns once nobody listens.
+    /// Returns once connections are refused.
     fn stop_listening(&self) {
         let Some(end) = self.ending.lock().unwrap().take() else {
             return;
         };
-        let (tell, told) = channel();
-        if end.send(tell).is_ok() && TcpStream::connect(self.address).is_ok() {
-            let _ = told.recv();
+        let (confirm, confirmed) = channel();
+        if end.send(confirm).is_ok() && TcpStream::connect(self.address).is_ok() {
+            let _ = confirmed.recv();
         }
     }
 
@@ -294,7 +295,7 @@ impl Shared {
                 .cancelled
                 .insert(handle.to_owned())
         {
-            // LocalStack would have a task that has ended be CANCELLING from then on, for ever.
+            // After a second cancel, LocalStack would list an ended task as CANCELLING forever.
             return Some(Answer::error(
                 404,
                 "ResourceNotFoundException",
@@ -313,7 +314,7 @@ impl Shared {
     }
 }
 
-/// A list of move tasks that started so much earlier.
+/// A list of move tasks that started this much earlier.
 fn aged(tasks: &[u8], age: Duration) -> Vec<u8> {
     let mut tasks: Value = serde_json::from_slice(tasks).unwrap();
     for task in tasks["Results"].as_array_mut().unwrap() {
@@ -323,8 +324,8 @@ fn aged(tasks: &[u8], age: Duration) -> Vec<u8> {
     tasks.to_string().into_bytes()
 }
 
-/// Reads a request, and leaves the last byte of its body on the connection: to close a connection with
-/// something unread resets it.
+/// Reads a request, and leaves the last byte of its body on the connection: to close a connection
+/// with something unread resets it.
 fn peek_request(client: &mut TcpStream) -> Option<Request> {
     // A buffer of one byte, so that it takes no byte of the body.
     let mut head = BufReader::with_capacity(1, &*client);
@@ -336,7 +337,7 @@ fn peek_request(client: &mut TcpStream) -> Option<Request> {
     (is_whole && !request.operation().is_empty()).then_some(request)
 }
 
-/// Takes the last byte of a request: the connection can be closed in peace.
+/// Takes the last byte of a request, so that closing does not reset the connection.
 fn take_last(client: &mut TcpStream) -> Option<()> {
     client.read_exact(&mut [0]).ok()
 }

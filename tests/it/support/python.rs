@@ -1,11 +1,11 @@
-//! The programs in `local/` that tests ask something: JSON in, JSON out.
+//! The Python programs in `local/` that tests run: JSON in, JSON out.
 
 use super::local::project_file;
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// What a program of `local/` answers.
+/// Runs a program of `local/` on this input, and returns its output.
 pub fn ask(program: &str, arguments: &[&str], question: &Value) -> Value {
     let python = project_file(".venv/local/bin/python");
     assert!(

@@ -1,16 +1,16 @@
-//! Real queues in the local SQS, and messages that really fall into a DLQ.
+//! Real queues in the local SQS, and messages that SQS itself moves to a DLQ.
 
 use super::local::{ACCOUNT, REGION, sdk, servers};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
-    ListMessageMoveTasksResultEntry as Task, QueueAttributeName, SendMessageBatchRequestEntry,
+    ListMessageMoveTasksResultEntry as ListedTask, QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Far longer than anything here takes, so that a slow machine fails no test.
+/// Far longer than any wait here takes, so that no test fails on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A source queue and its DLQ, into which SQS moves a message at its second delivery.
@@ -22,13 +22,13 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Makes both. Every test takes names of its own, since all share one SQS.
+    /// Creates both. Every test uses names of its own, because all share one SQS.
     pub async fn create(source: &str) -> Self {
         let dlq = Queue::create(&format!("{source}-dlq")).await;
         Self::with_dlq(source, dlq).await
     }
 
-    /// Makes another source queue with the same DLQ.
+    /// Creates another source queue with the same DLQ.
     pub async fn sharing_dlq(&self, source: &str) -> Self {
         Self::with_dlq(source, self.dlq.clone()).await
     }
@@ -43,8 +43,8 @@ impl Queues {
         Self { source, dlq }
     }
 
-    /// Sends `count` messages to the source queue and fails them there until SQS has moved them all to
-    /// the DLQ: only such dead letters know their source queue. Returns their texts.
+    /// Sends `count` messages to the source queue and receives them there until SQS has moved them
+    /// all to the DLQ: SQS knows the source queue of such messages only. Returns their texts.
     pub async fn dead_letter(&self, count: usize) -> BTreeSet<String> {
         let wanted = self.dlq.depth().await.total() + count;
         let texts = (1..=count).map(|n| format!("{} {n}", self.source.name));
@@ -54,7 +54,7 @@ impl Queues {
         texts
     }
 
-    /// Fails what is in the source queue, until `wanted` messages are in the DLQ.
+    /// Receives what is in the source queue, until `wanted` messages are in the DLQ.
     pub async fn fall(&self, wanted: usize) {
         let what = format!("{wanted} messages in {}", self.dlq.name);
         eventually(&what, async || {
@@ -81,7 +81,7 @@ pub struct Queue {
 pub struct Depth {
     /// Waiting to be received.
     pub visible: usize,
-    /// Received and not yet deleted.
+    /// Received but not yet deleted.
     pub in_flight: usize,
 }
 
@@ -92,7 +92,7 @@ impl Depth {
 }
 
 impl Queue {
-    /// Makes a queue without a redrive policy; a FIFO queue if its name ends so.
+    /// Creates a queue without a redrive policy; a FIFO queue if its name ends in `.fifo`.
     pub async fn create(name: &str) -> Self {
         let fifo = name.ends_with(".fifo");
         let fifo = fifo.then(|| (QueueAttributeName::FifoQueue, "true".to_owned()));
@@ -209,7 +209,7 @@ impl Queue {
     }
 
     /// The message move tasks out of this queue, newest first.
-    pub async fn tasks(&self) -> Vec<Task> {
+    pub async fn tasks(&self) -> Vec<ListedTask> {
         let request = self.client.list_message_move_tasks().source_arn(&self.arn);
         let answer = request.max_results(10).send().await;
         answer.unwrap().results.unwrap_or_default()
@@ -237,19 +237,20 @@ pub fn queue_arn(name: &str) -> String {
     format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until there is an answer.
 async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// A client of the local SQS. One for each queue: its connections belong to the runtime of one test.
+/// A client of the local SQS. One for each queue: its connections belong to the runtime of one
+/// test.
 fn client() -> Client {
     Client::new(&sdk(&servers().sqs_url))
 }

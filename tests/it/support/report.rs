@@ -1,9 +1,18 @@
-//! What a test reads in a report, and in the lines of a log.
+//! Reads reports, and the lines of a log.
 
 use super::queues::Queue;
 use serde_json::{Value, json};
+use sqs_auto_redrive::plan::plan;
+use sqs_auto_redrive::queue::Location;
+use sqs_auto_redrive::report::Report;
 
-/// What the report says of this queue.
+/// The report of an invocation that concerned no queue.
+pub fn of_nothing() -> Report {
+    let plan = plan(Vec::new(), &[], &Location::new("", "us-east-1"));
+    Report::new(&plan, false, Vec::new())
+}
+
+/// The entry of this queue in a report.
 #[track_caller]
 pub fn of<'a>(report: &'a Value, queue: &(impl AsRef<str> + ?Sized)) -> &'a Value {
     let arn = queue.as_ref();
@@ -22,7 +31,7 @@ impl AsRef<str> for Queue {
     }
 }
 
-/// The outcome and the reason of a queue, in a report or a line of the log.
+/// The outcome and the reason of a queue, in a report or in a line of the log.
 pub fn verdict(queue: &Value) -> (&str, &str) {
     let text = |name: &str| queue[name].as_str().unwrap_or_default();
     (text("outcome"), text("reason"))

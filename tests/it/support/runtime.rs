@@ -1,4 +1,5 @@
-//! Lambda's Runtime API, with deadlines as Lambda has them: cargo-lambda's emulator has none.
+//! The function in a process, below a Lambda Runtime API with deadlines; cargo-lambda's emulator
+//! has none.
 
 use super::http::{Answer, Server};
 use super::local::{ACCOUNT, REGION};
@@ -20,7 +21,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the function with these variables, besides those that Lambda sets.
+    /// Starts the function with these variables, in addition to the ones that Lambda sets.
     pub fn start(variables: &[(&str, &str)]) -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_sqs-auto-redrive"));
         Self::start_binary(binary, variables)
@@ -34,7 +35,7 @@ impl Process {
         let runtime = Server::start(move |request| {
             if request.path.ends_with("/invocation/next") {
                 let next = next.lock().unwrap().recv();
-                // Where nobody is left to hand out events, there is no process left that asks.
+                // Without a sender there is no process left that asks.
                 return next.map_or_else(|_| Answer::ok("{}"), |next| event(&next));
             }
             let value = request.json();
@@ -47,9 +48,9 @@ impl Process {
             Answer::ok("{}")
         });
         let mut process = Command::new(binary)
-            // Nothing of the person's own AWS settings may get in.
+            // The developer's own AWS settings must not leak in.
             .env_clear()
-            // But for where `make coverage` has it write what ran.
+            // `make coverage` sets where the counts are written.
             .envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"))
             .env(
                 "AWS_LAMBDA_RUNTIME_API",
@@ -85,8 +86,9 @@ impl Process {
         }
     }
 
-    /// Hands the function an event, with so much time to answer. `Ok` is what it returned, `Err` its
-    /// error: `errorType` and `errorMessage`. Lambda would end a function that is late.
+    /// Invokes the function, with this much time to answer. `Ok` is what it returned, `Err` its
+    /// error: `errorType` and `errorMessage`. Panics if the answer is late, as Lambda would end the
+    /// function.
     pub fn invoke(&mut self, event: &str, time: Duration) -> Result<Value, Value> {
         self.events.send((event.to_owned(), time)).unwrap();
         self.results
@@ -94,8 +96,8 @@ impl Process {
             .expect("the function answers in time")
     }
 
-    /// As `invoke`, and also returns what the function has logged about it: objects, each a line, the
-    /// last of them the metrics. After an `invoke`, whose lines may come late, they may be among them.
+    /// Like `invoke`, but also returns what the function has logged meanwhile: an object for each
+    /// line, the metrics last. Late lines of a previous `invoke` may be among them.
     pub fn invoke_and_log(
         &mut self,
         event: &str,
@@ -103,7 +105,7 @@ impl Process {
     ) -> (Result<Value, Value>, Vec<Value>) {
         let before = self.log.lock().unwrap().len();
         let result = self.invoke(event, time);
-        // It is written before the answer is given, and read by a thread that may be late.
+        // The log is written before the answer, but the thread that reads it may be late.
         for _ in 0..1000 {
             let lines = self.log.lock().unwrap()[before..].to_vec();
             let lines = lines.iter().map(|line| serde_json::from_str(line).unwrap());
@@ -116,22 +118,22 @@ impl Process {
         panic!("the function has written no metrics: {result:?}")
     }
 
-    /// Keeps nothing of what the function has logged so far.
+    /// Drops what the function has logged so far.
     pub fn forget_log(&self) {
         self.log.lock().unwrap().clear();
     }
 
-    /// Hands the function an event, and does not wait.
+    /// Sends the function an event, and does not wait.
     pub fn send(&self, event: &str, time: Duration) {
         self.events.send((event.to_owned(), time)).unwrap();
     }
 
-    /// What it has answered to an event that was handed to it, if anything as yet.
+    /// The answer to an event that was sent; `None` if there is none yet.
     pub fn answered(&self) -> Option<Result<Value, Value>> {
         self.results.try_recv().ok()
     }
 
-    /// Ends the process at once (SIGKILL), whatever it does.
+    /// Kills the process (SIGKILL).
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();

@@ -1,4 +1,4 @@
-//! The tagging API: MiniStack's, in pages and with every call counted, and what may stand where it should be.
+//! The tagging API: MiniStack's, in pages and with every call recorded, and others that fail.
 
 use super::http::{Answer, Request, Server};
 use super::local::{sdk, servers};
@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
-/// Puts tags on queues, in MiniStack's SQS: only its own queues are known to its tagging API.
+/// Tags queues in MiniStack's own SQS: its tagging API knows no other queues.
 pub async fn tag(queues: impl IntoIterator<Item = String>, tags: &[(&str, &str)]) {
     let client = &Client::new(&sdk(&servers().cloudwatch_url));
     let made = stream::iter(queues).map(async |name| {
@@ -21,15 +21,16 @@ pub async fn tag(queues: impl IntoIterator<Item = String>, tags: &[(&str, &str)]
     made.buffer_unordered(8).collect::<()>().await;
 }
 
-/// A tagging API, with someone who counts the calls.
+/// A tagging API that records its calls.
 pub struct Tagging {
-    /// Where it answers.
+    /// Its URL.
     pub url: String,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Tagging {
-    /// MiniStack's. It gives all resources in one page, AWS as many as were asked for.
+    /// Passes calls on to MiniStack, and returns pages as AWS does: MiniStack returns all resources
+    /// in one.
     pub fn of_ministack() -> Self {
         Self::start(|request, question| {
             let mut question = question.clone();
@@ -46,18 +47,18 @@ impl Tagging {
         })
     }
 
-    /// One where all of these queues bear this tag, and nothing else.
+    /// Returns these queues, all with this one tag.
     pub fn of(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
         let resources = resources(queues, tag);
         Self::start(move |_, _| Ok(Arc::clone(&resources)))
     }
 
-    /// One that refuses every call with this error.
+    /// Refuses every call with this error.
     pub fn refusing(status: u16, code: &'static str, message: &'static str) -> Self {
         Self::start(move |_, _| Err(Answer::error(status, code, message)))
     }
 
-    /// One that gives a page of these queues, and then says that it is too late for the next.
+    /// Returns a page of these queues, and then an error: the token for the next page has expired.
     pub fn expiring(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
         let resources = resources(queues, tag);
         Self::start(move |_, question| match question.get("PaginationToken") {
@@ -70,7 +71,7 @@ impl Tagging {
         })
     }
 
-    /// One that throttles the first so many calls for its second page.
+    /// Throttles the first `calls` calls for its second page.
     pub fn throttling(
         queues: impl IntoIterator<Item = String>,
         tag: (&str, &str),
@@ -108,13 +109,13 @@ impl Tagging {
         }
     }
 
-    /// The calls so far, as they were put; forgotten once told.
+    /// The parameters of the calls since the last time this was asked.
     pub fn asked(&self) -> Vec<Value> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 }
 
-/// Queues as the tagging API gives them, each with this tag.
+/// Queues as the tagging API returns them, each with this tag.
 fn resources(queues: impl IntoIterator<Item = String>, (key, value): (&str, &str)) -> Arc<[Value]> {
     let tags = json!([{"Key": key, "Value": value}]);
     let queues = queues.into_iter();
@@ -122,12 +123,12 @@ fn resources(queues: impl IntoIterator<Item = String>, (key, value): (&str, &str
     queues.map(resource).collect()
 }
 
-/// The resources asked for: those of a list, or a page of all, by AWS's rules
+/// The resources of a list, or a page of all, by AWS's rules
 /// (<https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html>).
 fn page(question: &Value, resources: &[Value]) -> Answer {
     if let Some(arns) = question["ResourceARNList"].as_array() {
         if question.as_object().unwrap().len() > 1 || arns.len() > 100 {
-            let message = "a list of 100 ARNs at most goes with no other parameter";
+            let message = "a list takes at most 100 ARNs, and no other parameter";
             return Answer::error(400, "InvalidParameterException", message);
         }
         let listed = resources.iter();

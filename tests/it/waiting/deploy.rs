@@ -1,9 +1,11 @@
-//! A rehearsal of the deployment: `template.yaml` becomes a stack, and what is in it wakes the function.
+//! A rehearsal of the deployment: `template.yaml` becomes a stack, and its resources invoke the
+//! function.
 //!
-//! CloudFormation, Scheduler, EventBridge, SNS, CloudWatch and Lambda are MiniStack's, which runs the
-//! binary itself; SQS is LocalStack's. The schedule and the topic invoke the function with nobody's help.
-//! MiniStack's alarms do not call functions, and do not tell EventBridge; [`alarm_acts`] and
-//! [`eventbridge`] do that for them, by what the stack says and allows.
+//! CloudFormation, Scheduler, EventBridge, SNS, CloudWatch and Lambda are MiniStack's, which runs
+//! the binary itself; SQS is LocalStack's. The schedule and the topic invoke the function by
+//! themselves. MiniStack's alarms do not invoke functions and send no events to EventBridge;
+//! [`alarm_acts`] and [`eventbridge`] do that for them, as far as the stack asks for it and allows
+//! it.
 
 use crate::support::cloudwatch::Alarm;
 use crate::support::function::sample;
@@ -17,13 +19,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// A schedule comes round after a minute, and MiniStack looks at its schedules every ten seconds.
+/// The schedule runs after a minute, and MiniStack checks its schedules every ten seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A schedule that does not come round while a test runs.
+/// A schedule that does not run during a test.
 const NOT_TODAY: (&str, &str) = ("Schedule", "rate(365 days)");
 
 const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+
+// The stack
 
 /// Deploys the stack with these parameters, and returns its outputs.
 #[track_caller]
@@ -35,7 +39,7 @@ fn deploy(stack: &str, parameters: &[(&str, &str)]) -> Value {
     result["outputs"].clone()
 }
 
-/// What `local/deploy.py` says of the stack.
+/// The output of `local/deploy.py` about the stack.
 fn cloudformation(stack: &str, bootstrap: &str, parameters: &[(&str, &str)]) -> Value {
     let settings = parameters
         .iter()
@@ -44,7 +48,7 @@ fn cloudformation(stack: &str, bootstrap: &str, parameters: &[(&str, &str)]) -> 
         .arg(project_file("local/deploy.py"))
         .args([&servers().cloudwatch_url, stack, bootstrap])
         .args(settings)
-        // Nothing of the person's own AWS settings may get in.
+        // The developer's own AWS settings must not leak in.
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .stdin(Stdio::null())
@@ -62,7 +66,7 @@ async fn are_back(queues: &Queues, count: usize) {
         let dlq = queues.dlq.depth().await;
         assert!(
             Instant::now() < deadline,
-            "waited in vain; still in the DLQ: {dlq:?}"
+            "timed out; still in the DLQ: {dlq:?}"
         );
         sleep(Duration::from_millis(200)).await;
     }
@@ -71,7 +75,9 @@ async fn are_back(queues: &Queues, count: usize) {
     assert_eq!(queues.dlq.tasks().await.len(), 1);
 }
 
-/// Asks one of MiniStack's services. It wants no signature, but a service and an account.
+// What MiniStack leaves out
+
+/// Calls one of MiniStack's services. It checks no signature, but needs a service and an account.
 async fn ask(
     service: &str,
     method: &str,
@@ -110,8 +116,8 @@ async fn goes_off(alarm: &str) {
     request.state_reason("a rehearsal").send().await.unwrap();
 }
 
-/// What CloudWatch does when the alarm goes off and one of its actions is a function, which MiniStack
-/// does not: but only if the alarm is in ALARM and has this action.
+/// Invokes the function as CloudWatch does when the alarm goes off and its action is the function,
+/// which MiniStack does not do. Asserts that the alarm is in ALARM and has this action.
 async fn alarm_acts(alarm: &str, dlq: &Queue) {
     let request = cloudwatch().describe_alarms().alarm_names(alarm);
     let alarms = request.send().await.unwrap().metric_alarms.unwrap();
@@ -135,8 +141,9 @@ async fn alarm_acts(alarm: &str, dlq: &Queue) {
     .await;
 }
 
-/// What EventBridge does with an event of AWS's own, of which MiniStack has none about alarms and lets
-/// nobody put any: it hands it to the targets of every rule whose pattern fits. Returns how many fit.
+/// Sends an event of AWS's own to the targets of every rule with a matching pattern, as EventBridge
+/// does. MiniStack has no events about alarms, and `PutEvents` refuses them. Returns how many rules
+/// match.
 async fn eventbridge(function: &str, event: &Value) -> usize {
     let rules = ask_events("ListRuleNamesByTarget", json!({"TargetArn": function})).await;
     let mut fit = 0;
@@ -192,7 +199,7 @@ async fn invoke_as(service: &str, source_arn: &str, function_arn: &str, event: &
     .await;
 }
 
-/// Asks SNS, which takes a form and gives XML; returns the text of one element of it.
+/// Calls SNS, which takes a form and returns XML. Returns the text of one element.
 async fn ask_sns(action: &str, fields: &[(&str, &str)], element: &str) -> String {
     let mut body = format!("Action={action}&Version=2010-03-31");
     for (name, value) in fields {
@@ -204,6 +211,8 @@ async fn ask_sns(action: &str, fields: &[(&str, &str)], element: &str) -> String
     let (_, rest) = answer.split_once(&format!("<{element}>")).unwrap();
     rest.split_once('<').unwrap().0.to_owned()
 }
+
+// What invokes the function
 
 #[tokio::test]
 async fn the_schedule_redrives_by_itself() {
@@ -269,9 +278,9 @@ async fn the_alarm_of_the_stack_redrives_its_queue_alone() {
     other.dlq.assert_no_task().await;
 }
 
-/// Without the fleet's alarm: MiniStack makes no alarms on queries.
+/// Without the fleet alarm: MiniStack creates no alarms on queries.
 #[test]
-fn a_stack_with_nearly_everything_is_made() {
+fn a_stack_with_nearly_everything_is_created() {
     let parking = queue_arn("parking");
     deploy(
         "rehearsed-everything",
@@ -308,8 +317,8 @@ async fn an_alarm_that_notifies_the_topic_redrives() {
         ],
     );
 
-    // What MiniStack's own alarms send to a topic is not what CloudWatch sends: the dimensions have
-    // `Name` and `Value`, where they are `name` and `value` (`events/alarm-sns.json`).
+    // MiniStack's own alarms send another message than CloudWatch: the dimensions have `Name` and
+    // `Value` in place of `name` and `value` (`events/alarm-sns.json`).
     let event = sample("alarm-sns.json", &[("orders-dlq", &queues.dlq.name)]);
     let event: Value = serde_json::from_str(&event).unwrap();
     let message = event["Records"][0]["Sns"]["Message"].as_str().unwrap();
@@ -324,7 +333,7 @@ async fn an_alarm_that_notifies_the_topic_redrives() {
 }
 
 #[tokio::test]
-async fn an_alarm_that_eventbridge_tells_of_redrives() {
+async fn an_alarm_that_eventbridge_reports_redrives() {
     let queues = Queues::create("rehearsed-rule").await;
     queues.dead_letter(3).await;
     let brakes = ["rehearsed-errors-1", "rehearsed-errors-2"];
@@ -388,7 +397,9 @@ async fn an_alarm_that_eventbridge_tells_of_redrives() {
     }
 }
 
-/// What CloudFormation says to a stack with these parameters: nothing, or why it refuses it.
+// Parameters
+
+/// Why CloudFormation refuses a stack with these parameters; `None` if it accepts it.
 fn refusal(number: usize, parameters: &[(&str, &str)]) -> Option<String> {
     let result = cloudformation(&format!("rehearsed-rules-{number}"), "-", parameters);
     if result == json!({"accepted": true}) {
@@ -399,7 +410,7 @@ fn refusal(number: usize, parameters: &[(&str, &str)]) -> Option<String> {
 }
 
 #[test]
-fn contradictory_parameters_are_refused_before_anything_is_made() {
+fn contradictory_parameters_are_refused_before_anything_is_created() {
     let (dlq, source, other) = (queue_arn("q-dlq"), queue_arn("q"), queue_arn("other"));
     let (dlq, source, other) = (dlq.as_str(), source.as_str(), other.as_str());
     let both = format!("{source},{other}");

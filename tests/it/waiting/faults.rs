@@ -1,9 +1,9 @@
-//! What may happen to a call on its way to AWS and back, and what must not come of it.
+//! What may happen to a call between the function and AWS, and what must never result from it.
 //!
-//! Every fault meets every call that the function makes: the first attempt at it, and all attempts.
-//! The servers behind are LocalStack's SQS and MiniStack's CloudWatch and tagging API, Lambda's
-//! deadlines are real. The tables here say what comes of each; whatever it is, no message is lost or
-//! there twice, no second move task starts, and the next invocation carries on.
+//! Every disturbance meets every call that the function makes: its first attempt, and all attempts.
+//! Behind the proxies are LocalStack's SQS and MiniStack's CloudWatch and tagging API; Lambda's
+//! deadlines are real. The tables list the outcome of each. Whatever it is, no message is lost or
+//! duplicated, no second move task starts, and the next invocation carries on.
 
 use crate::support::cloudwatch::{Alarm, saw};
 use crate::support::function::sample;
@@ -28,14 +28,17 @@ use tokio::runtime::{Builder, Runtime};
 const TAGGING_URL: &str = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API";
 const CLOUDWATCH_URL: &str = "AWS_ENDPOINT_URL_CLOUDWATCH";
 
-/// Lambda's time-out, as template.yaml's order of magnitude: three attempts that hang fit in.
+/// Lambda's timeout, about as long as in template.yaml: three attempts that hang fit in.
 const TIME: Duration = Duration::from_secs(30);
 
-/// A fault, what comes of a DLQ when it meets the first attempt at a call, and when it meets all
-/// attempts. A connection that is refused once is much the same as one that is reset at once.
+// The tables
+
+/// A disturbance, the outcome of a DLQ when it meets the first attempt of a call, and when it meets
+/// all attempts. A connection that is refused once is much the same as one that is reset
+/// immediately.
 type Row = (Disturbance, &'static str, &'static str);
 
-/// Of the calls that look at a DLQ.
+/// The outcomes for calls that look at a DLQ.
 #[rustfmt::skip]
 const LOOKING: [Row; 11] = [
     (Refused,        "",                     "failed/service-error"),
@@ -44,22 +47,22 @@ const LOOKING: [Row; 11] = [
     (BlackHole,      "started/ready",        "failed/service-error"),
     (InternalError,  "started/ready",        "failed/service-error"),
     (Unavailable,    "started/ready",        "failed/service-error"),
-    // It waits for as long as there is time.
+    // The function retries as long as there is time.
     (Throttled,      "started/ready",        "deferred/out-of-time"),
     (Truncated,      "started/ready",        "failed/service-error"),
-    // The SDK does not ask again for what it cannot read.
+    // The SDK does not retry if it cannot read an answer.
     (Malformed,      "failed/service-error", "failed/service-error"),
     (Late,           "started/ready",        "failed/service-error"),
-    // To ask again would not help.
+    // A retry would not help.
     (Expired,        "failed/access-denied", "failed/access-denied"),
 ];
 
-/// Of the start of a redrive.
+/// The outcomes for the start of a redrive.
 #[rustfmt::skip]
 const STARTING: [Row; 11] = [
     (Refused,        "",                     "failed/service-error"),
     (ResetAtOnce,    "started/ready",        "failed/service-error"),
-    // Where it took effect, the next attempt meets its task.
+    // If the start took effect, the next attempt meets its task.
     (ResetMidAnswer, "skipped/task-active",  "failed/service-error"),
     (BlackHole,      "started/ready",        "failed/service-error"),
     (InternalError,  "skipped/task-active",  "failed/service-error"),
@@ -71,7 +74,7 @@ const STARTING: [Row; 11] = [
     (Expired,        "failed/access-denied", "failed/access-denied"),
 ];
 
-/// Of the call that looks for what is to be cancelled.
+/// The outcomes for the call that looks for a task to cancel.
 #[rustfmt::skip]
 const LOOKING_TO_CANCEL: [Row; 11] = [
     (Refused,        "",                     "failed/service-error"),
@@ -80,7 +83,7 @@ const LOOKING_TO_CANCEL: [Row; 11] = [
     (BlackHole,      "cancelled/requested",  "failed/service-error"),
     (InternalError,  "cancelled/requested",  "failed/service-error"),
     (Unavailable,    "cancelled/requested",  "failed/service-error"),
-    // Nothing would cancel it next time: to fail has Lambda try again.
+    // No later event would cancel it. The invocation fails so that Lambda retries it.
     (Throttled,      "cancelled/requested",  "failed/out-of-time"),
     (Truncated,      "cancelled/requested",  "failed/service-error"),
     (Malformed,      "failed/service-error", "failed/service-error"),
@@ -88,13 +91,13 @@ const LOOKING_TO_CANCEL: [Row; 11] = [
     (Expired,        "failed/access-denied", "failed/access-denied"),
 ];
 
-/// Of the cancelling of a task.
+/// The outcomes for the call that cancels a task.
 #[rustfmt::skip]
 const CANCELLING: [Row; 11] = [
     (Refused,        "",                          "failed/service-error"),
     (ResetAtOnce,    "cancelled/requested",       "failed/service-error"),
-    // Where it took effect, the next attempt meets a task that is no longer RUNNING: the status says so
-    // even where the rest of the answer is lost, and another look confirms it.
+    // If the cancel took effect, the next attempt meets a task that is no longer RUNNING. The HTTP
+    // status shows that even if the rest of the answer is lost, and another look confirms it.
     (ResetMidAnswer, "skipped/nothing-to-cancel", "skipped/nothing-to-cancel"),
     (BlackHole,      "cancelled/requested",       "failed/service-error"),
     (InternalError,  "skipped/nothing-to-cancel", "failed/service-error"),
@@ -106,7 +109,7 @@ const CANCELLING: [Row; 11] = [
     (Expired,        "failed/access-denied",      "failed/access-denied"),
 ];
 
-/// Of the question for the brakes. Not to know is not to start.
+/// The outcomes for the call that reads the brakes. While they are unknown, nothing starts.
 #[rustfmt::skip]
 const BRAKES: [Row; 11] = [
     (Refused,        "",                   "held/brake-unknown"),
@@ -122,7 +125,8 @@ const BRAKES: [Row; 11] = [
     (Expired,        "held/brake-unknown", "held/brake-unknown"),
 ];
 
-/// Of the question for the depth history of a DLQ that grows. Not to know keeps nothing from starting.
+/// The outcomes for the call that reads the depth history of a growing DLQ. If it is unknown, the
+/// redrive starts.
 #[rustfmt::skip]
 const HISTORIES: [Row; 11] = [
     (Refused,        "",                      "started/ready"),
@@ -138,8 +142,8 @@ const HISTORIES: [Row; 11] = [
     (Expired,        "started/ready",         "started/ready"),
 ];
 
-/// Of the question for the tags of a queue that an alarm names. Not to know is a failure: whether the
-/// queue is enrolled is open.
+/// The outcomes for the call that reads the tags of a queue that an alarm names. If they are
+/// unknown, the DLQ fails: it may be enrolled.
 #[rustfmt::skip]
 const TAGS: [Row; 11] = [
     (Refused,        "",                     "failed/service-error"),
@@ -155,33 +159,35 @@ const TAGS: [Row; 11] = [
     (Expired,        "failed/service-error", "failed/service-error"),
 ];
 
-/// One fault on one call.
+// Running a table
+
+/// One disturbance of one call.
 #[derive(Clone)]
 struct Case {
     operation: &'static str,
-    fault: Disturbance,
-    /// Whether it meets all attempts, or the first.
+    disturbance: Disturbance,
+    /// Whether it meets all attempts, or only the first.
     always: bool,
-    /// What comes of the DLQ.
+    /// The outcome of the DLQ.
     expected: &'static str,
 }
 
 impl Case {
-    /// What no other test calls its queues.
+    /// A name for queues that no other test uses.
     fn name(&self) -> String {
         let times = if self.always { "always" } else { "once" };
-        format!("{}-{:?}-{times}", self.operation, self.fault)
+        format!("{}-{:?}-{times}", self.operation, self.disturbance)
     }
 
     /// Makes this proxy do it from now on.
     fn inject(&self, proxy: &Proxy) {
         let Self {
             operation,
-            fault,
+            disturbance,
             always,
             ..
         } = *self;
-        match (fault, operation) {
+        match (disturbance, operation) {
             (Refused, "StartMessageMoveTask" | "CancelMessageMoveTask") => {
                 proxy.refuse_after("ListMessageMoveTasks");
             }
@@ -189,22 +195,25 @@ impl Case {
             (Refused, _) => proxy.refuse(),
             _ => proxy.plan(move |call: &Attempt| {
                 let is_met = call.operation == operation && (always || call.nth == 0);
-                is_met.then_some(fault)
+                is_met.then_some(disturbance)
             }),
         }
     }
 
-    /// Asserts that it has happened on this proxy.
+    /// Asserts that this proxy has done it.
     #[track_caller]
     fn assert_injected(&self, proxy: &Proxy) {
         let calls = proxy.seen().calls;
-        let met = (self.operation.to_owned(), Some(self.fault));
-        assert!(self.fault == Refused || calls.contains(&met), "{calls:?}");
+        let met = (self.operation.to_owned(), Some(self.disturbance));
+        assert!(
+            self.disturbance == Refused || calls.contains(&met),
+            "{calls:?}"
+        );
     }
 
-    /// How long it takes until the function knows.
+    /// How long it takes until the function gives up or succeeds.
     fn lasts(&self) -> Duration {
-        let seconds = match (self.fault, self.always) {
+        let seconds = match (self.disturbance, self.always) {
             (Late | BlackHole | Throttled, true) => 20,
             (Late | BlackHole, false) => 6,
             _ => 2,
@@ -213,27 +222,28 @@ impl Case {
     }
 }
 
-/// Every fault of a table, on this call, all at the same time; each has queues and a process of its own.
+/// Runs every disturbance of a table on this call, concurrently; each has queues and a process of
+/// its own.
 fn all(operation: &'static str, table: &[Row], run: fn(&Case)) {
-    let faults: Vec<Disturbance> = table.iter().map(|(fault, ..)| *fault).collect();
-    assert_eq!(faults, DISTURBANCES, "every fault is in the table");
-    let cases = table.iter().flat_map(|(fault, once, always)| {
+    let faults: Vec<Disturbance> = table.iter().map(|(disturbance, ..)| *disturbance).collect();
+    assert_eq!(faults, DISTURBANCES, "every disturbance is in the table");
+    let cases = table.iter().flat_map(|(disturbance, once, always)| {
         let case = |always, expected| Case {
             operation,
-            fault: *fault,
+            disturbance: *disturbance,
             always,
             expected,
         };
         [case(false, *once), case(true, *always)]
     });
     let mut cases: Vec<Case> = cases.filter(|case| !case.expected.is_empty()).collect();
-    // Their queues are made one after the other; those that last begin first.
+    // Their queues are created one after the other; the longest cases begin first.
     cases.sort_by_key(|case| Reverse(case.lasts()));
     let runs = cases.into_iter();
     side_by_side(runs.map(|case| (case.name(), move || run(&case))));
 }
 
-/// Runs these in threads of these names, which a failure tells.
+/// Runs these in threads with these names. A failure prints the name.
 fn side_by_side(runs: impl Iterator<Item = (String, impl FnOnce() + Send)>) {
     thread::scope(|scope| {
         let threads: Vec<_> = runs
@@ -251,6 +261,8 @@ fn side_by_side(runs: impl Iterator<Item = (String, impl FnOnce() + Send)>) {
     });
 }
 
+// A DLQ and its function
+
 /// A DLQ with dead letters in it, and its source queue.
 struct Scenario {
     queues: Queues,
@@ -259,7 +271,8 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Makes it. One at a time: all at once would have LocalStack be slower than the function waits.
+    /// Creates the queues. One scenario at a time: under all of them LocalStack would be slower
+    /// than the function waits.
     fn new(name: &str, messages: u64) -> Self {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -280,11 +293,11 @@ impl Scenario {
         &self.queues.dlq
     }
 
-    /// The function, with this DLQ enrolled and its SQS at the end of this proxy.
+    /// The function, with this DLQ enrolled and SQS behind this proxy.
     fn function(&self, sqs: &Proxy, variables: &[(&str, &str)]) -> Process {
         let ours = [
             ("REDRIVE_QUEUES", self.dlq().arn.as_str()),
-            // So slow that a task is still active when its start is tried again.
+            // So slow that a task is still active when its start is retried.
             ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
             ("AWS_ENDPOINT_URL", &sqs.url),
             ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
@@ -300,15 +313,15 @@ impl Scenario {
         )
     }
 
-    /// What came of the DLQ; no other was enrolled.
+    /// The outcome of the DLQ, which is the only enrolled one.
     #[track_caller]
     fn outcome(&self, function: &mut Process, event: &str) -> String {
         let (result, log) = function.invoke_and_log(event, TIME);
         outcome(&result, &log, self.dlq())
     }
 
-    /// Asserts that the function carries on as soon as no call is disturbed: one redrive was started in all, and in the
-    /// end every message is in the source queue, once.
+    /// Asserts that the function carries on as soon as no call is disturbed: one redrive was
+    /// started in total, and in the end every message is in the source queue, once.
     fn assert_carries_on(&self, function: &mut Process, sqs: &Proxy) {
         let next = self.outcome(function, &self.alarm());
         let normal = [
@@ -339,8 +352,8 @@ impl Scenario {
     }
 }
 
-/// What came of this DLQ, which is in exactly one outcome: in the report, if there is one, and in the
-/// log, if it is not empty.
+/// The outcome of this DLQ. It has exactly one: in the report, if there is one, and in the log, if
+/// the DLQ is not empty.
 #[track_caller]
 fn outcome(result: &Result<Value, Value>, log: &[Value], dlq: &Queue) -> String {
     let of_it = |entries: &[Value], name: &str| {
@@ -376,9 +389,11 @@ fn outcome(result: &Result<Value, Value>, log: &[Value], dlq: &Queue) -> String 
     }
 }
 
-/// A redrive is to start, and the fault meets a call on the way to it.
+// Calls of a redrive
+
+/// A redrive is due, and the disturbance meets one of its calls.
 fn redrive(case: &Case) {
-    // A start may be tried again for as long as the redrive takes, at one message a second.
+    // The redrive, at one message a second, must last until the start is retried.
     let messages = match (case.operation, case.always) {
         ("StartMessageMoveTask", _) => case.lasts().as_secs() + 3,
         _ => 2,
@@ -397,21 +412,23 @@ fn redrive(case: &Case) {
 }
 
 #[test]
-fn fault_on_the_way_to_the_counts() {
+fn disturbance_of_the_look_at_the_depth() {
     all("GetQueueAttributes", &LOOKING, redrive);
 }
 
 #[test]
-fn fault_on_the_way_to_the_tasks() {
+fn disturbance_of_the_look_at_the_tasks() {
     all("ListMessageMoveTasks", &LOOKING, redrive);
 }
 
 #[test]
-fn fault_on_the_way_to_the_start() {
+fn disturbance_of_the_start() {
     all("StartMessageMoveTask", &STARTING, redrive);
 }
 
-/// A redrive is to be cancelled, and the fault meets a call on the way to it.
+// Calls of a cancel
+
+/// A redrive is to be cancelled, and the disturbance meets one of the calls.
 fn cancel(case: &Case) {
     let name = format!("cancel-{}", case.name());
     let scenario = Scenario::new(&name, case.lasts().as_secs() + 30);
@@ -419,7 +436,7 @@ fn cancel(case: &Case) {
     let mut function = scenario.function(&sqs, &[]);
     let started = scenario.outcome(&mut function, &scenario.alarm());
     assert_eq!(started, "started/ready");
-    match (case.fault, case.operation) {
+    match (case.disturbance, case.operation) {
         (Refused, "ListMessageMoveTasks") => sqs.refuse(),
         _ => case.inject(&sqs),
     }
@@ -456,16 +473,18 @@ async fn wait_until_cancelled(dlq: &Queue) {
 }
 
 #[test]
-fn fault_on_the_way_to_the_task_to_cancel() {
+fn disturbance_of_the_look_for_a_task_to_cancel() {
     all("ListMessageMoveTasks", &LOOKING_TO_CANCEL, cancel);
 }
 
 #[test]
-fn fault_on_the_way_to_the_cancelling() {
+fn disturbance_of_the_cancel() {
     all("CancelMessageMoveTask", &CANCELLING, cancel);
 }
 
-/// A redrive is to start, and the fault meets the question for the brakes.
+// Calls to CloudWatch and the tagging API
+
+/// A redrive is due, and the disturbance meets the call that reads the brakes.
 fn brake(case: &Case) {
     let scenario = Scenario::new(&case.name(), 2);
     let brake = case.name();
@@ -488,11 +507,12 @@ fn brake(case: &Case) {
 }
 
 #[test]
-fn fault_on_the_way_to_the_brakes() {
+fn disturbance_of_the_brakes() {
     all("DescribeAlarms", &BRAKES, brake);
 }
 
-/// A redrive has come back and the DLQ grows, and the fault meets the question for its depth history.
+/// The redriven messages came back and the DLQ grows, and the disturbance meets the call that reads
+/// its depth history.
 fn depth_history(case: &Case) {
     const MINUTE: Duration = Duration::from_secs(60);
     let scenario = Scenario::new(&case.name(), 2);
@@ -530,11 +550,11 @@ fn depth_history(case: &Case) {
 }
 
 #[test]
-fn fault_on_the_way_to_the_depth_history() {
+fn disturbance_of_the_depth_history() {
     all("GetMetricData", &HISTORIES, depth_history);
 }
 
-/// A redrive of a tagged DLQ is to start, and the fault meets the question for its tags.
+/// A redrive of a tagged DLQ is due, and the disturbance meets the call that reads its tags.
 fn tags(case: &Case) {
     let scenario = Scenario::new(&case.name(), 2);
     let enroll = format!("auto-redrive={}", case.name());
@@ -561,28 +581,30 @@ fn tags(case: &Case) {
 }
 
 #[test]
-fn fault_on_the_way_to_the_tags() {
+fn disturbance_of_the_tags() {
     all("GetResources", &TAGS, tags);
 }
+
+// Random disturbances
 
 /// Numbers that follow from a seed.
 struct Dice(fastrand::Rng);
 
 impl Dice {
-    /// Those of a call, whatever else happens at the same time.
+    /// The numbers for a call. They do not depend on other calls.
     fn of(seed: u64, what: &impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         (seed, what).hash(&mut hasher);
         Self(fastrand::Rng::with_seed(hasher.finish()))
     }
 
-    /// What happens to a call: to three in four, nothing.
-    fn fault(&mut self) -> Option<Disturbance> {
-        // Those that take long are rare.
+    /// The disturbance of a call; `None` for three calls in four.
+    fn disturbance(&mut self) -> Option<Disturbance> {
+        // Disturbances that take long are rare.
         let (common, rare): (Vec<Disturbance>, Vec<Disturbance>) = DISTURBANCES
             .into_iter()
-            .filter(|fault| *fault != Refused)
-            .partition(|fault| !matches!(fault, BlackHole | Late));
+            .filter(|disturbance| *disturbance != Refused)
+            .partition(|disturbance| !matches!(disturbance, BlackHole | Late));
         match self.0.u8(0..100) {
             0..5 => self.0.choice(rare),
             5..25 => self.0.choice(common),
@@ -595,17 +617,17 @@ impl Dice {
 fn inject_at_random(proxy: &Proxy, seed: u64, round: usize) {
     let calls = Mutex::new(BTreeMap::<String, usize>::new());
     proxy.plan(move |call| {
-        // By queue, since several are looked at at the same time.
+        // By queue, because several are looked at concurrently.
         let queue = ["QueueUrl", "SourceArn", "TaskHandle"].map(|name| &call.question[name]);
         let what = format!("{round} {} {queue:?}", call.operation);
         let mut calls = calls.lock().unwrap();
         let nth = calls.entry(what.clone()).or_default();
         *nth += 1;
-        Dice::of(seed, &(what, *nth)).fault()
+        Dice::of(seed, &(what, *nth)).disturbance()
     });
 }
 
-/// A listed DLQ and a tagged one, a brake alarm, and faults wherever there is a call.
+/// A listed DLQ and a tagged one, a brake alarm, and disturbances of any call.
 fn anything_happens(seed: u64, round: usize) {
     let name = format!("random-{round}");
     let listed = Scenario::new(&format!("{name}-listed"), 20);
@@ -637,7 +659,7 @@ fn anything_happens(seed: u64, round: usize) {
     for _ in 0..2 {
         let (result, log) = function.invoke_and_log(&schedule, TIME);
         let tags_error = matches!(&result, Err(error)
-            if error["errorMessage"].as_str().unwrap().contains("enrolment by tag could not be read"));
+            if error["errorMessage"].as_str().unwrap().contains("enrollment by tag could not be read"));
         for scenario in scenarios {
             if tags_error && scenario.dlq().arn == tagged.dlq().arn {
                 continue;
@@ -672,12 +694,12 @@ fn anything_happens(seed: u64, round: usize) {
 }
 
 #[test]
-fn faults_at_random_lose_nothing_and_start_nothing_twice() {
+fn random_disturbances_lose_nothing_and_start_nothing_twice() {
     let seed = match std::env::var("FAULTS_SEED") {
         Ok(seed) => seed.parse().expect("FAULTS_SEED is a number"),
         Err(_) => fastrand::u64(..),
     };
-    println!("to have the same happen again: FAULTS_SEED={seed}");
+    println!("to repeat this run: FAULTS_SEED={seed}");
     let rounds = 0..8;
     side_by_side(rounds.map(|round| {
         let run = move || anything_happens(seed, round);

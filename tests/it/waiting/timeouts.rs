@@ -1,7 +1,7 @@
-//! Every call has an end, whatever keeps it waiting, and every invocation ends before Lambda ends it.
+//! Every call ends, whatever keeps it waiting, and every invocation ends before Lambda's deadline.
 //!
-//! `src/start.rs` has the time-outs of a connection (2 s) and of an attempt (5 s). How long all attempts
-//! may take is for the invocation to say, by Lambda's deadline, which is real here. Servers are our own.
+//! `src/setup.rs` has the timeouts of a connection (2 s) and of an attempt (5 s). Lambda's
+//! deadline, which is real here, bounds all attempts together. The servers are the tests' own.
 
 use crate::support::function::sample;
 use crate::support::hang::{Hang, Place};
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const TAGGING_URL: &str = "AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API";
 const CLOUDWATCH_URL: &str = "AWS_ENDPOINT_URL_CLOUDWATCH";
 
-/// So much time that the deadline is no matter.
+/// Enough time that the deadline does not matter.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What three attempts take, with the pauses between them, if each comes to this end. A slow machine has
-/// some seconds more, and the next longer end is still told apart.
+/// How long three attempts take, with the pauses between them, if each hangs here. There are some
+/// seconds more for a slow machine, but the ranges do not overlap.
 fn three_attempts(place: Place) -> Range<Duration> {
     let seconds = match place {
         // 3 × 2 s, and two pauses of a second at most.
@@ -31,7 +31,7 @@ fn three_attempts(place: Place) -> Range<Duration> {
     Duration::from_secs(seconds.start)..Duration::from_secs(seconds.end)
 }
 
-/// SQS with one DLQ that is full and was redriven hours ago, and that says no word of this operation.
+/// SQS with one DLQ that has messages and was redriven hours ago. It never answers this operation.
 fn sqs(silent_on: &'static str) -> Server {
     Server::start(move |request| {
         let operation = request.operation();
@@ -76,7 +76,7 @@ fn function(sqs_url: &str, variables: &[(&str, &str)]) -> Process {
         ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ];
     let mut function = Process::start(&[&ours, variables].concat());
-    // A process that is still starting would take of the time of the first invocation.
+    // A process that is still starting would use time of the first invocation.
     let (report, _) = function.invoke_and_log(&sample("ignored-ok.json", &[]), LONG);
     report.expect("it has started");
     function
@@ -86,7 +86,8 @@ fn schedule() -> String {
     sample("schedule-eventbridge-scheduler.json", &[])
 }
 
-/// What came of the DLQ, and how long that took. A function that is later than its time panics here.
+/// The outcome of the DLQ, and how long the invocation took. Panics if the function misses its
+/// deadline.
 #[track_caller]
 fn outcome(function: &mut Process, event: &str, time: Duration) -> (String, Duration) {
     let begun = Instant::now();
@@ -99,7 +100,7 @@ fn outcome(function: &mut Process, event: &str, time: Duration) -> (String, Dura
     (format!("{}/{}", text("outcome"), text("reason")), took)
 }
 
-/// All at the same time: they only wait.
+/// Runs this for all concurrently: they only wait.
 fn for_each<T: Copy + Send>(all: &[T], run: impl Fn(T) + Sync) {
     let run = &run;
     thread::scope(|scope| {
@@ -126,7 +127,7 @@ fn sqs_that_hangs_fails_the_dlq_after_three_attempts() {
 }
 
 #[test]
-fn every_call_to_sqs_has_an_end() {
+fn every_call_to_sqs_ends() {
     let cancel = json!({"action": "cancel", "queues": "all"}).to_string();
     let calls = [
         ("GetQueueAttributes", &schedule()),
@@ -149,7 +150,8 @@ fn every_call_to_sqs_has_an_end() {
 #[test]
 fn cloudwatch_that_hangs_is_asked_three_times() {
     let questions = [
-        // Without brakes there is no start; without a depth history there is.
+        // Without the state of the brakes nothing starts; without a depth history the redrive
+        // starts.
         ("REDRIVE_BRAKE_ALARMS", "brake", "held/brake-unknown"),
         ("REDRIVE_QUIET_PERIOD", "10m", "started/ready"),
     ];
@@ -182,14 +184,14 @@ fn tagging_api_that_hangs_is_asked_again_until_half_of_the_look_is_over() {
         ];
         let mut function = function(&sqs.url, &variables);
 
-        // The listed DLQ is served all the same.
+        // The listed DLQ is redriven anyway.
         let (outcome, took) = outcome(&mut function, &schedule(), TIME);
 
         assert_eq!(outcome, "started/ready", "{place:?}");
-        // Ten seconds of the thirty are kept for what comes then; half of the rest is ten.
+        // Ten of the thirty seconds are kept for the starts; half of the rest is ten.
         let seconds = took.as_secs();
         assert!((10..19).contains(&seconds), "{place:?}: {took:?}");
-        // An attempt of five seconds leaves time for a second, and no more.
+        // An attempt of five seconds leaves time for a second one, but not for a third.
         let attempts = tagging.taken();
         assert_eq!(
             attempts,
@@ -209,9 +211,9 @@ fn whatever_hangs_the_invocation_ends_before_its_deadline() {
     let calls = [
         ("GetQueueAttributes", &redrive, "deferred/out-of-time"),
         ("ListMessageMoveTasks", &redrive, "deferred/out-of-time"),
-        // What becomes of it, the next look will tell.
+        // The next look shows whether it took effect.
         ("StartMessageMoveTask", &redrive, "deferred/out-of-time"),
-        // Nothing would cancel it next time: to fail has Lambda try again.
+        // No later event would cancel it. The invocation fails so that Lambda retries it.
         ("CancelMessageMoveTask", &cancel, "failed/out-of-time"),
     ];
     for_each(&LITTLE, |time| {
@@ -245,7 +247,7 @@ fn whatever_hangs_the_invocation_ends_before_its_deadline() {
 }
 
 #[test]
-fn invocation_whose_deadline_has_passed_ends_at_once() {
+fn invocation_whose_deadline_has_passed_ends_immediately() {
     let sqs = sqs("GetQueueAttributes");
     let function = function(&sqs.url, &[]);
 
