@@ -354,3 +354,6 @@ pub fn readings_of<'a>(seen: &'a Observation, task: &MoveTask) -> Option<&'a Tas
         .iter()
         .find(|readings| Some(readings.started) == task.started_at)
 }
+
+#[cfg(test)]
+mod tests;
