@@ -239,7 +239,7 @@ async fn ask_fall_times<S: Sqs, C>(
 }
 
 /// Takes three calls for a DLQ with one source queue, and one more for each further source.
-async fn read_fall_time(
+pub(crate) async fn read_fall_time(
     sqs: &impl Sqs,
     dlq: &QueueArn,
     destination: Option<&QueueArn>,
