@@ -6,7 +6,7 @@ use crate::config::Limits;
 use crate::deadlines::{Deadlines, half_of_time_left, retry_while_throttled};
 use crate::decision::{Decision, Start, decide, facts};
 use crate::enrollment::Target;
-use crate::fall::{FallTime, fall_time};
+use crate::fall::{FallTime, MAX_SOURCES, fall_time};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, MetricsQuery};
 use crate::observation::{Brake, BrakeState, Observation, Question};
@@ -238,19 +238,25 @@ async fn ask_fall_times<S: Sqs, C>(
     asks.for_each(future::ready).await;
 }
 
-/// Takes three calls for a DLQ with one source queue, and one more for each further source.
+/// Takes three calls for a DLQ with one source queue, and one more for each further source. Takes no more
+/// than it needs to see that nobody can tell.
 pub(crate) async fn read_fall_time(
     sqs: &impl Sqs,
     dlq: &QueueArn,
     destination: Option<&QueueArn>,
 ) -> Result<FallTime, SqsError> {
     let queues = match destination {
+        _ if dlq.is_fifo() => Vec::new(),
         Some(destination) => vec![destination.clone()],
         None => sqs.source_queues(dlq).await?,
     };
+    if queues.is_empty() || queues.len() > MAX_SOURCES {
+        let unread = queues.into_iter().map(|queue| (queue, Err(String::new())));
+        return Ok(fall_time(dlq, None, unread.collect()));
+    }
     let retention = sqs.facts(dlq).await?.retention;
     let mut facts = Vec::with_capacity(queues.len());
-    for queue in queues.into_iter().take(crate::fall::MAX_SOURCES + 1) {
+    for queue in queues {
         let read = sqs.facts(&queue).await;
         if let Err(error @ SqsError::Throttled(_)) = read {
             return Err(error);

@@ -1172,11 +1172,51 @@ async fn fall_time_of_eleven_sources_or_none_is_unknown() {
     let (ten, _) = fall_time_of(sources(10), of_source(json!({}))).await;
     assert!(matches!(ten, Ok(FallTime::Known(_))), "{ten:?}");
     for (n, why) in [(11, "more than 10 source queues"), (0, "no queue uses")] {
-        let (fall_time, _) = fall_time_of(sources(n), of_source(json!({}))).await;
+        let (fall_time, calls) = fall_time_of(sources(n), of_source(json!({}))).await;
         let Ok(FallTime::Unknown(said)) = fall_time else {
             panic!("{n}: {fall_time:?}");
         };
+        assert_eq!(calls, 1, "{n}: no facts are read");
         assert!(said.contains(why), "{n}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn fall_time_of_a_fifo_queue_is_unknown_without_a_call() {
+    let wire = answering(error(S403, ACCESS, DENIED));
+    let dlq = "arn:aws:sqs:us-east-1:123456789012:orders-dlq.fifo"
+        .parse()
+        .unwrap();
+    let fall_time = read_fall_time(&clients(&wire.config()), &dlq, None).await;
+    assert!(
+        matches!(fall_time, Ok(FallTime::Unknown(_))),
+        "{fall_time:?}"
+    );
+    assert_eq!(wire.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn fall_time_to_a_destination_is_that_of_the_destination_if_it_falls_back_here() {
+    let other_dlq = json!({"deadLetterTargetArn": ORDERS, "maxReceiveCount": 5});
+    for (changes, falls_back) in [
+        (json!({}), true),
+        (json!({"RedrivePolicy": other_dlq.to_string()}), false),
+        (json!({"RedrivePolicy": null}), false),
+    ] {
+        let facts = of_source(changes);
+        let wire = Wire::answering(move |request| {
+            assert_eq!(request.target, "AmazonSQS.GetQueueAttributes");
+            let url = request.body["QueueUrl"].as_str().unwrap();
+            facts(url.rsplit('/').next().unwrap())
+        });
+        let destination = orders();
+        let clients = clients(&wire.config());
+        let fall_time = read_fall_time(&clients, &dlq(), Some(&destination)).await;
+        match fall_time.unwrap() {
+            FallTime::Known(fall) if falls_back => assert_eq!(fall.consumed, [destination]),
+            FallTime::Unknown(why) if !falls_back => assert!(why.contains(ORDERS), "{why}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
