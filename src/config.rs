@@ -1,6 +1,6 @@
 //! The environment's variables → [`Config`], or everything that is wrong with them.
 
-use crate::policy::{Policy, PolicyError, Rate};
+use crate::policy::{ACCEPTED_SAMPLES, Policy, PolicyError, Rate, SAMPLE_PACE, sample_time};
 use crate::queue::{QueueArn, QueueArnError};
 use crate::text::excerpt;
 use std::collections::BTreeMap;
@@ -140,11 +140,8 @@ const SETTINGS: &[(&str, Setting)] = &[
         Ok(())
     }),
     ("sample", |policy, text| {
-        policy.sample = Duration::from_secs(match text {
-            "0" => 0,
-            text => whole_number(text, 10..=30)
-                .map_err(|_| "0, or a whole number of seconds from 10 to 30")?,
-        });
+        let sample = text.parse().ok().and_then(sample_time);
+        policy.sample = sample.ok_or(ACCEPTED_SAMPLES)?;
         Ok(())
     }),
     ("paused", |policy, text| {
@@ -179,6 +176,7 @@ impl Config {
             .filter(|(_, value)| !value.trim().is_empty());
         let mut vars = Variables(set.filter(|(name, _)| is_ours(name)).collect());
         let mut faults = Faults::default();
+        let is_sample_set = vars.0.contains_key("REDRIVE_SAMPLE");
         let policy = policy(&mut vars, &mut faults);
         let limits = Limits {
             // SQS allows 100 active move tasks per account.
@@ -198,7 +196,7 @@ impl Config {
             let expected = "there is no such variable; check the spelling".to_owned();
             faults.add(&variable, Some(value), expected);
         }
-        faults.contradictions(&policy, &queues);
+        faults.contradictions(&policy, &queues, is_sample_set);
         faults.or(Self {
             queues,
             enroll_tag,
@@ -322,7 +320,7 @@ impl Faults {
     }
 
     /// Settings that are valid one by one but contradict each other.
-    fn contradictions(&mut self, policy: &Policy, queues: &[QueueArn]) {
+    fn contradictions(&mut self, policy: &Policy, queues: &[QueueArn], is_sample_set: bool) {
         for (variable, destination) in [
             ("REDRIVE_DESTINATION_ARN", &policy.destination),
             ("REDRIVE_PARKING_ARN", &policy.parking),
@@ -347,7 +345,10 @@ impl Faults {
         let is_backoff_faulty = is_faulty("REDRIVE_COOLDOWN")
             || is_faulty("REDRIVE_ATTEMPT_WINDOW")
             || is_faulty("REDRIVE_MAX_ATTEMPTS");
-        for contradiction in policy.contradictions() {
+        let is_sample_faulty = is_faulty("REDRIVE_SAMPLE");
+        // Who never heard of samples keeps a function that runs: then the log says it, once.
+        let too_many = policy.too_many_attempts().filter(|_| is_sample_set);
+        for contradiction in policy.contradictions().into_iter().chain(too_many) {
             let expected = contradiction.to_string();
             match contradiction {
                 PolicyError::ParkingIsDestination => {
@@ -359,6 +360,16 @@ impl Faults {
                 PolicyError::WindowTooShort { window, .. } => {
                     let value = Some(humantime::format_duration(window).to_string());
                     self.add("REDRIVE_ATTEMPT_WINDOW", value, expected);
+                }
+                PolicyError::PaceOfSample | PolicyError::TooManyAttempts { .. }
+                    if is_sample_faulty => {}
+                PolicyError::PaceOfSample => {
+                    let value = Some(SAMPLE_PACE.to_string());
+                    self.add("REDRIVE_MAX_MESSAGES_PER_SECOND", value, expected);
+                }
+                PolicyError::TooManyAttempts { attempts } => {
+                    let value = Some(attempts.to_string());
+                    self.add("REDRIVE_MAX_ATTEMPTS", value, expected);
                 }
             }
         }

@@ -116,7 +116,8 @@ pub fn targets(
         Selection::All => (enrolled.clone(), Vec::new()),
         Selection::Named(queues) => resolve(queues, &enrolled, location),
     };
-    let shared = Arc::new(as_requested(config.policy.clone(), request));
+    let final_policy = |policy| Arc::new(as_requested(policy, request).with_attempts_that_fit());
+    let shared = final_policy(config.policy.clone());
     let target = |dlq: &&QueueArn| {
         let dlq = *dlq;
         let settings = tagged.get(dlq).map_or(&[][..], Vec::as_slice);
@@ -124,12 +125,17 @@ pub fn targets(
             [] => (Arc::clone(&shared), Vec::new()),
             settings => {
                 let (policy, faults) = as_tagged(config, settings);
-                (Arc::new(as_requested(policy, request)), faults)
+                (final_policy(policy), faults)
             }
         };
         if let Err(why) = check(&policy, dlq, &enrolled) {
             let blame = blame(config, settings, &["destination-arn", "parking-arn"]);
             faults.push(format!("{blame}{why}"));
+        }
+        // A request may bring a pace or a sample that do not fit the other.
+        let contradictions = policy.contradictions();
+        if faults.is_empty() && contradictions.contains(&PolicyError::PaceOfSample) {
+            faults.push(PolicyError::PaceOfSample.to_string());
         }
         Target {
             dlq: dlq.clone(),
@@ -184,7 +190,12 @@ fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<Str
     policy.paused |= config.policy.paused;
     policy.dry_run |= config.policy.dry_run;
     if faults.is_empty() {
-        faults.extend(policy.contradictions().iter().map(|contradiction| {
+        let is_sample_set = settings.iter().any(|(name, _)| name == "sample");
+        let sets_attempts = settings.iter().any(|(name, _)| name == "max-attempts");
+        let too_many = policy.too_many_attempts();
+        let too_many = too_many.filter(|_| is_sample_set && sets_attempts);
+        let contradictions = policy.contradictions().into_iter().chain(too_many);
+        faults.extend(contradictions.map(|contradiction| {
             let blame = match contradiction {
                 PolicyError::ParkingIsDestination => {
                     blame(config, settings, &["destination-arn", "parking-arn"])
@@ -194,6 +205,12 @@ fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<Str
                     settings,
                     &["cooldown", "attempt-window", "max-attempts"],
                 ),
+                PolicyError::PaceOfSample => {
+                    blame(config, settings, &["max-messages-per-second", "sample"])
+                }
+                PolicyError::TooManyAttempts { .. } => {
+                    blame(config, settings, &["max-attempts", "sample"])
+                }
             };
             format!("{blame}{contradiction}")
         }));
@@ -221,6 +238,9 @@ fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
     let Some(request) = request else {
         return policy;
     };
+    let sample = request.sample.unwrap_or(policy.sample);
+    let policy = Policy { sample, ..policy };
+    // What is forced sends all, whatever the sample.
     let policy = if request.force {
         policy.forced()
     } else {

@@ -20,7 +20,7 @@ pub struct Policy {
     /// redriven anyway.
     pub patience: Duration,
     /// `REDRIVE_MAX_ATTEMPTS`, 5: the number of fruitless redrives in a row after which the function
-    /// stops.
+    /// stops. With a sample, more than five count as five.
     pub max_attempts: u32,
     /// `REDRIVE_ATTEMPT_WINDOW`, 24 hours: older move tasks do not count.
     pub attempt_window: Duration,
@@ -91,7 +91,29 @@ impl Policy {
                 window: self.attempt_window,
             });
         }
+        if !self.sample.is_zero() && self.max_messages_per_second == Rate::new(SAMPLE_PACE.into()) {
+            found.push(PolicyError::PaceOfSample);
+        }
         found
+    }
+
+    /// With a sample, SQS's list of tasks has no room for more than five attempts. `None` if they fit.
+    pub fn too_many_attempts(&self) -> Option<PolicyError> {
+        let attempts = self.max_attempts;
+        let fit = self.sample.is_zero() || attempts <= MAX_ATTEMPTS_WITH_SAMPLE;
+        (!fit).then_some(PolicyError::TooManyAttempts { attempts })
+    }
+
+    /// The policy to follow: attempts that SQS's list of tasks has no room for do not count.
+    #[must_use]
+    pub fn with_attempts_that_fit(self) -> Self {
+        match self.too_many_attempts() {
+            None => self,
+            Some(_) => Self {
+                max_attempts: MAX_ATTEMPTS_WITH_SAMPLE,
+                ..self
+            },
+        }
     }
 
     /// The longest wait between two attempts that still fits all of them into the window, with one
@@ -116,6 +138,20 @@ impl Policy {
         }
     }
 }
+
+/// The pace of a sample, in messages per second. No other task of ours has it.
+pub const SAMPLE_PACE: u32 = 1;
+
+/// What [`sample_time`] accepts.
+pub const ACCEPTED_SAMPLES: &str = "0, or a whole number of seconds from 10 to 30";
+
+/// How long a sample runs; zero turns samples off. `None` if no sample runs for so many seconds.
+pub fn sample_time(seconds: u64) -> Option<Duration> {
+    matches!(seconds, 0 | 10..=30).then_some(Duration::from_secs(seconds))
+}
+
+/// SQS lists ten tasks, and with a sample an attempt takes up to two of them.
+const MAX_ATTEMPTS_WITH_SAMPLE: u32 = 5;
 
 /// A forced start keeps this distance from the newest one, because Lambda repeats a failed asynchronous
 /// request.
@@ -168,6 +204,19 @@ pub enum PolicyError {
         cooldown: Duration,
         /// `REDRIVE_ATTEMPT_WINDOW`.
         window: Duration,
+    },
+    /// A redrive could not be told from a sample.
+    #[error(
+        "a pace of {SAMPLE_PACE} message a second is that of samples; set 2 to 500 or `auto`, or turn samples off (`sample` 0)"
+    )]
+    PaceOfSample,
+    /// The first attempt would leave the list before the last one started.
+    #[error(
+        "with a sample at most {MAX_ATTEMPTS_WITH_SAMPLE} attempts count, not {attempts}: SQS lists ten tasks, and an attempt takes two; set 1 to {MAX_ATTEMPTS_WITH_SAMPLE}, or turn samples off (`sample` 0)"
+    )]
+    TooManyAttempts {
+        /// `REDRIVE_MAX_ATTEMPTS`.
+        attempts: u32,
     },
 }
 

@@ -241,14 +241,15 @@ async fn ask_fall_times<S: Sqs, C>(
     asks.for_each(future::ready).await;
 }
 
-/// Takes three calls for a DLQ with one source queue, and one more for each further source. `Err` if SQS
-/// fails; a refusal is an answer.
-async fn read_fall_time(
+/// Takes three calls for a DLQ with one source queue, and one more for each further source. Takes no more
+/// than it needs to see that nobody can tell. `Err` if SQS fails; a refusal is an answer.
+pub(crate) async fn read_fall_time(
     sqs: &impl Sqs,
     dlq: &QueueArn,
     destination: Option<&QueueArn>,
 ) -> Result<FallTime, SqsError> {
     let queues = match destination {
+        _ if dlq.is_fifo() => Ok(Vec::new()),
         Some(destination) => Ok(vec![destination.clone()]),
         None => sqs.source_queues(dlq).await,
     };
@@ -257,9 +258,13 @@ async fn read_fall_time(
         Err(error) if error.is_failure() => return Err(error),
         Err(error) => return Ok(FallTime::Unknown(error.to_string())),
     };
+    if queues.is_empty() || queues.len() > MAX_SOURCES {
+        let unread = queues.into_iter().map(|queue| (queue, Err(String::new())));
+        return Ok(fall_time(dlq, None, unread.collect()));
+    }
     let retention = sqs.facts(dlq).await?.retention;
     let mut facts = Vec::with_capacity(queues.len());
-    for queue in queues.into_iter().take(MAX_SOURCES + 1) {
+    for queue in queues {
         let read = match sqs.facts(&queue).await {
             Err(error) if error.is_failure() => return Err(error),
             Err(error) => Err(format!("the facts of `{queue}` cannot be read: {error}")),

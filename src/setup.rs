@@ -34,6 +34,9 @@ pub async fn function()
         sdk,
         endpoints: [sqs, cloudwatch, tagging],
     } = environment()?;
+    if let Some(why) = config.policy.too_many_attempts() {
+        tracing::warn!("`REDRIVE_MAX_ATTEMPTS`: {why}");
+    }
     let regions = config.queues.iter().map(|queue| queue.region().to_owned());
     let regions: BTreeSet<String> = regions.chain([region.clone()]).collect();
     let sqs = SqsClients::new(&with_endpoint(&sdk, sqs), regions.clone());

@@ -6,6 +6,7 @@ use crate::fall::{Fall, FallTime};
 use crate::metrics::{METRICS_DELAY, MetricsQuery, TaskReadings, TaskSpan};
 use crate::observation::Observation;
 use crate::policy::Policy;
+pub use crate::policy::SAMPLE_PACE;
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use std::time::{Duration, SystemTime};
 
@@ -58,9 +59,6 @@ impl LastVerdict {
 
 /// What an estimate of time may be off by.
 pub const SLACK: Duration = Duration::from_secs(120);
-
-/// The pace of a sample, in messages per second. No other task of ours has it.
-pub const SAMPLE_PACE: u32 = 1;
 
 /// Whether this task is a sample of ours: it has the sample pace, and so has no redrive of this policy.
 pub fn is_sample(policy: &Policy, task: &MoveTask) -> bool {

@@ -1,5 +1,7 @@
 use super::*;
+use crate::metrics::Readings;
 use crate::wire::{REGION, Request, Wire};
+use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_smithy_cbor::Encoder;
 use serde_json::{Value, json};
 use std::time::UNIX_EPOCH;
@@ -48,6 +50,17 @@ impl Server {
 
     fn clients(&self) -> CloudWatchClients {
         CloudWatchClients::new(&self.0.config(), [REGION, ELSEWHERE].map(str::to_owned))
+    }
+
+    /// The lowest depth within the quiet period of each of these DLQs; `Err` for those that were not
+    /// read.
+    async fn fewest(&self, queries: &[MetricsQuery]) -> Vec<Result<Option<u64>, Metrics>> {
+        let metrics = self.clients().metrics(queries.to_vec()).await;
+        let fewest = |metrics| match metrics {
+            Metrics::Read(readings) => Ok(readings.fewest),
+            other => Err(other),
+        };
+        metrics.into_iter().map(fewest).collect()
     }
 
     /// The requests so far, all for this operation.
@@ -125,17 +138,39 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
-fn query_in(region: &str, name: &str, quiet_minutes: u64) -> DepthQuery {
-    DepthQuery {
-        dlq: format!("arn:aws:sqs:{region}:123456789012:{name}")
-            .parse()
-            .unwrap(),
+fn before(minutes: u64) -> SystemTime {
+    now() - Duration::from_secs(minutes * MINUTE)
+}
+
+/// The question about a DLQ that no task moved anything from, without a source.
+fn query_in(region: &str, name: &str, quiet_minutes: u64) -> MetricsQuery {
+    MetricsQuery {
+        dlq: queue_in(region, name),
+        consumed: Vec::new(),
+        from: before(quiet_minutes + 2),
+        now: now(),
         quiet_period: Duration::from_secs(quiet_minutes * MINUTE),
+        tasks: Vec::new(),
     }
 }
 
-fn query(name: &str, quiet_minutes: u64) -> DepthQuery {
+fn queue_in(region: &str, name: &str) -> QueueArn {
+    format!("arn:aws:sqs:{region}:123456789012:{name}")
+        .parse()
+        .unwrap()
+}
+
+fn query(name: &str, quiet_minutes: u64) -> MetricsQuery {
     query_in(REGION, name, quiet_minutes)
+}
+
+/// The question about a DLQ and its sources.
+fn query_with(name: &str, sources: &[&str]) -> MetricsQuery {
+    let sources = sources.iter().map(|source| queue_in(REGION, source));
+    MetricsQuery {
+        consumed: sources.collect(),
+        ..query(name, 10)
+    }
 }
 
 /// A result for one query. A point is how many minutes ago, and how many messages.
@@ -157,26 +192,37 @@ fn by_queue(result_of: impl Fn(&str, &str) -> Option<Value>) -> impl Fn(&Request
     }
 }
 
-/// The depth history that a page with this one result becomes.
-async fn history_of(result_of: impl Fn(&str) -> Value + Send + Sync + 'static) -> DepthHistory {
+/// What a page with this one result becomes.
+async fn fewest_of(
+    result_of: impl Fn(&str) -> Value + Send + Sync + 'static,
+) -> Result<Option<u64>, Metrics> {
     let server = Server::answering(by_queue(move |id, _| Some(result_of(id))));
-    let asked = [query("orders-dlq", 10)];
-    let mut histories = server.clients().depth_histories(&asked, now()).await;
-    assert_eq!(histories.len(), 1);
-    histories.remove(0)
+    let mut fewest = server.fewest(&[query("orders-dlq", 10)]).await;
+    assert_eq!(fewest.len(), 1);
+    fewest.remove(0)
 }
 
-fn unreadable(why: &str) -> DepthHistory {
-    DepthHistory::Unreadable(why.to_owned())
+fn failed(why: &str) -> Result<Option<u64>, Metrics> {
+    Err(Metrics::Failed(why.to_owned()))
 }
 
-// Depth histories: requests.
+fn refused(why: &str) -> Result<Option<u64>, Metrics> {
+    Err(Metrics::Denied(why.to_owned()))
+}
+
+fn read(fewest: u64) -> Result<Option<u64>, Metrics> {
+    Ok(Some(fewest))
+}
+
+const NO_DATA: Result<Option<u64>, Metrics> = Ok(None);
+
+// Metrics: requests.
 
 #[tokio::test]
-async fn depth_is_asked_as_the_most_visible_messages_of_each_minute_since_the_quiet_period_began() {
+async fn depth_is_asked_as_the_most_visible_messages_of_each_minute_in_the_order_of_time() {
     let server = Server::answering(by_queue(|_, _| None));
     let asked = [query("orders-dlq.fifo", 10)];
-    server.clients().depth_histories(&asked, now()).await;
+    server.fewest(&asked).await;
     let request = server.only_request("GetMetricData");
     assert_eq!(request.queries().len(), 1);
     let query = &request.body["MetricDataQueries"][0];
@@ -196,6 +242,101 @@ async fn depth_is_asked_as_the_most_visible_messages_of_each_minute_since_the_qu
     let since = NOW - 12 * MINUTE;
     assert_eq!(request.body["StartTime"], json!(since as f64));
     assert_eq!(request.body["EndTime"], json!(NOW as f64));
+    assert_eq!(request.body["ScanBy"], "TimestampAscending");
+}
+
+#[tokio::test]
+async fn dlq_with_a_source_takes_two_metrics_its_depth_and_what_the_source_handled() {
+    let server = Server::answering(by_queue(|_, _| None));
+    server
+        .fewest(&[query_with("orders-dlq", &["orders"])])
+        .await;
+    let request = server.only_request("GetMetricData");
+    let queries = request.body["MetricDataQueries"].as_array().unwrap();
+    let asked = queries.iter().map(|query| {
+        let stat = &query["MetricStat"];
+        let metric = &stat["Metric"];
+        (
+            &metric["Dimensions"][0]["Value"],
+            &metric["MetricName"],
+            &stat["Stat"],
+            &stat["Period"],
+        )
+    });
+    let asked = json!(asked.collect::<Vec<_>>());
+    let expected = json!([
+        [
+            "orders-dlq",
+            "ApproximateNumberOfMessagesVisible",
+            "Maximum",
+            60
+        ],
+        ["orders", "NumberOfMessagesDeleted", "Sum", 60],
+    ]);
+    assert_eq!(asked, expected);
+}
+
+#[tokio::test]
+async fn three_hours_and_more_are_asked_in_five_minute_datapoints_by_a_call_of_their_own() {
+    let server = Server::answering(by_queue(|_, _| None));
+    let since = |name: &str, minutes: u64| MetricsQuery {
+        from: before(minutes),
+        ..query_with(name, &["orders"])
+    };
+    let asked = [
+        since("a", 179),
+        since("b", 180),
+        since("c", 30),
+        since("d", 1000),
+    ];
+    server.fewest(&asked).await;
+    let requests = server.requests("GetMetricData");
+    assert_eq!(requests.len(), 2);
+    for (request, period, dlqs, minutes) in [
+        (&requests[0], 60, ["a", "c"], 179),
+        (&requests[1], 300, ["b", "d"], 1000),
+    ] {
+        let queues: Vec<_> = request.queries().iter().map(|query| query.1).collect();
+        assert_eq!(queues, [dlqs[0], "orders", dlqs[1], "orders"]);
+        let queries = request.body["MetricDataQueries"].as_array().unwrap();
+        assert!(
+            queries
+                .iter()
+                .all(|query| query["MetricStat"]["Period"] == period)
+        );
+        let since = NOW - minutes * MINUTE;
+        assert_eq!(request.body["StartTime"], json!(since as f64));
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_of_one_dlq_are_never_asked_in_two_calls() {
+    let sources: Vec<String> = (0..10).map(|n| format!("orders-{n}")).collect();
+    let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let server = Server::answering(by_queue(|id, queue| {
+        let depth = queue
+            .strip_prefix("dlq-")
+            .map_or(1.0, |n| n.parse().unwrap());
+        Some(result(id, "Complete", &[(1, depth)]))
+    }));
+    let dlqs = (0..46).map(|n| query_with(&format!("dlq-{n}"), &sources));
+    let fewest = server.fewest(&dlqs.collect::<Vec<_>>()).await;
+    assert_eq!(fewest, (0..46).map(read).collect::<Vec<_>>());
+    let requests = server.requests("GetMetricData");
+    let sizes: Vec<_> = requests.iter().map(|it| it.queries().len()).collect();
+    assert_eq!(sizes, [45 * 11, 11]);
+}
+
+#[tokio::test]
+async fn two_hundred_and_fifty_dlqs_with_one_source_take_one_call() {
+    for (dlqs, expected) in [(250, vec![500]), (251, vec![500, 2])] {
+        let server = Server::answering(by_queue(|_, _| None));
+        let asked = (0..dlqs).map(|n| query_with(&format!("dlq-{n}"), &["orders"]));
+        server.fewest(&asked.collect::<Vec<_>>()).await;
+        let requests = server.requests("GetMetricData");
+        let sizes: Vec<_> = requests.iter().map(|it| it.queries().len()).collect();
+        assert_eq!(sizes, expected);
+    }
 }
 
 #[tokio::test]
@@ -203,7 +344,7 @@ async fn queues_of_different_quiet_periods_are_asked_for_in_one_call_from_the_lo
     for minutes in [[30, 10, 20], [10, 30, 20], [10, 20, 30]] {
         let server = Server::answering(by_queue(|_, _| None));
         let asked = minutes.map(|minutes| query(&format!("dlq-{minutes}"), minutes));
-        server.clients().depth_histories(&asked, now()).await;
+        server.fewest(&asked).await;
         let request = server.only_request("GetMetricData");
         assert_eq!(request.queries().len(), 3);
         let since = NOW - 32 * MINUTE;
@@ -219,9 +360,9 @@ async fn five_hundred_and_one_queues_take_a_call_for_500_and_one_for_1() {
     };
     let server = Server::answering(by_queue(depth_is_in_the_name));
     let asked: Vec<_> = (0..501).map(|n| query(&format!("dlq-{n}"), 10)).collect();
-    let histories = server.clients().depth_histories(&asked, now()).await;
-    let expected: Vec<_> = (0..501).map(DepthHistory::Fewest).collect();
-    assert_eq!(histories, expected);
+    let fewest = server.fewest(&asked).await;
+    let expected: Vec<_> = (0..501).map(read).collect();
+    assert_eq!(fewest, expected);
     let requests = server.requests("GetMetricData");
     let sizes: Vec<_> = requests.iter().map(|it| it.queries().len()).collect();
     assert_eq!(sizes, [500, 1]);
@@ -235,12 +376,9 @@ async fn a_refusal_of_the_second_500_leaves_the_first_readable() {
         _ => denied(),
     });
     let asked: Vec<_> = (0..501).map(|n| query(&format!("dlq-{n}"), 10)).collect();
-    let histories = server.clients().depth_histories(&asked, now()).await;
-    assert_eq!(histories[..500], vec![DepthHistory::Fewest(4); 500]);
-    assert_eq!(
-        histories[500..],
-        [unreadable(&format!("AccessDenied: {DENIED}"))]
-    );
+    let fewest = server.fewest(&asked).await;
+    assert_eq!(fewest[..500], vec![read(4); 500]);
+    assert_eq!(fewest[500..], [refused(&format!("AccessDenied: {DENIED}"))]);
 }
 
 #[tokio::test]
@@ -256,9 +394,9 @@ async fn queues_of_two_regions_take_a_call_to_each() {
         query_in(REGION, "dlq-2", 10),
         query_in(ELSEWHERE, "dlq-3", 10),
     ];
-    let histories = server.clients().depth_histories(&asked, now()).await;
-    let expected: Vec<_> = (0..4).map(DepthHistory::Fewest).collect();
-    assert_eq!(histories, expected);
+    let fewest = server.fewest(&asked).await;
+    let expected: Vec<_> = (0..4).map(read).collect();
+    assert_eq!(fewest, expected);
     let requests = server.requests("GetMetricData");
     assert_eq!(requests.len(), 2);
     for (region, queues, minutes) in [
@@ -278,12 +416,12 @@ async fn queues_of_two_regions_take_a_call_to_each() {
 async fn nothing_to_ask_takes_no_call() {
     let server = Server::answering(|_| denied());
     let clients = server.clients();
-    assert_eq!(clients.depth_histories(&[], now()).await, []);
+    assert_eq!(clients.metrics(Vec::new()).await, []);
     assert_eq!(clients.brakes(&[]).await, []);
     assert_eq!(server.0.requests().len(), 0);
 }
 
-// Depth histories: answers.
+// Metrics: answers.
 
 #[tokio::test]
 async fn the_fewest_of_all_pages_counts() {
@@ -327,11 +465,8 @@ async fn the_fewest_of_all_pages_counts() {
         ("empty-last-page", 5),
     ];
     let queries = asked.map(|(queue, _)| query(queue, 10));
-    let histories = server.clients().depth_histories(&queries, now()).await;
-    assert_eq!(
-        histories,
-        asked.map(|(_, fewest)| DepthHistory::Fewest(fewest))
-    );
+    let fewest = server.fewest(&queries).await;
+    assert_eq!(fewest, asked.map(|(_, fewest)| read(fewest)));
     assert_eq!(server.requests("GetMetricData").len(), 2);
 }
 
@@ -340,8 +475,8 @@ async fn each_queue_is_judged_by_its_own_quiet_period_and_two_minutes() {
     let points = [(5, 9.0), (11, 6.0), (12, 5.0), (13, 3.0), (32, 2.0)];
     let server = Server::answering(by_queue(move |id, _| Some(result(id, "Complete", &points))));
     let asked = [10, 9, 8, 30, 11].map(|minutes| query(&format!("dlq-{minutes}"), minutes));
-    let histories = server.clients().depth_histories(&asked, now()).await;
-    assert_eq!(histories, [5, 6, 9, 2, 3].map(DepthHistory::Fewest));
+    let fewest = server.fewest(&asked).await;
+    assert_eq!(fewest, [5, 6, 9, 2, 3].map(read));
     server.only_request("GetMetricData");
 }
 
@@ -349,24 +484,24 @@ async fn each_queue_is_judged_by_its_own_quiet_period_and_two_minutes() {
 async fn datapoints_that_are_all_older_than_the_quiet_period_are_none() {
     let server = Server::answering(by_queue(|id, _| Some(result(id, "Complete", &[(20, 0.0)]))));
     let asked = [query("short", 10), query("long", 30)];
-    let histories = server.clients().depth_histories(&asked, now()).await;
-    assert_eq!(histories, [DepthHistory::NoData, DepthHistory::Fewest(0)]);
+    let fewest = server.fewest(&asked).await;
+    assert_eq!(fewest, [NO_DATA, read(0)]);
 }
 
 #[tokio::test]
 async fn partial_data_counts_as_far_as_it_goes() {
-    let history = history_of(|id| result(id, "PartialData", &[(3, 8.0), (4, 5.0)])).await;
-    assert_eq!(history, DepthHistory::Fewest(5));
+    let fewest = fewest_of(|id| result(id, "PartialData", &[(3, 8.0), (4, 5.0)])).await;
+    assert_eq!(fewest, read(5));
 }
 
 #[tokio::test]
 async fn no_datapoints_are_no_data() {
     for status in ["Complete", "PartialData"] {
-        let history = history_of(move |id| result(id, status, &[])).await;
-        assert_eq!(history, DepthHistory::NoData, "{status}");
+        let fewest = fewest_of(move |id| result(id, status, &[])).await;
+        assert_eq!(fewest, NO_DATA, "{status}");
     }
-    let history = history_of(|id| json!({"Id": id})).await;
-    assert_eq!(history, DepthHistory::NoData, "neither times nor values");
+    let fewest = fewest_of(|id| json!({"Id": id})).await;
+    assert_eq!(fewest, NO_DATA, "neither times nor values");
 }
 
 #[tokio::test]
@@ -375,9 +510,8 @@ async fn a_queue_that_the_answer_leaves_out_is_unreadable() {
         (queue != "left-out").then(|| result(id, "Complete", &[(1, 4.0)]))
     }));
     let asked = ["first", "left-out", "last"].map(|queue| query(queue, 10));
-    let histories = server.clients().depth_histories(&asked, now()).await;
-    let fewest = DepthHistory::Fewest(4);
-    assert_eq!(histories, [fewest.clone(), unreadable(LEFT_OUT), fewest]);
+    let fewest = server.fewest(&asked).await;
+    assert_eq!(fewest, [read(4), failed(LEFT_OUT), read(4)]);
 }
 
 #[tokio::test]
@@ -388,15 +522,17 @@ async fn a_result_without_a_query_is_ignored() {
             Some(result(stranger, "Complete", &[(1, 4.0)]))
         }));
         let asked = [query("orders-dlq", 10)];
-        let histories = server.clients().depth_histories(&asked, now()).await;
-        assert_eq!(histories, [unreadable(LEFT_OUT)], "{stranger}");
+        let fewest = server.fewest(&asked).await;
+        assert_eq!(fewest, [failed(LEFT_OUT)], "{stranger}");
     }
 }
 
 #[tokio::test]
 async fn a_queue_that_is_refused_is_unreadable_for_the_reason_given_and_the_others_are_not() {
     let why = "The metric may not be read.";
-    for status in ["Forbidden", "InternalError"] {
+    type Expected = fn(&str) -> Result<Option<u64>, Metrics>;
+    let table: [(&str, Expected); 2] = [("Forbidden", refused), ("InternalError", failed)];
+    for (status, unreadable) in table {
         let server = Server::answering(by_queue(move |id, queue| {
             if queue != "refused" {
                 return Some(result(id, "Complete", &[(1, 4.0)]));
@@ -406,13 +542,13 @@ async fn a_queue_that_is_refused_is_unreadable_for_the_reason_given_and_the_othe
             Some(refused)
         }));
         let asked = ["refused", "orders-dlq"].map(|queue| query(queue, 10));
-        let histories = server.clients().depth_histories(&asked, now()).await;
-        let expected = [unreadable(why), DepthHistory::Fewest(4)];
-        assert_eq!(histories, expected, "{status}");
+        let fewest = server.fewest(&asked).await;
+        let expected = [unreadable(why), read(4)];
+        assert_eq!(fewest, expected, "{status}");
 
-        let history = history_of(move |id| result(id, status, &[])).await;
+        let fewest = fewest_of(move |id| result(id, status, &[])).await;
         let expected = unreadable("CloudWatch refused it");
-        assert_eq!(history, expected, "{status} without a message");
+        assert_eq!(fewest, expected, "{status} without a message");
     }
 }
 
@@ -420,9 +556,9 @@ async fn a_queue_that_is_refused_is_unreadable_for_the_reason_given_and_the_othe
 async fn a_refused_call_makes_all_its_queues_unreadable_with_code_and_message() {
     let server = Server::answering(|_| denied());
     let asked = ["orders-dlq", "billing-dlq"].map(|queue| query(queue, 10));
-    let histories = server.clients().depth_histories(&asked, now()).await;
-    let why = unreadable(&format!("AccessDenied: {DENIED}"));
-    assert_eq!(histories, [why.clone(), why]);
+    let fewest = server.fewest(&asked).await;
+    let why = refused(&format!("AccessDenied: {DENIED}"));
+    assert_eq!(fewest, [why.clone(), why]);
 
     for (message, why) in [
         (json!(DENIED), format!("AccessDeniedException: {DENIED}")),
@@ -439,8 +575,8 @@ async fn a_refused_call_makes_all_its_queues_unreadable_with_code_and_message() 
         };
         let server = Server::answering(move |_| cbor_answer("400 Bad Request", "", &body));
         let asked = [query("orders-dlq", 10)];
-        let histories = server.clients().depth_histories(&asked, now()).await;
-        assert_eq!(histories, [unreadable(&why)], "code in the body alone");
+        let fewest = server.fewest(&asked).await;
+        assert_eq!(fewest, [refused(&why)], "code in the body alone");
     }
 }
 
@@ -457,12 +593,12 @@ async fn a_region_that_fails_leaves_the_other_readable() {
         });
         let regions = [REGION, ELSEWHERE, REGION];
         let asked = regions.map(|region| query_in(region, "orders-dlq", 10));
-        let histories = server.clients().depth_histories(&asked, now()).await;
+        let fewest = server.fewest(&asked).await;
         let expected = regions.map(|region| match region == failing {
-            true => unreadable(&format!("AccessDenied: {DENIED}")),
-            false => DepthHistory::Fewest(4),
+            true => refused(&format!("AccessDenied: {DENIED}")),
+            false => read(4),
         });
-        assert_eq!(histories, expected, "{failing}");
+        assert_eq!(fewest, expected, "{failing}");
     }
 }
 
@@ -470,20 +606,20 @@ async fn a_region_that_fails_leaves_the_other_readable() {
 async fn a_region_without_a_client_is_unreadable_and_takes_no_call() {
     let server = Server::answering(by_queue(|id, _| Some(result(id, "Complete", &[(1, 4.0)]))));
     let asked = ["eu-west-1", REGION].map(|region| query_in(region, "orders-dlq", 10));
-    let histories = server.clients().depth_histories(&asked, now()).await;
-    let why = unreadable("there is no client for its region");
-    assert_eq!(histories, [why, DepthHistory::Fewest(4)]);
+    let fewest = server.fewest(&asked).await;
+    let why = failed("there is no client for its region");
+    assert_eq!(fewest, [why, read(4)]);
     server.only_request("GetMetricData");
 }
 
-/// Why a depth history and a brake cannot be read if these bytes are the answer.
+/// Why metrics and a brake cannot be read if these bytes are the answer.
 async fn whys(case: &str, bytes: Vec<u8>) -> [String; 2] {
     let server = Server::answering(move |_| bytes.clone());
     let clients = server.clients();
     let asked = [query("orders-dlq", 10)];
-    let histories = clients.depth_histories(&asked, now()).await;
-    let [DepthHistory::Unreadable(no_depth)] = &*histories else {
-        panic!("{case}: {histories:?}");
+    let metrics = clients.metrics(asked.to_vec()).await;
+    let [Metrics::Failed(no_depth)] = &*metrics else {
+        panic!("{case}: {metrics:?}");
     };
     let brakes = clients.brakes(&["brake".to_owned()]).await;
     let [
@@ -549,6 +685,219 @@ async fn an_error_without_a_code_is_reported_in_words() {
             assert_words(&case, &why);
         }
     }
+}
+
+#[tokio::test]
+async fn depth_and_handled_messages_are_reduced_page_by_page() {
+    let server = Server::answering(|request| {
+        let points: [&[(u64, f64)]; 3] = match request.body["NextToken"].as_str() {
+            None => [&[(9, 7.0), (8, 4.0)], &[(9, 10.0), (8, 0.0)], &[(9, 1.0)]],
+            Some(_) => [&[(3, 6.0)], &[(3, 20.0), (2, 5.0)], &[]],
+        };
+        let results = request.queries().into_iter().zip(points);
+        let results = results.map(|((id, _), points)| result(id, "Complete", points));
+        let results: Vec<Value> = results.collect();
+        let is_first = request.body["NextToken"].is_null();
+        ok(&json!({"MetricDataResults": results, "NextToken": is_first.then_some("page-2")}))
+    });
+    let asked = query_with("orders-dlq", &["orders", "late-orders"]);
+    let metrics = server.clients().metrics(vec![asked]).await;
+    let expected = Readings {
+        fewest: Some(4),
+        fewest_in_hour: Some(4),
+        handled: 36,
+        tasks: Vec::new(),
+    };
+    assert_eq!(metrics, [Metrics::Read(expected)]);
+    assert_eq!(server.requests("GetMetricData").len(), 2);
+}
+
+/// `Reading` takes each series in the order of time; some emulators return it the other way round.
+#[tokio::test]
+async fn datapoints_are_read_in_the_order_of_time() {
+    let span = crate::metrics::TaskSpan {
+        started: before(5),
+        until: now(),
+        calm_depth: 3,
+        calm_for: Duration::from_secs(2 * MINUTE),
+    };
+    let asked = MetricsQuery {
+        tasks: vec![span],
+        ..query("orders-dlq", 10)
+    };
+    for points in [
+        [(4, 9.0), (3, 2.0), (2, 1.0), (1, 8.0)],
+        [(1, 8.0), (2, 1.0), (3, 2.0), (4, 9.0)],
+    ] {
+        let server =
+            Server::answering(by_queue(move |id, _| Some(result(id, "Complete", &points))));
+        let metrics = server.clients().metrics(vec![asked.clone()]).await;
+        let [Metrics::Read(readings)] = &*metrics else {
+            panic!("{metrics:?}");
+        };
+        assert_eq!(readings.tasks[0].calm_until, Some(before(1)));
+    }
+}
+
+#[tokio::test]
+async fn one_source_that_may_not_be_read_makes_the_dlq_denied() {
+    let why = "The metric may not be read.";
+    for refused_queue in ["orders", "late-orders"] {
+        let server = Server::answering(by_queue(move |id, queue| {
+            let mut result = result(id, "Complete", &[(1, 4.0)]);
+            if queue == refused_queue {
+                result["StatusCode"] = json!("Forbidden");
+                result["Messages"] = json!([{"Code": "Forbidden", "Value": why}]);
+            }
+            Some(result)
+        }));
+        let asked = [
+            query_with("orders-dlq", &["orders", "late-orders"]),
+            query_with("billing-dlq", &["billing"]),
+        ];
+        let fewest = server.fewest(&asked).await;
+        assert_eq!(fewest, [refused(why), read(4)], "{refused_queue}");
+    }
+}
+
+#[tokio::test]
+async fn one_source_that_the_answer_leaves_out_makes_the_dlq_failed() {
+    let server = Server::answering(by_queue(|id, queue| {
+        (queue != "orders").then(|| result(id, "Complete", &[(1, 4.0)]))
+    }));
+    let asked = [
+        query_with("orders-dlq", &["orders"]),
+        query_with("billing-dlq", &["billing"]),
+    ];
+    let fewest = server.fewest(&asked).await;
+    assert_eq!(fewest, [failed(LEFT_OUT), read(4)]);
+}
+
+/// Only a refusal is an operator's choice. Everything else is a doubt.
+#[tokio::test]
+async fn a_call_that_is_throttled_or_fails_is_failed_and_not_denied() {
+    for (status, code, why) in [
+        ("400 Bad Request", "Throttling", "Throttling: Rate exceeded"),
+        (
+            "400 Bad Request",
+            "ThrottlingException",
+            "Throttling: Rate exceeded",
+        ),
+        (
+            "500 Internal Server Error",
+            "InternalFailure",
+            "InternalFailure: Sorry.",
+        ),
+        (
+            "503 Service Unavailable",
+            "ServiceUnavailable",
+            "ServiceUnavailable: Sorry.",
+        ),
+        ("403 Forbidden", "ExpiredToken", "ExpiredToken: Sorry."),
+    ] {
+        let message = why.split_once(": ").unwrap().1;
+        let body = json!({"__type": code, "message": message});
+        let server = Server::answering(move |_| cbor_answer(status, "", &body));
+        let fewest = server.fewest(&[query("orders-dlq", 10)]).await;
+        let [Err(Metrics::Failed(said))] = &*fewest else {
+            panic!("{code}: {fewest:?}");
+        };
+        assert!(said.starts_with(code) && said.ends_with(message), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_leaves_nothing_half_read() {
+    let server = Server::answering(|request| match request.body["NextToken"].as_str() {
+        None => {
+            let (id, _) = request.queries()[0];
+            let results = json!([result(id, "PartialData", &[(1, 4.0)])]);
+            ok(&json!({"MetricDataResults": results, "NextToken": "page-2"}))
+        }
+        Some(_) => denied(),
+    });
+    let fewest = server.fewest(&[query("orders-dlq", 10)]).await;
+    assert_eq!(fewest, [refused(&format!("AccessDenied: {DENIED}"))]);
+}
+
+// The age of the oldest message.
+
+fn seconds(ages: &[u64]) -> Vec<Option<Duration>> {
+    let ages = ages.iter().map(|age| Some(Duration::from_secs(*age)));
+    ages.collect()
+}
+
+#[tokio::test]
+async fn age_of_the_oldest_message_is_asked_minute_by_minute_and_the_newest_counts() {
+    let points = [(3, 600.0), (2, 660.0), (1, 720.4)];
+    let server = Server::answering(by_queue(move |id, _| Some(result(id, "Complete", &points))));
+    let dlq = queue_in(REGION, "orders-dlq");
+    let ages = server.clients().oldest_ages(&[dlq], now()).await;
+    assert_eq!(ages, seconds(&[720]));
+    let request = server.only_request("GetMetricData");
+    let stat = &request.body["MetricDataQueries"][0]["MetricStat"];
+    assert_eq!(
+        stat["Metric"]["MetricName"],
+        "ApproximateAgeOfOldestMessage"
+    );
+    assert_eq!(stat["Metric"]["Dimensions"][0]["Value"], "orders-dlq");
+    assert_eq!(
+        (&stat["Stat"], &stat["Period"]),
+        (&json!("Maximum"), &json!(60))
+    );
+    assert_eq!(request.body["ScanBy"], "TimestampAscending");
+    let since = NOW - 12 * MINUTE;
+    assert_eq!(request.body["StartTime"], json!(since as f64));
+}
+
+#[tokio::test]
+async fn ages_come_in_the_order_of_the_dlqs_whatever_their_region_and_number() {
+    let server = Server::answering(by_queue(|id, queue| {
+        let age = queue.strip_prefix("dlq-").unwrap().parse().unwrap();
+        Some(result(id, "Complete", &[(1, age)]))
+    }));
+    let region = |n: u64| {
+        if n.is_multiple_of(2) {
+            REGION
+        } else {
+            ELSEWHERE
+        }
+    };
+    let dlqs: Vec<_> = (0..1002)
+        .map(|n| queue_in(region(n), &format!("dlq-{n}")))
+        .collect();
+    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    assert_eq!(ages, seconds(&(0..1002).collect::<Vec<_>>()));
+    let requests = server.requests("GetMetricData");
+    let mut sizes: Vec<_> = requests.iter().map(|it| it.queries().len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 1, 500, 500]);
+}
+
+#[tokio::test]
+async fn age_that_cannot_be_read_is_unknown() {
+    let dlqs = ["orders-dlq", "billing-dlq"].map(|name| queue_in(REGION, name));
+    let server = Server::answering(|_| denied());
+    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    assert_eq!(ages, [None, None], "a refusal");
+
+    let server = Server::answering(by_queue(|id, queue| match queue {
+        "orders-dlq" => Some(result(id, "Forbidden", &[(1, 4.0)])),
+        _ => Some(result(id, "Complete", &[(1, 4.0)])),
+    }));
+    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    assert_eq!(ages, [None, Some(Duration::from_secs(4))], "one refused");
+
+    let server = Server::answering(by_queue(|id, _| Some(result(id, "Complete", &[]))));
+    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    assert_eq!(ages, [None, None], "no datapoint");
+}
+
+#[tokio::test]
+async fn no_dlq_to_ask_takes_no_call_for_ages() {
+    let server = Server::answering(|_| denied());
+    assert_eq!(server.clients().oldest_ages(&[], now()).await, []);
+    assert_eq!(server.0.requests().len(), 0);
 }
 
 // Brakes.
@@ -704,9 +1053,6 @@ async fn page_that_fails_does_not_drop_what_an_earlier_one_returned() {
         };
         ok(&json!({"MetricDataResults": [entry], "NextToken": token}))
     });
-    let histories = server
-        .clients()
-        .depth_histories(&[query("orders-dlq", 10)], now())
-        .await;
-    assert_eq!(histories, [DepthHistory::Fewest(4)]);
+    let fewest = server.fewest(&[query("orders-dlq", 10)]).await;
+    assert_eq!(fewest, [read(4)]);
 }

@@ -60,6 +60,7 @@ fn nothing_said_means_the_defaults_of_the_table() {
     assert_eq!(policy.destination, None);
     assert_eq!(policy.parking, None);
     assert_eq!(policy.brake_alarms, Vec::<String>::new());
+    assert_eq!(policy.sample, Duration::from_secs(20));
     assert!(!policy.paused);
     assert!(!policy.dry_run);
 }
@@ -67,7 +68,7 @@ fn nothing_said_means_the_defaults_of_the_table() {
 #[test]
 fn every_variable_takes_effect_and_touches_nothing_else() {
     type Effect = fn(&mut Config);
-    let table: [(&str, &str, Effect); 18] = [
+    let table: [(&str, &str, Effect); 20] = [
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "7", |c| {
             c.policy.max_messages_per_second = Rate::new(7);
         }),
@@ -92,6 +93,10 @@ fn every_variable_takes_effect_and_touches_nothing_else() {
         }),
         ("REDRIVE_BRAKE_ALARMS", "orders 5xx", |c| {
             c.policy.brake_alarms = vec!["orders 5xx".into()];
+        }),
+        ("REDRIVE_SAMPLE", "0", |c| c.policy.sample = Duration::ZERO),
+        ("REDRIVE_SAMPLE", "12", |c| {
+            c.policy.sample = Duration::from_secs(12);
         }),
         ("REDRIVE_PAUSED", "true", |c| c.policy.paused = true),
         ("REDRIVE_PAUSED", "TRUE", |c| c.policy.paused = true),
@@ -150,6 +155,7 @@ fn every_fault_is_reported_at_once_with_variable_value_and_what_is_accepted() {
         ("REDRIVE_DESTINATION_ARN", "orders", "queue ARN"),
         ("REDRIVE_PARKING_ARN", "parked", "queue ARN"),
         ("REDRIVE_BRAKE_ALARMS", &long_list, "up to 255 characters"),
+        ("REDRIVE_SAMPLE", "often", "seconds from 10 to 30"),
         ("REDRIVE_PAUSED", "perhaps", "`true` or `false`"),
         ("REDRIVE_DRY_RUN", "1", "`true` or `false`"),
         ("REDRIVE_MAX_STARTS", "all", "from 1 to 100"),
@@ -181,9 +187,9 @@ fn every_fault_is_reported_at_once_with_variable_value_and_what_is_accepted() {
 #[test]
 fn every_bound_is_where_the_table_has_it() {
     #[rustfmt::skip]
-    let table: [(&str, &[&str], &[&str]); 11] = [
+    let table: [(&str, &[&str], &[&str]); 12] = [
         // variable, accepted, refused
-        ("REDRIVE_MAX_MESSAGES_PER_SECOND", &["1", "500", "auto"], &["0", "501", "-1", "1.5", "65537", "automatic"]),
+        ("REDRIVE_MAX_MESSAGES_PER_SECOND", &["2", "500", "auto"], &["0", "1", "501", "-1", "1.5", "65537", "automatic"]),
         ("REDRIVE_MIN_MESSAGES", &["1", "1000000000"], &["0", "-1", "18446744073709551616"]),
         ("REDRIVE_COOLDOWN", &["1m", "60s", "4h"], &["59s", "0", "0s", "14d 1s", "15d"]),
         ("REDRIVE_QUIET_PERIOD", &["0", "0s", "1s", "3h"], &["3h 1s", "-1s"]),
@@ -192,6 +198,7 @@ fn every_bound_is_where_the_table_has_it() {
         ("REDRIVE_ATTEMPT_WINDOW", &["90m", "14d"], &["59s", "0", "14d 1s"]),
         ("REDRIVE_MAX_STARTS", &["1", "100"], &["0", "101", "-1"]),
         ("REDRIVE_CONCURRENCY", &["1", "1000"], &["0", "1001", "-1"]),
+        ("REDRIVE_SAMPLE", &["0", "10", "20", "30"], &["-1", "1", "5", "9", "31", "20s", "20.0", "off"]),
         ("REDRIVE_PAUSED", &["true", "false"], &["yes", "no", "on", "0"]),
         ("REDRIVE_DRY_RUN", &["true", "false"], &["yes", "no", "on", "0"]),
     ];
@@ -544,6 +551,38 @@ fn attempts_that_do_not_fit_into_the_window_are_a_fault() {
 }
 
 #[test]
+fn pace_of_1_beside_a_sample_is_a_fault() {
+    let pace = ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1");
+    for vars in [&[pace][..], &[pace, ("REDRIVE_SAMPLE", "10")]] {
+        let fault = only_fault("a pace of 1", with(vars));
+        assert_eq!(
+            fault,
+            "`REDRIVE_MAX_MESSAGES_PER_SECOND` holds `1`: a pace of 1 message a second is that of samples; set 2 to 500 or `auto`, or turn samples off (`sample` 0)"
+        );
+    }
+    let without = with(&[pace, ("REDRIVE_SAMPLE", "0")]).unwrap();
+    assert_eq!(without.policy.max_messages_per_second, Rate::new(1));
+}
+
+#[test]
+fn more_than_five_attempts_are_a_fault_only_beside_a_sample_that_is_set() {
+    for attempts in ["6", "9"] {
+        let attempts = ("REDRIVE_MAX_ATTEMPTS", attempts);
+        let fault = only_fault("set", with(&[attempts, ("REDRIVE_SAMPLE", "20")]));
+        let expected = format!(
+            "`REDRIVE_MAX_ATTEMPTS` holds `{}`: with a sample at most 5 attempts count, not {}: SQS lists ten tasks, and an attempt takes two; set 1 to 5, or turn samples off (`sample` 0)",
+            attempts.1, attempts.1
+        );
+        assert_eq!(fault, expected);
+        assert!(with(&[attempts]).is_ok());
+        assert!(with(&[attempts, ("REDRIVE_SAMPLE", "")]).is_ok());
+        assert!(with(&[attempts, ("REDRIVE_SAMPLE", "0")]).is_ok());
+    }
+    let five = [("REDRIVE_MAX_ATTEMPTS", "5"), ("REDRIVE_SAMPLE", "20")];
+    assert!(with(&five).is_ok());
+}
+
+#[test]
 fn parking_queue_that_is_the_destination_too_is_a_fault() {
     let parked = "arn:aws:sqs:eu-west-1:123456789012:parked";
     let vars = [
@@ -631,6 +670,13 @@ fn fault_of_one_setting_brings_no_second_one_with_it() {
     ];
     let fault = only_fault("cooldown refused", with(&vars));
     assert!(fault.starts_with("`REDRIVE_COOLDOWN`"), "{fault}");
+    let vars = [
+        ("REDRIVE_SAMPLE", "31"),
+        ("REDRIVE_MAX_ATTEMPTS", "9"),
+        ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
+    ];
+    let fault = only_fault("sample refused", with(&vars));
+    assert!(fault.starts_with("`REDRIVE_SAMPLE`"), "{fault}");
 }
 
 #[test]

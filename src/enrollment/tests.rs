@@ -1,6 +1,9 @@
 use super::*;
 use crate::config::{EnrollTag, Limits};
+use crate::event::request::Action;
+use crate::policy::Rate;
 use crate::queue::QueueRef;
+use std::time::Duration;
 
 const OWN: &str = "arn:aws:sqs:us-east-1:123456789012:orders-dlq";
 
@@ -45,17 +48,34 @@ fn with_tag(policy: Policy) -> Config {
     }
 }
 
-/// What is wrong with the policy of the one queue that bears the tag.
-fn fault(policy: Policy, settings: &[(&str, &str)]) -> String {
+/// The one queue that bears the tag.
+fn target(policy: Policy, settings: &[(&str, &str)], request: Option<&Request>) -> Target {
     let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let tagged = TaggedQueue {
         dlq: OWN.parse().unwrap(),
         settings: settings.iter().map(setting).collect(),
     };
     let config = with_tag(policy);
-    let mut found = targets(&Selection::All, None, &config, vec![tagged], &location());
+    let mut found = targets(&Selection::All, request, &config, vec![tagged], &location());
     assert_eq!(found.enrolled.len(), 1);
-    found.enrolled.remove(0).policy_error.unwrap()
+    found.enrolled.remove(0)
+}
+
+/// What is wrong with its policy.
+fn fault(policy: Policy, settings: &[(&str, &str)]) -> String {
+    target(policy, settings, None).policy_error.unwrap()
+}
+
+fn request(max_messages_per_second: u64, sample: Option<u64>, force: bool) -> Request {
+    Request {
+        action: Action::Redrive,
+        queues: Selection::All,
+        dry_run: false,
+        force,
+        max_messages_per_second: Rate::new(max_messages_per_second),
+        sample: sample.map(Duration::from_secs),
+        destination: None,
+    }
 }
 
 #[test]
@@ -77,4 +97,107 @@ fn fault_of_a_tag_shows_the_enrol_tag_on_one_line() {
         why.starts_with("tag `k\\n\\u{202e}:cooldown` holds `soon`: "),
         "{why}"
     );
+}
+
+#[test]
+fn sample_of_a_tag_is_refused_with_what_is_accepted() {
+    for value in ["often", "5", "31"] {
+        let why = fault(Policy::default(), &[("sample", value)]);
+        let expected = format!(
+            "tag `k\\n\\u{{202e}}:sample` holds `{value}`: 0, or a whole number of seconds from 10 to 30"
+        );
+        assert_eq!(why, expected);
+    }
+}
+
+#[test]
+fn tag_with_a_pace_of_1_beside_a_sample_is_refused_and_names_the_tag() {
+    let pace = ("max-messages-per-second", "1");
+    for settings in [&[pace][..], &[pace, ("sample", "10")]] {
+        let why = fault(Policy::default(), settings);
+        assert!(why.contains(":max-messages-per-second` holds `1`"), "{why}");
+        assert!(why.contains("set 2 to 500 or `auto`"), "{why}");
+    }
+    let without = target(Policy::default(), &[pace, ("sample", "0")], None);
+    assert_eq!(without.policy_error, None);
+}
+
+#[test]
+fn tags_of_six_attempts_and_a_sample_are_refused_and_six_attempts_alone_count_as_five() {
+    let six = ("max-attempts", "6");
+    let why = fault(Policy::default(), &[six, ("sample", "20")]);
+    assert!(
+        why.contains(":max-attempts` holds `6`") && why.contains("at most 5 attempts count"),
+        "{why}"
+    );
+    for (settings, attempts) in [(&[six][..], 5), (&[six, ("sample", "0")], 6)] {
+        let target = target(Policy::default(), settings, None);
+        assert_eq!(target.policy_error, None);
+        assert_eq!(target.policy.max_attempts, attempts, "{settings:?}");
+    }
+}
+
+#[test]
+fn six_attempts_of_the_environment_count_as_five_where_a_sample_is_taken() {
+    let six = Policy {
+        max_attempts: 6,
+        ..Policy::default()
+    };
+    let without = request(50, Some(0), false);
+    for (settings, request, attempts) in [
+        (&[][..], None, 5),
+        (&[("sample", "0")], None, 6),
+        (&[], Some(&without), 6),
+    ] {
+        let target = target(six.clone(), settings, request);
+        assert_eq!(target.policy_error, None);
+        assert_eq!(target.policy.max_attempts, attempts, "{settings:?}");
+    }
+}
+
+#[test]
+fn sample_of_a_request_replaces_the_policys_and_force_sends_all() {
+    for (sample, force, expected) in [
+        (None, false, 20),
+        (Some(0), false, 0),
+        (Some(12), false, 12),
+        (None, true, 0),
+        (Some(12), true, 0),
+    ] {
+        let request = request(50, sample, force);
+        let target = target(Policy::default(), &[], Some(&request));
+        assert_eq!(
+            target.policy.sample,
+            Duration::from_secs(expected),
+            "{request:?}"
+        );
+    }
+}
+
+#[test]
+fn request_with_a_pace_of_1_is_refused_where_a_sample_would_be_taken() {
+    let unsampled = Policy {
+        sample: Duration::ZERO,
+        max_messages_per_second: Rate::new(1),
+        ..Policy::default()
+    };
+    for (policy, request, is_refused) in [
+        (Policy::default(), request(1, None, false), true),
+        (Policy::default(), request(1, Some(10), false), true),
+        (Policy::default(), request(1, Some(0), false), false),
+        (Policy::default(), request(1, None, true), false),
+        (unsampled.clone(), request(1, None, false), false),
+        (unsampled.clone(), request(1, Some(10), false), true),
+        (unsampled, request(2, Some(10), false), false),
+    ] {
+        let why = target(policy, &[], Some(&request)).policy_error;
+        let is_clear = why
+            .as_ref()
+            .is_some_and(|why| why.contains("set 2 to 500 or `auto`"));
+        assert_eq!(
+            (why.is_some(), is_clear),
+            (is_refused, is_refused),
+            "{request:?}: {why:?}"
+        );
+    }
 }

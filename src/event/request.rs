@@ -1,11 +1,12 @@
 //! Requests: our own JSON. Accepted only as the bare payload of an invocation. Inside an SNS or SQS
 //! message, anyone who can publish could send one.
 
-use crate::policy::Rate;
+use crate::policy::{ACCEPTED_SAMPLES, Rate, sample_time};
 use crate::queue::{QueueArn, QueueRef, queue_arn};
 use crate::text::{excerpt, one_line};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Number, Value};
+use std::time::Duration;
 
 /// What a person or another system asks for (`events/request-redrive-force.json`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -25,6 +26,10 @@ pub struct Request {
     /// Messages per second, instead of the policy's; `None` keeps the policy's.
     #[serde(default, deserialize_with = "rate")]
     pub max_messages_per_second: Option<Rate>,
+    /// How long a sample runs, instead of the policy's time; zero turns samples off, `None` keeps the
+    /// policy's.
+    #[serde(default, deserialize_with = "sample")]
+    pub sample: Option<Duration>,
     /// Where the messages go, instead of the policy's destination; `None` keeps the policy's.
     #[serde(default, rename = "destinationArn", deserialize_with = "destination")]
     pub destination: Option<QueueArn>,
@@ -56,14 +61,19 @@ pub enum Selection {
 /// It takes the payload's text: of a field that occurs twice, a [`Value`] would keep only the last.
 pub(super) fn parse(payload: &str) -> Result<Request, String> {
     let json = &mut serde_json::Deserializer::from_str(payload);
-    serde_path_to_error::deserialize(json).map_err(|error| {
+    let request: Request = serde_path_to_error::deserialize(json).map_err(|error| {
         let field = error.path().to_string();
         let why = one_line(&error.inner().to_string(), 200);
         match field.as_str() {
             "." => format!("the request is not valid: {why}"),
             field => format!("the request is not valid: `{}`: {why}", excerpt(field)),
         }
-    })
+    })?;
+    if request.action == Action::Cancel && request.sample.is_some() {
+        let why = "`sample` is accepted only with the action `redrive`";
+        return Err(format!("the request is not valid: {why}"));
+    }
+    Ok(request)
 }
 
 impl TryFrom<String> for Action {
@@ -114,6 +124,16 @@ fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rate>, D::E
         ))
     })?;
     Ok(Some(rate))
+}
+
+fn sample<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let number = Number::deserialize(deserializer)?;
+    let sample = number.as_u64().and_then(sample_time).ok_or_else(|| {
+        de::Error::custom(format!(
+            "`sample` is `{number}`; it must be {ACCEPTED_SAMPLES}"
+        ))
+    })?;
+    Ok(Some(sample))
 }
 
 fn destination<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<QueueArn>, D::Error> {

@@ -69,6 +69,7 @@ fn redrive(queues: Selection) -> Request {
         dry_run: false,
         force: false,
         max_messages_per_second: None,
+        sample: None,
         destination: None,
     }
 }

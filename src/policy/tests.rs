@@ -40,3 +40,35 @@ fn destination_must_be_another_queue_of_the_same_type_account_and_region() {
         ));
     }
 }
+
+#[test]
+fn sample_is_off_or_runs_10_to_30_seconds() {
+    for (seconds, valid) in [
+        (0, true),
+        (1, false),
+        (9, false),
+        (10, true),
+        (30, true),
+        (31, false),
+        (u64::MAX, false),
+    ] {
+        let expected = valid.then_some(Duration::from_secs(seconds));
+        assert_eq!(sample_time(seconds), expected, "{seconds}");
+    }
+}
+
+#[test]
+fn more_than_five_attempts_count_as_five_with_a_sample_and_only_then() {
+    let with = |sample, max_attempts| Policy {
+        sample: Duration::from_secs(sample),
+        max_attempts,
+        ..Policy::default()
+    };
+    for (sample, attempts, count) in [(20, 5, 5), (20, 6, 5), (10, 9, 5), (0, 9, 9), (20, 1, 1)] {
+        let policy = with(sample, attempts);
+        assert_eq!(policy.too_many_attempts().is_some(), attempts != count);
+        assert_eq!(policy.with_attempts_that_fit(), with(sample, count));
+    }
+    let forced = with(20, 9).forced();
+    assert_eq!(forced.clone().with_attempts_that_fit(), forced);
+}

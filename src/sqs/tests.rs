@@ -1,5 +1,8 @@
 use super::*;
+use crate::decision::Purpose;
+use crate::fall::{Fall, FallTime};
 use crate::policy::Rate;
+use crate::redrive::read_fall_time;
 use crate::wire::{self, REGION, Wire};
 use aws_config::SdkConfig;
 use serde_json::{Value, json};
@@ -67,11 +70,11 @@ fn a_start(destination: Option<QueueArn>, max_messages_per_second: Option<Rate>)
     Start {
         destination,
         max_messages_per_second,
-        parking: false,
+        purpose: Purpose::All,
     }
 }
 
-async fn start_answered(bytes: Vec<u8>) -> Result<String, StartError> {
+async fn start_answered(bytes: Vec<u8>) -> Result<Option<String>, StartError> {
     let wire = answering(bytes);
     clients(&wire.config())
         .start(&dlq(), &a_start(None, None))
@@ -88,7 +91,7 @@ async fn list_answered(bytes: Vec<u8>) -> Result<Vec<MoveTask>, SqsError> {
     clients(&wire.config()).list_tasks(&dlq()).await
 }
 
-async fn cancel_answered(bytes: Vec<u8>) -> Result<(), CancelError> {
+async fn cancel_answered(bytes: Vec<u8>) -> Result<u64, CancelError> {
     let wire = answering(bytes);
     clients(&wire.config()).cancel(&dlq(), "handle").await
 }
@@ -636,7 +639,7 @@ async fn start_sends_destination_and_rate_only_if_they_are_set() {
         let wire = answering(ok(&json!({"TaskHandle": "handle-1"})));
         let start = a_start(destination, rate);
         let handle = clients(&wire.config()).start(&dlq(), &start).await;
-        assert_eq!(handle.as_deref(), Ok("handle-1"), "{case}");
+        assert_eq!(handle, Ok(Some("handle-1".to_owned())), "{case}");
         let request = wire.only_request();
         assert_eq!(request.target, "AmazonSQS.StartMessageMoveTask", "{case}");
         assert_eq!(request.body, expected, "{case}");
@@ -644,16 +647,58 @@ async fn start_sends_destination_and_rate_only_if_they_are_set() {
 }
 
 #[tokio::test]
-async fn cancel_sends_the_handle() {
+async fn cancel_sends_the_handle_and_returns_how_many_messages_were_moved() {
     let answer = ok(&json!({"ApproximateNumberOfMessagesMoved": 7}));
     let wire = answering(answer);
     assert_eq!(
         clients(&wire.config()).cancel(&dlq(), "handle-1").await,
-        Ok(())
+        Ok(7)
     );
     let request = wire.only_request();
     assert_eq!(request.target, "AmazonSQS.CancelMessageMoveTask");
     assert_eq!(request.body, json!({"TaskHandle": "handle-1"}));
+}
+
+#[tokio::test]
+async fn source_queues_are_asked_for_by_url_one_more_than_are_read() {
+    let wire = answering(ok(&json!({"queueUrls": []})));
+    let sources = clients(&wire.config()).source_queues(&dlq()).await;
+    assert_eq!(sources, Ok(Vec::new()));
+    let request = wire.only_request();
+    assert_eq!(request.target, "AmazonSQS.ListDeadLetterSourceQueues");
+    let expected = json!({
+        "QueueUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/orders-dlq",
+        "MaxResults": 11,
+    });
+    assert_eq!(request.body, expected);
+}
+
+#[tokio::test]
+async fn facts_ask_for_exactly_four_attributes() {
+    let wire = answering(facts_of_orders(json!({})));
+    let facts = clients(&wire.config()).facts(&orders()).await;
+    let expected = QueueFacts {
+        visibility_timeout: Duration::from_secs(30),
+        delay: Duration::from_secs(5),
+        retention: Some(Duration::from_secs(345_600)),
+        redrive_policy: Some(RedrivePolicy {
+            dlq_arn: dlq().to_string(),
+            max_receive_count: 5,
+        }),
+    };
+    assert_eq!(facts, Ok(expected));
+    let request = wire.only_request();
+    assert_eq!(request.target, "AmazonSQS.GetQueueAttributes");
+    let expected = json!({
+        "QueueUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/orders",
+        "AttributeNames": [
+            "VisibilityTimeout",
+            "DelaySeconds",
+            "MessageRetentionPeriod",
+            "RedrivePolicy",
+        ],
+    });
+    assert_eq!(request.body, expected);
 }
 
 // Answers.
@@ -727,6 +772,7 @@ async fn tasks_are_read_as_sqs_shows_them() {
         moved: 0,
         to_move: None,
         destination_arn: None,
+        max_messages_per_second: None,
         failure_reason: None,
     };
     let unknown = |text: &str| TaskStatus::Unknown(text.to_owned());
@@ -741,7 +787,8 @@ async fn tasks_are_read_as_sqs_shows_them() {
             }),
             MoveTask {
                 status: TaskStatus::Running, handle: Some("handle-1".into()), started_at: at(1_791_193_351_826),
-                moved: 20, to_move: Some(50), destination_arn: Some(ORDERS.into()), failure_reason: None,
+                moved: 20, to_move: Some(50), destination_arn: Some(ORDERS.into()),
+                max_messages_per_second: Some(50), failure_reason: None,
             },
         ),
         (
@@ -773,7 +820,18 @@ async fn tasks_are_read_as_sqs_shows_them() {
         (
             "nothing to move",
             json!({"Status": "COMPLETED", "ApproximateNumberOfMessagesToMove": 0}),
-            MoveTask { to_move: Some(0), ..bare },
+            MoveTask { to_move: Some(0), ..bare.clone() },
+        ),
+        (
+            "the sample pace",
+            json!({"Status": "CANCELLED", "MaxNumberOfMessagesPerSecond": 1}),
+            MoveTask { status: TaskStatus::Cancelled, max_messages_per_second: Some(1), ..bare.clone() },
+        ),
+        ("a negative pace", json!({"Status": "COMPLETED", "MaxNumberOfMessagesPerSecond": -1}), bare.clone()),
+        (
+            "the fastest pace",
+            json!({"Status": "COMPLETED", "MaxNumberOfMessagesPerSecond": i32::MAX}),
+            MoveTask { max_messages_per_second: Some(i32::MAX as u32), ..bare },
         ),
     ];
     for (case, wire, expected) in &table {
@@ -786,6 +844,393 @@ async fn tasks_are_read_as_sqs_shows_them() {
     assert_eq!(
         list_answered(ok(&json!({"Results": wire}))).await,
         Ok(expected)
+    );
+}
+
+#[tokio::test]
+async fn start_without_a_handle_is_a_start() {
+    for body in [
+        json!({}),
+        json!({"TaskHandle": null}),
+        json!({"TaskHandle": ""}),
+    ] {
+        assert_eq!(start_answered(ok(&body)).await, Ok(None), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn cancel_without_a_count_moved_nothing_that_sqs_knows_of() {
+    for body in [
+        json!({}),
+        json!({"ApproximateNumberOfMessagesMoved": 0}),
+        json!({"ApproximateNumberOfMessagesMoved": -1}),
+    ] {
+        assert_eq!(cancel_answered(ok(&body)).await, Ok(0), "{body}");
+    }
+}
+
+// Fall time: the source queues and their facts.
+
+fn orders() -> QueueArn {
+    ORDERS.parse().unwrap()
+}
+
+/// The attributes of the source queue `orders` as SQS returns them, with these changes. Null leaves an
+/// attribute out.
+fn facts_of_orders(changes: Value) -> Vec<u8> {
+    let redrive_policy = json!({"deadLetterTargetArn": dlq().as_str(), "maxReceiveCount": 5});
+    let mut attributes = json!({
+        "VisibilityTimeout": "30",
+        "DelaySeconds": "5",
+        "MessageRetentionPeriod": "345600",
+        "RedrivePolicy": redrive_policy.to_string(),
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => _ = attributes.as_object_mut().unwrap().remove(name),
+            value => attributes[name] = value.clone(),
+        }
+    }
+    ok(&json!({"Attributes": attributes}))
+}
+
+async fn sources_answered(bytes: Vec<u8>) -> Result<Vec<QueueArn>, SqsError> {
+    let wire = answering(bytes);
+    clients(&wire.config()).source_queues(&dlq()).await
+}
+
+async fn facts_answered(bytes: Vec<u8>) -> Result<QueueFacts, SqsError> {
+    let wire = answering(bytes);
+    clients(&wire.config()).facts(&orders()).await
+}
+
+#[tokio::test]
+async fn source_queues_are_read_from_the_urls_of_aws_and_of_emulators() {
+    for url in [
+        "https://sqs.us-east-1.amazonaws.com/123456789012/orders",
+        "https://queue.amazonaws.com/123456789012/orders",
+        "https://sqs-fips.us-east-1.amazonaws.com/123456789012/orders",
+        "http://sqs.us-east-1.localhost.localstack.cloud:4566/123456789012/orders",
+        "http://localhost:4566/queue/us-east-1/123456789012/orders",
+        "http://127.0.0.1:9324/123456789012/orders",
+    ] {
+        let got = sources_answered(ok(&json!({"queueUrls": [url]}))).await;
+        assert_eq!(got, Ok(vec![orders()]), "{url}");
+    }
+    let fifo = "https://sqs.us-east-1.amazonaws.com/999999999999/orders.fifo";
+    let got = sources_answered(ok(&json!({"queueUrls": [fifo]}))).await;
+    let expected = "arn:aws:sqs:us-east-1:999999999999:orders.fifo";
+    assert_eq!(got, Ok(vec![expected.parse().unwrap()]));
+    let empty = sources_answered(ok(&json!({}))).await;
+    assert_eq!(empty, Ok(Vec::new()), "no list");
+}
+
+#[tokio::test]
+async fn url_of_a_source_queue_that_cannot_be_read_is_an_error_that_shows_it() {
+    for url in [
+        "",
+        "orders",
+        "https://sqs.us-east-1.amazonaws.com/123456789012/",
+        "https://sqs.us-east-1.amazonaws.com/1234/orders",
+        "http://localhost:9324/queue/orders",
+        "https://sqs.us-east-1.amazonaws.com/123456789012/or ders",
+    ] {
+        let good = "https://sqs.us-east-1.amazonaws.com/123456789012/orders";
+        let got = sources_answered(ok(&json!({"queueUrls": [good, url]}))).await;
+        let fault = got.expect_err(url);
+        assert_readable(url, "bad answer", &fault);
+        assert!(fault.to_string().contains(&format!("`{url}`")), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn refused_source_facts_are_distinguished() {
+    let denied = SqsError::AccessDenied(DENIED.to_owned());
+    let missing = SqsError::QueueNotFound(NO_QUEUE.to_owned());
+    let throttled = SqsError::Throttled("Rate exceeded".to_owned());
+    for (bytes, expected) in [
+        (error(S403, ACCESS, DENIED), denied),
+        (error(S400, NO_SUCH_QUEUE, NO_QUEUE), missing),
+        (error(S400, THROTTLED, "Rate exceeded"), throttled),
+    ] {
+        let sources = sources_answered(bytes.clone()).await;
+        assert_eq!(sources, Err(expected.clone()), "sources");
+        assert_eq!(facts_answered(bytes).await, Err(expected), "facts");
+    }
+}
+
+#[tokio::test]
+async fn receive_count_may_be_a_number_or_a_text() {
+    for (count, expected) in [
+        (json!(3), 3),
+        (json!("3"), 3),
+        (json!(1000), 1000),
+        (json!("1000"), 1000),
+    ] {
+        let policy = json!({"deadLetterTargetArn": dlq().as_str(), "maxReceiveCount": count});
+        let facts = facts_answered(facts_of_orders(
+            json!({"RedrivePolicy": policy.to_string()}),
+        ));
+        let policy = facts.await.unwrap().redrive_policy.unwrap();
+        assert_eq!(policy.max_receive_count, expected, "{count}");
+    }
+}
+
+#[tokio::test]
+async fn redrive_policy_that_cannot_be_read_is_an_error_that_names_queue_and_text() {
+    let with_count = |count: &str| {
+        let dlq = dlq();
+        format!("{{\"deadLetterTargetArn\":\"{dlq}\",\"maxReceiveCount\":{count}}}")
+    };
+    for text in [
+        "".to_owned(),
+        "redrive".to_owned(),
+        "{}".to_owned(),
+        "[]".to_owned(),
+        r#"{"maxReceiveCount":5}"#.to_owned(),
+        r#"{"deadLetterTargetArn":7,"maxReceiveCount":5}"#.to_owned(),
+        with_count("-1"),
+        with_count("1.5"),
+        with_count("null"),
+        with_count("\"five\""),
+        with_count("\"\""),
+        with_count("4294967296"),
+    ] {
+        let got = facts_answered(facts_of_orders(json!({"RedrivePolicy": text}))).await;
+        let fault = got.expect_err(&text);
+        assert_readable(&text, "bad answer", &fault);
+        let said = fault.to_string();
+        let start: String = text.chars().take(50).collect();
+        assert!(said.contains(ORDERS) && said.contains(&start), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn queue_without_a_redrive_policy_or_a_delay_has_none() {
+    let changes =
+        json!({"RedrivePolicy": null, "DelaySeconds": null, "MessageRetentionPeriod": null});
+    let facts = facts_answered(facts_of_orders(changes)).await.unwrap();
+    assert_eq!(facts.redrive_policy, None);
+    assert_eq!(facts.delay, Duration::ZERO);
+    assert_eq!(facts.retention, None);
+}
+
+#[tokio::test]
+async fn visibility_timeout_that_is_missing_or_no_number_is_an_error_that_names_the_queue() {
+    for value in [json!(null), json!(""), json!("soon"), json!("-1")] {
+        let got = facts_answered(facts_of_orders(json!({"VisibilityTimeout": value}))).await;
+        let fault = got.expect_err(&value.to_string());
+        assert_readable(&value.to_string(), "bad answer", &fault);
+        let said = fault.to_string();
+        assert!(
+            said.contains("`VisibilityTimeout`") && said.contains(ORDERS),
+            "{said}"
+        );
+    }
+}
+
+/// The fall time, from a list of the sources with these URLs, and from these answers about each queue by
+/// its name.
+async fn fall_time_of(
+    urls: Vec<String>,
+    facts: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+) -> (Result<FallTime, SqsError>, usize) {
+    let wire = Wire::answering(move |request| match request.target.as_str() {
+        "AmazonSQS.ListDeadLetterSourceQueues" => ok(&json!({"queueUrls": urls})),
+        "AmazonSQS.GetQueueAttributes" => {
+            let url = request.body["QueueUrl"].as_str().unwrap();
+            facts(url.rsplit('/').next().unwrap())
+        }
+        other => panic!("{other}"),
+    });
+    let fall_time = read_fall_time(&clients(&wire.config()), &dlq(), None).await;
+    (fall_time, wire.requests().len())
+}
+
+fn url_of(account: &str, name: &str) -> String {
+    format!("https://sqs.us-east-1.amazonaws.com/{account}/{name}")
+}
+
+/// The facts about a DLQ, and these about any source.
+fn of_source(changes: Value) -> impl Fn(&str) -> Vec<u8> + Send + Sync + 'static {
+    move |name| match name {
+        "orders-dlq" => {
+            facts_of_orders(json!({"RedrivePolicy": null, "MessageRetentionPeriod": "1209600"}))
+        }
+        _ => facts_of_orders(changes.clone()),
+    }
+}
+
+#[tokio::test]
+async fn fall_time_is_what_all_receives_take_and_the_delay() {
+    let urls = vec![url_of("123456789012", "orders")];
+    let (fall_time, calls) = fall_time_of(urls, of_source(json!({}))).await;
+    let expected = Fall {
+        time: Duration::from_secs(5 * (30 + 20) + 5),
+        consumed: vec![orders()],
+        retention: Some(Duration::from_secs(1_209_600)),
+    };
+    assert_eq!(fall_time, Ok(FallTime::Known(expected)));
+    assert_eq!(calls, 3, "one source takes three calls");
+}
+
+#[tokio::test]
+async fn fall_time_is_the_longest_over_the_source_queues() {
+    let urls = ["orders", "slow"]
+        .map(|name| url_of("123456789012", name))
+        .to_vec();
+    let (fall_time, calls) = fall_time_of(urls, |name| match name {
+        "slow" => facts_of_orders(json!({"VisibilityTimeout": "60"})),
+        _ => facts_of_orders(json!({})),
+    })
+    .await;
+    let Ok(FallTime::Known(fall)) = fall_time else {
+        panic!("{fall_time:?}");
+    };
+    assert_eq!(fall.time, Duration::from_secs(5 * (60 + 20) + 5));
+    assert_eq!(fall.consumed.len(), 2);
+    assert_eq!(calls, 4);
+}
+
+#[tokio::test]
+async fn twelve_hours_by_a_thousand_receives_are_long() {
+    let policy = json!({"deadLetterTargetArn": dlq().as_str(), "maxReceiveCount": 1000});
+    let changes = json!({"VisibilityTimeout": "43200", "RedrivePolicy": policy.to_string()});
+    let urls = vec![url_of("123456789012", "orders")];
+    let (fall_time, _) = fall_time_of(urls, of_source(changes)).await;
+    let expected = Duration::from_secs(1000 * (43_200 + 20) + 5);
+    assert_eq!(fall_time, Ok(FallTime::Long(expected)));
+}
+
+#[tokio::test]
+async fn fall_time_that_cannot_be_read_is_unknown_for_a_reason_that_names_the_queue() {
+    type Facts = Box<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
+    let source = |changes: Value| -> Facts { Box::new(of_source(changes)) };
+    let deleted: Facts = Box::new(|name| match name {
+        "orders" => error(S400, NO_SUCH_QUEUE, NO_QUEUE),
+        _ => facts_of_orders(json!({})),
+    });
+    let other_dlq = json!({"deadLetterTargetArn": ORDERS, "maxReceiveCount": 5});
+    let text_count = json!({"deadLetterTargetArn": dlq().as_str(), "maxReceiveCount": "often"});
+    for (case, account, facts, why) in [
+        (
+            "another account",
+            "999999999999",
+            source(json!({})),
+            "another account",
+        ),
+        (
+            "not JSON",
+            "123456789012",
+            source(json!({"RedrivePolicy": "5"})),
+            "redrive policy",
+        ),
+        (
+            "no number of receives",
+            "123456789012",
+            source(json!({"RedrivePolicy": text_count.to_string()})),
+            "redrive policy",
+        ),
+        (
+            "another DLQ by now",
+            "123456789012",
+            source(json!({"RedrivePolicy": other_dlq.to_string()})),
+            "do not come to this DLQ",
+        ),
+        (
+            "no DLQ any more",
+            "123456789012",
+            source(json!({"RedrivePolicy": null})),
+            "do not come to this DLQ",
+        ),
+        (
+            "no visibility timeout",
+            "123456789012",
+            source(json!({"VisibilityTimeout": null})),
+            "`VisibilityTimeout`",
+        ),
+        ("just deleted", "123456789012", deleted, "queue not found"),
+    ] {
+        let (fall_time, _) = fall_time_of(vec![url_of(account, "orders")], facts).await;
+        let Ok(FallTime::Unknown(said)) = fall_time else {
+            panic!("{case}: {fall_time:?}");
+        };
+        let queue = format!("`arn:aws:sqs:us-east-1:{account}:orders`");
+        assert!(
+            said.contains(why) && said.contains(&queue),
+            "{case}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn fall_time_of_eleven_sources_or_none_is_unknown() {
+    let sources = |n: usize| {
+        let urls = (0..n).map(|n| url_of("123456789012", &format!("orders-{n}")));
+        urls.collect::<Vec<_>>()
+    };
+    let (ten, _) = fall_time_of(sources(10), of_source(json!({}))).await;
+    assert!(matches!(ten, Ok(FallTime::Known(_))), "{ten:?}");
+    for (n, why) in [(11, "more than 10 source queues"), (0, "no queue uses")] {
+        let (fall_time, calls) = fall_time_of(sources(n), of_source(json!({}))).await;
+        let Ok(FallTime::Unknown(said)) = fall_time else {
+            panic!("{n}: {fall_time:?}");
+        };
+        assert_eq!(calls, 1, "{n}: no facts are read");
+        assert!(said.contains(why), "{n}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn fall_time_of_a_fifo_queue_is_unknown_without_a_call() {
+    let wire = answering(error(S403, ACCESS, DENIED));
+    let dlq = "arn:aws:sqs:us-east-1:123456789012:orders-dlq.fifo"
+        .parse()
+        .unwrap();
+    let fall_time = read_fall_time(&clients(&wire.config()), &dlq, None).await;
+    assert!(
+        matches!(fall_time, Ok(FallTime::Unknown(_))),
+        "{fall_time:?}"
+    );
+    assert_eq!(wire.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn fall_time_to_a_destination_is_that_of_the_destination_if_it_falls_back_here() {
+    let other_dlq = json!({"deadLetterTargetArn": ORDERS, "maxReceiveCount": 5});
+    for (changes, falls_back) in [
+        (json!({}), true),
+        (json!({"RedrivePolicy": other_dlq.to_string()}), false),
+        (json!({"RedrivePolicy": null}), false),
+    ] {
+        let facts = of_source(changes);
+        let wire = Wire::answering(move |request| {
+            assert_eq!(request.target, "AmazonSQS.GetQueueAttributes");
+            let url = request.body["QueueUrl"].as_str().unwrap();
+            facts(url.rsplit('/').next().unwrap())
+        });
+        let destination = orders();
+        let clients = clients(&wire.config());
+        let fall_time = read_fall_time(&clients, &dlq(), Some(&destination)).await;
+        match fall_time.unwrap() {
+            FallTime::Known(fall) if falls_back => assert_eq!(fall.consumed, [destination]),
+            FallTime::Unknown(why) if !falls_back => assert!(why.contains(ORDERS), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn throttled_source_facts_are_an_error_so_that_they_are_tried_again() {
+    let urls = vec![url_of("123456789012", "orders")];
+    let (fall_time, _) = fall_time_of(urls, |name| match name {
+        "orders" => error(S400, THROTTLED, "Rate exceeded"),
+        _ => facts_of_orders(json!({})),
+    })
+    .await;
+    assert_eq!(
+        fall_time,
+        Err(SqsError::Throttled("Rate exceeded".to_owned()))
     );
 }
 

@@ -24,19 +24,24 @@ const ON_THE_DLQ_TO_START: &[&str] = &[
     "sqs:GetQueueAttributes",
 ];
 
-/// The actions that a call needs, on the DLQ and on each queue that messages go to, or on `*` if the
+/// The actions that a call needs, on the queue that it names and on each queue that messages go to, or on `*` if the
 /// action has no resources. Sources: the SQS developer guide
 /// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html>)
 /// and the Service Authorization Reference
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html>).
 const NEEDS: &[(&str, On, &[&str])] = &[
-    ("GetQueueAttributes", On::Dlq, &["sqs:GetQueueAttributes"]),
+    ("GetQueueAttributes", On::Queue, &["sqs:GetQueueAttributes"]),
+    (
+        "ListDeadLetterSourceQueues",
+        On::Queue,
+        &["sqs:ListDeadLetterSourceQueues"],
+    ),
     (
         "ListMessageMoveTasks",
-        On::Dlq,
+        On::Queue,
         &["sqs:ListMessageMoveTasks", "sqs:GetQueueAttributes"],
     ),
-    ("StartMessageMoveTask", On::Dlq, ON_THE_DLQ_TO_START),
+    ("StartMessageMoveTask", On::Queue, ON_THE_DLQ_TO_START),
     (
         "StartMessageMoveTask",
         On::Destinations,
@@ -44,7 +49,7 @@ const NEEDS: &[(&str, On, &[&str])] = &[
     ),
     (
         "CancelMessageMoveTask",
-        On::Dlq,
+        On::Queue,
         &[
             "sqs:CancelMessageMoveTask",
             "sqs:ReceiveMessage",
@@ -68,7 +73,8 @@ const NEEDS: &[(&str, On, &[&str])] = &[
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum On {
-    Dlq,
+    /// The queue that the call names: a DLQ or, for its attributes, a queue that messages go to.
+    Queue,
     Destinations,
     Everything,
 }
@@ -313,9 +319,14 @@ impl Deployment {
         };
         let all = self.dlqs.len();
         let hours = |n: u64| Duration::from_secs(n * 3600);
+        let destination = self.parameter("DestinationArn");
         let have = |tasks: &dyn Fn(&str) -> Vec<Value>| {
             for dlq in self.dlqs {
-                account.set_tasks(dlq, &tasks(dlq));
+                let mut tasks = tasks(dlq);
+                for task in tasks.iter_mut().filter(|_| !destination.is_empty()) {
+                    task["DestinationArn"] = destination.into();
+                }
+                account.set_tasks(dlq, &tasks);
             }
         };
         let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
@@ -327,7 +338,7 @@ impl Deployment {
             assert_eq!(invoke(&alarm, "started", &["ready"]), 1);
         }
 
-        // The redriven messages came back: the function reads the depth history.
+        // The redriven messages came back: the function reads metrics.
         have(&|dlq| vec![task(dlq, "COMPLETED", 3, hours(1))]);
         assert_eq!(invoke(&schedule, "started", &["ready"]), all);
 
@@ -364,12 +375,14 @@ impl Deployment {
 
     fn needs(&self, call: &Call) -> Vec<Access> {
         let question = |field: &str| call.question[field].as_str();
-        let dlq = match call.operation.as_str() {
-            "GetQueueAttributes" => question("QueueUrl").map(|url| {
-                let name = url.rsplit('/').next().unwrap();
-                assert!(url.ends_with(&format!("/{ACCOUNT}/{name}")), "{url}");
-                queue_arn(name)
-            }),
+        let named = match call.operation.as_str() {
+            "GetQueueAttributes" | "ListDeadLetterSourceQueues" => {
+                question("QueueUrl").map(|url| {
+                    let name = url.rsplit('/').next().unwrap();
+                    assert!(url.ends_with(&format!("/{ACCOUNT}/{name}")), "{url}");
+                    queue_arn(name)
+                })
+            }
             // The account's handles are the ARNs of DLQs.
             "CancelMessageMoveTask" => question("TaskHandle").map(str::to_owned),
             _ => question("SourceArn").map(str::to_owned),
@@ -382,7 +395,7 @@ impl Deployment {
         let mut needs = Vec::new();
         for (_, on, actions) in rows {
             let resources = match on {
-                On::Dlq => vec![dlq.clone().unwrap()],
+                On::Queue => vec![named.clone().unwrap()],
                 On::Destinations => vec![self.destination_of(call)],
                 On::Everything => vec!["*".to_owned()],
             };
@@ -477,12 +490,14 @@ impl Deployment {
                 ),
             }
         }
-        // The role must not take messages from a source queue, nor send any to a DLQ.
+        // The role must not take messages from a source queue, nor send any to a DLQ. It may read the
+        // attributes of both.
         let dlqs = BTreeSet::from_iter(self.dlqs.iter().map(|dlq| queue_arn(dlq)));
         let of_dlqs = needed
             .iter()
             .filter(|access| dlqs.contains(&access.resource));
-        let actions = BTreeSet::from_iter(of_dlqs.map(|access| access.action.as_str()));
+        let mut actions = BTreeSet::from_iter(of_dlqs.map(|access| access.action.as_str()));
+        actions.remove("sqs:GetQueueAttributes");
         for access in needed {
             if access.action == "sqs:SendMessage" {
                 let arn = access.resource.as_str();
@@ -539,7 +554,6 @@ fn elsewhere(access: &Access, is_tagged: bool) -> Vec<Access> {
         to(&neighbor, &[]),
         to(&neighbor, &[(role, "disabled")]),
         to(&neighbor, &[(role, "Enabled")]),
-        to(&neighbor, &[(other, "enabled")]),
         // Whatever its tags there.
         to(
             &access.resource.replace(REGION, "eu-west-1"),
@@ -550,6 +564,10 @@ fn elsewhere(access: &Access, is_tagged: bool) -> Vec<Access> {
             &[(role, "enabled")],
         ),
     ];
+    // The attributes of a DLQ and of a queue that messages go to may be read alike.
+    if access.action != "sqs:GetQueueAttributes" {
+        accesses.push(to(&neighbor, &[(other, "enabled")]));
+    }
     if !is_tagged {
         accesses.push(to(&neighbor, &[(role, "enabled")]));
     }
@@ -900,6 +918,22 @@ fn parameters_that_contradict_each_other_are_refused() {
         (
             json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": with_source, "ParkingArn": dlq}),
             "cannot be its own parking queue",
+        ),
+        (
+            json!({"EnrollTagValue": "enabled", "MaxMessagesPerSecond": "1"}),
+            "set MaxMessagesPerSecond to 2 or more, or Sample to 0",
+        ),
+        (
+            json!({"EnrollTagValue": "enabled", "Sample": "5"}),
+            "Sample",
+        ),
+        (
+            json!({"EnrollTagValue": "enabled", "Sample": "31"}),
+            "Sample",
+        ),
+        (
+            json!({"EnrollTagValue": "enabled", "Timeout": "59"}),
+            "Timeout",
         ),
         (
             json!({"DeadLetterQueueArns": "orders-dlq", "DestinationQueueArns": dlq}),

@@ -93,6 +93,31 @@ fn bundle_that_cannot_be_read_fails_every_invocation_and_says_why() {
 }
 
 #[test]
+fn more_attempts_than_fit_beside_a_sample_are_logged_once() {
+    let ignored = sample("ignored-ok.json", &[]);
+    let queue = queue_arn("orders-dlq");
+    let start = |variables: &[(&str, &str)]| {
+        let variables = [&[("REDRIVE_QUEUES", queue.as_str())], variables].concat();
+        Process::start(&variables)
+    };
+    let warnings = |function: &mut Process| {
+        let (result, log) = function.invoke_and_log(&ignored, TIME);
+        assert!(result.is_ok(), "{result:?}");
+        let warnings = log.iter().filter(|line| line["level"] == "WARN");
+        warnings
+            .map(|line| line["message"].clone())
+            .collect::<Vec<_>>()
+    };
+    let mut function = start(&[("REDRIVE_MAX_ATTEMPTS", "9")]);
+    let expected = "`REDRIVE_MAX_ATTEMPTS`: with a sample at most 5 attempts count, not 9: SQS lists ten tasks, and an attempt takes two; set 1 to 5, or turn samples off (`sample` 0)";
+    assert_eq!(warnings(&mut function), [expected]);
+    assert_eq!(warnings(&mut function), Vec::<Value>::new());
+
+    let mut without = start(&[("REDRIVE_MAX_ATTEMPTS", "9"), ("REDRIVE_SAMPLE", "0")]);
+    assert_eq!(warnings(&mut without), Vec::<Value>::new());
+}
+
+#[test]
 fn endpoints_are_those_of_fips_and_dual_stack_if_aws_variables_say_so() {
     let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
     for (name, kind) in [

@@ -18,6 +18,7 @@ fn every_field_of_a_request_is_read() {
         dry_run: false,
         force: false,
         max_messages_per_second: None,
+        sample: None,
         destination: None,
     };
     let with_queues = |queues: &[QueueRef]| Request {
@@ -69,6 +70,28 @@ fn every_field_of_a_request_is_read() {
             json!({"action": "redrive", "maxMessagesPerSecond": 500}),
             Request {
                 max_messages_per_second: Rate::new(500),
+                ..plain.clone()
+            },
+        ),
+        (
+            json!({"action": "redrive", "sample": 0}),
+            Request {
+                sample: Some(Duration::ZERO),
+                ..plain.clone()
+            },
+        ),
+        (
+            json!({"action": "redrive", "sample": 10}),
+            Request {
+                sample: Some(Duration::from_secs(10)),
+                ..plain.clone()
+            },
+        ),
+        (
+            json!({"action": "redrive", "sample": 30, "force": true}),
+            Request {
+                sample: Some(Duration::from_secs(30)),
+                force: true,
                 ..plain.clone()
             },
         ),
@@ -169,6 +192,39 @@ fn wrong_request_is_rejected_naming_the_culprit() {
     }
 }
 
+#[test]
+fn sample_of_a_request_is_0_or_10_to_30_seconds() {
+    for seconds in [
+        json!(1),
+        json!(5),
+        json!(9),
+        json!(31),
+        json!(-1),
+        json!(20.5),
+    ] {
+        let event = json!({"action": "redrive", "sample": seconds});
+        let case = event.to_string();
+        let why = rejected(&case, &event);
+        let expected = format!(
+            "`sample` is `{seconds}`; it must be 0, or a whole number of seconds from 10 to 30"
+        );
+        assert!(why.contains(&expected), "{case}: {why}");
+        assert_reads_well(&case, &why);
+    }
+}
+
+#[test]
+fn sample_in_a_cancel_request_is_rejected() {
+    for seconds in [0, 20] {
+        let event = json!({"action": "cancel", "queues": "all", "sample": seconds});
+        let why = rejected("cancel", &event);
+        let expected =
+            "the request is not valid: `sample` is accepted only with the action `redrive`";
+        assert!(why.contains(expected), "{why}");
+        assert_reads_well("cancel", &why);
+    }
+}
+
 /// The person who sent it must see which of the fields it was.
 #[test]
 fn request_with_a_field_of_the_wrong_type_is_rejected_naming_the_field() {
@@ -179,6 +235,8 @@ fn request_with_a_field_of_the_wrong_type_is_rejected_naming_the_field() {
         ("dryRun", json!("yes")),
         ("force", json!(1)),
         ("maxMessagesPerSecond", json!("10")),
+        ("sample", json!("20")),
+        ("sample", json!(null)),
         ("destinationArn", json!(5)),
         (
             "destinationArn",

@@ -33,6 +33,7 @@ struct State {
     calls: Vec<Call>,
 }
 
+/// It has one source queue, which is named after it without `-dlq`.
 #[derive(Default)]
 struct Dlq {
     visible: u64,
@@ -127,16 +128,17 @@ impl State {
             "GetQueueAttributes" => {
                 let url = arn("QueueUrl");
                 let name = url.rsplit('/').next().unwrap();
-                match self.dlqs.get(&queue_arn(name)) {
-                    Some(dlq) => json!({"Attributes": {
-                        "ApproximateNumberOfMessages": dlq.visible.to_string(),
-                        "ApproximateNumberOfMessagesNotVisible": "0",
-                    }}),
+                match self.attributes(name) {
+                    Some(attributes) => json!({"Attributes": attributes}),
                     None => {
                         let code = "QueueDoesNotExist";
                         return Answer::error(400, code, "");
                     }
                 }
+            }
+            "ListDeadLetterSourceQueues" => {
+                let url = arn("QueueUrl");
+                json!({"queueUrls": url.strip_suffix("-dlq").as_slice()})
             }
             "ListMessageMoveTasks" => json!({"Results": self.dlqs[&arn("SourceArn")].tasks}),
             "StartMessageMoveTask" => json!({"TaskHandle": arn("SourceArn")}),
@@ -148,11 +150,35 @@ impl State {
             "GetMetricData" if self.refuses_metrics => {
                 return Answer::cbor_error(403, "AccessDenied", "");
             }
-            "GetMetricData" => return no_datapoints(self.dlqs.len()),
+            // A depth, and what the source handled.
+            "GetMetricData" => return no_datapoints(2 * self.dlqs.len()),
             // It is in the record, so the test fails on it.
             _ => return Answer::error(404, "UnknownOperationException", ""),
         };
         Answer::ok(answer)
+    }
+
+    /// All attributes that the function asks for, of a DLQ or of a source queue; `None` if there is no
+    /// such queue.
+    fn attributes(&self, name: &str) -> Option<Value> {
+        let source_of = format!("{name}-dlq");
+        let dlq_arn = queue_arn(&source_of);
+        let visible = match self.dlqs.get(&queue_arn(name)) {
+            Some(dlq) => dlq.visible,
+            None => self.dlqs.get(&dlq_arn).map(|_| 0)?,
+        };
+        let mut attributes = json!({
+            "ApproximateNumberOfMessages": visible.to_string(),
+            "ApproximateNumberOfMessagesNotVisible": "0",
+            "VisibilityTimeout": "30",
+            "DelaySeconds": "0",
+            "MessageRetentionPeriod": "1209600",
+        });
+        if self.dlqs.contains_key(&dlq_arn) {
+            let policy = json!({"deadLetterTargetArn": dlq_arn, "maxReceiveCount": 3});
+            attributes["RedrivePolicy"] = policy.to_string().into();
+        }
+        Some(attributes)
     }
 
     /// The queues that a call of the tagging API returns.
