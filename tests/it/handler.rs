@@ -12,7 +12,7 @@ mod report;
 use crate::support::fake::{Fake, MINUTE, dlq};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, Limits};
-use sqs_auto_redrive::decision::BrakeState;
+use sqs_auto_redrive::observation::BrakeState;
 use sqs_auto_redrive::handler::{Invocation, InvocationError};
 use sqs_auto_redrive::outcome::{Failed, Outcome};
 use sqs_auto_redrive::policy::Policy;
@@ -47,6 +47,7 @@ fn task(fake: &Fake, status: &str, size: u64, ago: Duration) -> MoveTask {
         moved: size,
         to_move: Some(size),
         destination_arn: None,
+        max_messages_per_second: Some(50),
         failure_reason: None,
     }
 }
