@@ -220,3 +220,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn before_time(time: SystemTime, ago: Duration) -> SystemTime {
     time.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests;

@@ -510,6 +510,7 @@ mod tests {
             moved: 0,
             to_move: None,
             destination_arn: None,
+            max_messages_per_second: None,
             failure_reason: None,
         };
         let secs = |s| Some(UNIX_EPOCH + Duration::from_secs(s));

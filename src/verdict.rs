@@ -108,7 +108,9 @@ pub fn verdicts<'a>(
         if task.size() == 0 && task.status != TaskStatus::Failed {
             continue;
         }
-        let newer = n.checked_sub(1).and_then(|newer| seen.tasks.get(newer));
+        // A task that had nothing to move says nothing about the depth: counts settle late.
+        let mut newer = seen.tasks.iter().take(n).rev();
+        let newer = newer.find(|task| task.size() > 0);
         judged.push(judge(policy, seen, fall, task, newer));
     }
     judged
@@ -352,3 +354,6 @@ pub fn readings_of<'a>(seen: &'a Observation, task: &MoveTask) -> Option<&'a Tas
         .iter()
         .find(|readings| Some(readings.started) == task.started_at)
 }
+
+#[cfg(test)]
+mod tests;

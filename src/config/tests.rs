@@ -644,7 +644,9 @@ fn documentation_explains_every_variable() {
         .collect();
     explained.sort();
 
-    let policy = SETTINGS.map(|(name, _)| name.to_uppercase().replace('-', "_"));
+    let policy = SETTINGS
+        .iter()
+        .map(|(name, _)| name.to_uppercase().replace('-', "_"));
     let others = ["QUEUES", "ENROLL_TAG", "MAX_STARTS", "CONCURRENCY"].map(str::to_owned);
     let mut all: Vec<String> = policy
         .into_iter()

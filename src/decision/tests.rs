@@ -1,6 +1,11 @@
-//! Each rule of the decision is one test, named as a sentence.
+//! Each rule of the decision is one test, named as a sentence. Here sampling does not apply; see
+//! `sampling` for the others.
+
+mod sampling;
 
 use super::*;
+use crate::metrics::Readings;
+use crate::queue::Depth;
 use std::time::UNIX_EPOCH;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -19,6 +24,7 @@ fn task(size: u64, ago: Duration) -> MoveTask {
         moved: size,
         to_move: Some(size),
         destination_arn: None,
+        max_messages_per_second: Some(50),
         failure_reason: None,
     }
 }
@@ -51,14 +57,18 @@ fn seen(visible: u64, tasks: impl IntoIterator<Item = MoveTask>) -> Observation 
             in_flight: 0,
         },
         tasks: tasks.into_iter().collect(),
-        depth_history: Some(DepthHistory::NoData),
+        fall_time: Some(FallTime::Unknown("no queue uses it".to_owned())),
+        metrics: Some(Metrics::Read(Readings::default())),
         ..Observation::default()
     }
 }
 
 fn with_fewest(fewest: u64, seen: Observation) -> Observation {
     Observation {
-        depth_history: Some(DepthHistory::Fewest(fewest)),
+        metrics: Some(Metrics::Read(Readings {
+            fewest: Some(fewest),
+            ..Readings::default()
+        })),
         ..seen
     }
 }
@@ -111,14 +121,14 @@ fn all_came_back(n: u32) -> Observation {
 }
 
 #[test]
-fn first_dead_letters_are_redriven_at_once() {
+fn first_dead_letters_are_redriven_immediately() {
     let start = starts(decide_by_default(&seen(5, [])));
     assert_eq!(
         start,
         Start {
             destination: None,
             max_messages_per_second: Rate::new(50),
-            parking: false
+            purpose: Purpose::All
         }
     );
 }
@@ -181,7 +191,7 @@ fn fewer_messages_than_the_minimum_mean_no_start() {
 
 #[test]
 fn active_task_means_no_start() {
-    for status in ["RUNNING", "CANCELLING", "SOMETHING_NEW", ""] {
+    for status in ["RUNNING", "CANCELLING"] {
         let active = with_status(status, task(100, HOUR * 9));
         let behind_another = [task(100, HOUR * 8), active.clone()];
         for tasks in [vec![active], behind_another.to_vec()] {
@@ -244,14 +254,15 @@ fn exhausted_attempts_mean_no_start_until_a_person_acts() {
 #[test]
 fn exhausted_attempts_go_to_the_parking_queue_if_there_is_one() {
     let start = starts(decide_now(&with_parking(), &all_came_back(5)));
-    assert!(start.parking);
+    assert_eq!(start.purpose, Purpose::Parking);
     assert_eq!(start.destination, Some(parking()));
 }
 
 #[test]
 fn parking_passes_backoff_and_growth() {
     let just_cool = seen(100, (0..5).map(|k| task(100, MINUTE * 15 * (k + 1))));
-    assert!(starts(decide_now(&with_parking(), &with_fewest(0, just_cool))).parking);
+    let start = starts(decide_now(&with_parking(), &with_fewest(0, just_cool)));
+    assert_eq!(start.purpose, Purpose::Parking);
 }
 
 #[test]
@@ -370,14 +381,14 @@ fn growth_for_over_an_hour_wants_a_human() {
 }
 
 #[test]
-fn first_redrive_of_an_episode_does_not_wait() {
+fn growth_does_not_delay_the_first_redrive_of_an_episode() {
     starts(decide_by_default(&with_fewest(0, seen(10, []))));
     let long_ago = with_fewest(0, seen(10, [task(1000, HOUR * 25)]));
     starts(decide_by_default(&long_ago));
 }
 
 #[test]
-fn forgets_a_redrive_before_the_window_however_long_the_patience() {
+fn growth_forgets_a_redrive_before_the_window_however_long_the_patience() {
     let policy = Policy {
         patience: HOUR * 48,
         ..Policy::default()
@@ -391,7 +402,7 @@ fn forgets_a_redrive_before_the_window_however_long_the_patience() {
 }
 
 #[test]
-fn patience_has_an_end() {
+fn patience_with_growth_has_an_end() {
     let after = |ago| decide_by_default(&with_fewest(0, seen(10, [task(1000, ago)])));
     assert!(matches!(
         after(HOUR * 12 - Duration::from_secs(1)),
@@ -401,7 +412,7 @@ fn patience_has_an_end() {
 }
 
 #[test]
-fn is_off_without_a_quiet_period() {
+fn growth_does_not_matter_without_a_quiet_period() {
     let policy = Policy {
         quiet_period: Duration::ZERO,
         ..Policy::default()
@@ -411,28 +422,29 @@ fn is_off_without_a_quiet_period() {
 }
 
 #[test]
-fn lets_pass_what_cloudwatch_does_not_know() {
-    for history in [
-        DepthHistory::NoData,
-        DepthHistory::Unreadable("access denied".to_owned()),
+fn growth_that_cloudwatch_does_not_know_lets_pass() {
+    for metrics in [
+        Metrics::Read(Readings::default()),
+        Metrics::Denied("access denied".to_owned()),
+        Metrics::Failed("timeout".to_owned()),
     ] {
         starts(decide_by_default(&Observation {
-            depth_history: Some(history),
+            metrics: Some(metrics),
             ..seen(10, [task(1000, MINUTE * 20)])
         }));
     }
 }
 
 #[test]
-fn depth_history_is_asked_for_only_when_all_before_it_agree() {
+fn metrics_are_asked_for_only_when_all_before_it_agree() {
     let not_asked = |seen| Observation {
-        depth_history: None,
+        metrics: None,
         ..seen
     };
     let tried = not_asked(seen(10, [task(1000, MINUTE * 20)]));
     assert_eq!(
         decide(&Policy::default(), &tried, now()),
-        Err(Question::DepthHistory)
+        Err(Question::Metrics)
     );
     starts(decide_by_default(&not_asked(seen(10, []))));
     let hot = not_asked(seen(10, [task(1000, MINUTE)]));
@@ -525,9 +537,13 @@ fn force_passes_minimum_cooldown_exhaustion_and_growth() {
         min_messages: 1000,
         ..with_parking()
     };
-    let hot_and_growing = with_fewest(0, seen(10, (0..9).map(|k| task(10, MINUTE * k))));
+    let hot_and_growing = with_fewest(0, seen(10, (0..9).map(|k| task(10, MINUTE * (5 + k)))));
     let start = starts(decide_now(&policy.forced(), &hot_and_growing));
-    assert!(!start.parking, "forced messages go where they came from");
+    assert_eq!(
+        start.purpose,
+        Purpose::All,
+        "forced messages go where they came from"
+    );
 }
 
 #[test]
@@ -704,7 +720,7 @@ fn the_streak_is_the_row_of_redrives_that_came_back() {
     ];
     for (sentence, streak_expected, seen) in rows {
         assert_eq!(
-            streak(&Policy::default(), &seen, now()),
+            facts(&Policy::default(), &seen, now()).streak,
             streak_expected,
             "{sentence}"
         );
@@ -719,10 +735,10 @@ fn a_task_to_the_parking_queue_ends_the_streak() {
         task(100, HOUR * 3),
     ];
     let seen = seen(100, tasks);
-    assert_eq!(streak(&with_parking(), &seen, now()), 1);
+    assert_eq!(facts(&with_parking(), &seen, now()).streak, 1);
     assert_eq!(
-        streak(&Policy::default(), &seen, now()),
-        3,
-        "it is the parking queue only if the policy says so"
+        facts(&Policy::default(), &seen, now()).streak,
+        2,
+        "elsewhere it was started by a person, and is passed over"
     );
 }

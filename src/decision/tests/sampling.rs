@@ -1,0 +1,568 @@
+//! The rules where sampling applies: it is on, the fall time is known, and CloudWatch may be read.
+
+use super::*;
+use crate::fall::Fall;
+use crate::metrics::TaskReadings;
+
+const FALL: Duration = Duration::from_secs(240);
+
+fn fall() -> Fall {
+    Fall {
+        time: FALL,
+        consumed: vec![orders()],
+        retention: None,
+    }
+}
+
+fn orders() -> QueueArn {
+    "arn:aws:sqs:eu-west-1:123456789012:orders".parse().unwrap()
+}
+
+/// A task that SQS listed as CANCELLED: a sample of which it counted `moved` messages.
+fn sample(moved: u64, to_move: u64, ago: Duration) -> MoveTask {
+    MoveTask {
+        moved,
+        to_move: Some(to_move),
+        max_messages_per_second: Some(1),
+        ..with_status("CANCELLED", task(0, ago))
+    }
+}
+
+fn running(task: MoveTask) -> MoveTask {
+    MoveTask {
+        handle: Some("handle".to_owned()),
+        ..with_status("RUNNING", task)
+    }
+}
+
+/// The readings around a task whose consumer handled something a minute after the start.
+fn consumed(task: &MoveTask) -> TaskReadings {
+    let started = task.started_at.unwrap();
+    TaskReadings {
+        started,
+        first_handled: Some(started + MINUTE),
+        last_handled: Some(started + MINUTE),
+        has_handled_data: true,
+        calm_until: None,
+        gained_before: 0,
+        handled_before: 1000,
+    }
+}
+
+/// A DLQ with known fall time, these tasks, and a consumer that handled something of each.
+fn known(visible: u64, tasks: impl IntoIterator<Item = MoveTask>) -> Observation {
+    let tasks: Vec<MoveTask> = tasks.into_iter().collect();
+    let readings = Readings {
+        fewest: Some(visible),
+        fewest_in_hour: Some(visible),
+        handled: 1000,
+        tasks: tasks.iter().map(consumed).collect(),
+    };
+    Observation {
+        fall_time: Some(FallTime::Known(fall())),
+        metrics: Some(Metrics::Read(readings)),
+        ..seen(visible, tasks)
+    }
+}
+
+fn with_readings(change: impl FnOnce(&mut Readings), mut seen: Observation) -> Observation {
+    match &mut seen.metrics {
+        Some(Metrics::Read(readings)) => change(readings),
+        other => panic!("{other:?}"),
+    }
+    seen
+}
+
+fn with_metrics(metrics: Option<Metrics>, seen: Observation) -> Observation {
+    Observation { metrics, ..seen }
+}
+
+#[track_caller]
+fn starts_for(purpose: Purpose, decision: Decision) -> Start {
+    let start = starts(decision);
+    assert_eq!(start.purpose, purpose);
+    start
+}
+
+// What starts.
+
+#[test]
+fn first_redrive_of_many_messages_is_a_sample_at_one_a_second() {
+    let start = starts_for(Purpose::Sample, decide_by_default(&known(1000, [])));
+    assert_eq!(start.max_messages_per_second, Rate::new(1));
+}
+
+#[test]
+fn few_messages_all_go() {
+    starts_for(Purpose::All, decide_by_default(&known(40, [])));
+    starts_for(Purpose::Sample, decide_by_default(&known(41, [])));
+}
+
+#[test]
+fn all_go_without_samples_an_unknown_fall_time_or_the_permission_to_read_metrics() {
+    let off = Policy {
+        sample: Duration::ZERO,
+        ..Policy::default()
+    };
+    starts_for(Purpose::All, decide_now(&off, &known(1000, [])));
+    for fall_time in [
+        FallTime::Unknown("why".to_owned()),
+        FallTime::Long(HOUR * 2),
+    ] {
+        let unknown = Observation {
+            fall_time: Some(fall_time),
+            ..known(1000, [])
+        };
+        starts_for(Purpose::All, decide_by_default(&unknown));
+    }
+    let denied = Some(Metrics::Denied("no".to_owned()));
+    let denied = with_metrics(denied, known(1000, []));
+    starts_for(Purpose::All, decide_by_default(&denied));
+}
+
+#[test]
+fn rest_follows_a_sample_that_stayed_away_without_a_cooldown_or_a_minimum() {
+    let policy = Policy {
+        min_messages: 2000,
+        ..Policy::default()
+    };
+    let stayed = known(980, [sample(20, 1000, MINUTE * 8)]);
+    let start = starts_for(Purpose::Rest, decide_now(&policy, &stayed));
+    assert_eq!(start.max_messages_per_second, Rate::new(50));
+}
+
+#[test]
+fn growth_does_not_hold_back_the_rest() {
+    let stayed = known(980, [sample(20, 1000, MINUTE * 8)]);
+    let growing = with_readings(
+        |readings| (readings.fewest, readings.handled) = (Some(0), 0),
+        stayed,
+    );
+    starts_for(Purpose::Rest, decide_by_default(&growing));
+}
+
+#[test]
+fn sample_follows_a_sample_that_came_back() {
+    let came_back = known(1000, [sample(20, 1000, MINUTE * 16)]);
+    starts_for(Purpose::Sample, decide_by_default(&came_back));
+}
+
+#[test]
+fn last_try_sends_all_if_nothing_sent_all_before() {
+    let samples = |n: u32| (1..=n).map(|k| sample(20, 1000, HOUR * (2 * k + 1)));
+    starts_for(Purpose::Sample, decide_by_default(&known(1000, samples(3))));
+    starts_for(Purpose::All, decide_by_default(&known(1000, samples(4))));
+    let all = task(1000, HOUR * 11);
+    let tried = known(1000, samples(3).chain([all]));
+    starts_for(Purpose::Sample, decide_by_default(&tried));
+}
+
+#[test]
+fn nothing_is_held_or_parked_that_was_not_sent_once_whole() {
+    let samples = (1..=5).map(|k| sample(20, 1000, HOUR * (3 + k)));
+    let seen = known(1000, samples);
+    starts_for(Purpose::All, decide_by_default(&seen));
+    starts_for(Purpose::All, decide_now(&with_parking(), &seen));
+    let samples = (1..=4).map(|k| sample(20, 1000, HOUR * (2 * k + 1)));
+    let tried = known(1000, [task(1000, HOUR * 2)].into_iter().chain(samples));
+    assert_eq!(
+        decide_by_default(&tried),
+        Decision::Hold(Hold::AttemptsExhausted { streak: 5 })
+    );
+    starts_for(Purpose::Parking, decide_now(&with_parking(), &tried));
+}
+
+#[test]
+fn force_sends_all_but_not_within_five_minutes_of_a_start_that_was_no_sample() {
+    let forced = Policy::default().forced();
+    let after = |task| decide_now(&forced, &known(1000, [task]));
+    cools_for(MINUTE, after(task(1000, MINUTE * 4)));
+    starts_for(Purpose::All, after(task(1000, MINUTE * 5)));
+    starts_for(Purpose::All, after(sample(20, 1000, MINUTE)));
+}
+
+#[test]
+fn rest_is_slower_if_a_whole_redrive_came_back_although_its_sample_stayed_away() {
+    let overrun = |pace| {
+        let all = MoveTask {
+            max_messages_per_second: pace,
+            ..task(980, HOUR)
+        };
+        let before = sample(20, 1000, HOUR * 2);
+        let now = sample(20, 1000, MINUTE * 10);
+        let start = decide_by_default(&known(980, [now, all, before]));
+        starts_for(Purpose::Rest, start).max_messages_per_second
+    };
+    assert_eq!(overrun(Some(50)), Rate::new(10));
+    assert_eq!(overrun(Some(5)), Rate::new(2));
+    assert_eq!(overrun(None), Rate::new(50));
+}
+
+// Active tasks.
+
+#[test]
+fn brake_in_alarm_cancels_a_running_task_also_while_paused() {
+    let paused = Policy {
+        paused: true,
+        ..with_brakes_set()
+    };
+    let active = known(500, [running(task(1000, MINUTE * 3))]);
+    for policy in [with_brakes_set(), paused] {
+        assert_eq!(decide(&policy, &active, now()), Err(Question::Brakes));
+        let braked = with_brake(BrakeState::On, active.clone());
+        let alarm = "consumer is down".to_owned();
+        assert_eq!(
+            decide_now(&policy, &braked),
+            Decision::Cancel(Cause::Braked(alarm))
+        );
+        for state in [BrakeState::Off, BrakeState::Unknown("no answer".to_owned())] {
+            let seen = with_brake(state, active.clone());
+            assert_eq!(decide_now(&policy, &seen), Decision::Skip(Skip::TaskActive));
+        }
+    }
+}
+
+#[test]
+fn brake_in_alarm_cancels_where_sampling_does_not_apply_too() {
+    let active = seen(500, [running(task(1000, MINUTE * 3))]);
+    let braked = with_brake(BrakeState::On, active);
+    assert!(matches!(
+        decide_now(&with_brakes_set(), &braked),
+        Decision::Cancel(Cause::Braked(_))
+    ));
+}
+
+#[test]
+fn sample_whose_time_is_over_is_cancelled() {
+    let after = |seconds, to_move| {
+        let running = running(sample(20, to_move, Duration::from_secs(seconds)));
+        decide_by_default(&known(1000, [running]))
+    };
+    assert_eq!(after(141, 1000), Decision::Cancel(Cause::SampleOver));
+    assert_eq!(after(140, 1000), Decision::Skip(Skip::TaskActive));
+    assert_eq!(after(141, 40), Decision::Skip(Skip::TaskActive), "few");
+}
+
+#[test]
+fn task_of_a_person_is_cancelled_for_a_brake_only() {
+    let elsewhere = "arn:aws:sqs:eu-west-1:123456789012:elsewhere".to_owned();
+    let foreign = |task: MoveTask| MoveTask {
+        destination_arn: Some(elsewhere.clone()),
+        ..running(task)
+    };
+    for task in [sample(20, 1000, HOUR), task(1000, HOUR)] {
+        let seen = known(1000, [foreign(task)]);
+        assert_eq!(decide_by_default(&seen), Decision::Skip(Skip::TaskActive));
+        let braked = with_brake(BrakeState::On, seen);
+        assert!(matches!(
+            decide_now(&with_brakes_set(), &braked),
+            Decision::Cancel(Cause::Braked(_))
+        ));
+    }
+}
+
+#[test]
+fn redrive_whose_messages_come_back_is_cancelled() {
+    let moving = |moved, visible, ago| {
+        let task = MoveTask {
+            moved,
+            ..running(task(1000, ago))
+        };
+        decide_by_default(&known(visible, [task]))
+    };
+    let late = MINUTE * 7;
+    assert_eq!(moving(400, 801, late), Decision::Cancel(Cause::Bouncing));
+    assert_eq!(moving(400, 800, late), Decision::Skip(Skip::TaskActive));
+    assert_eq!(
+        moving(39, 1000, late),
+        Decision::Skip(Skip::TaskActive),
+        "few"
+    );
+    assert_eq!(
+        moving(400, 801, MINUTE * 6),
+        Decision::Skip(Skip::TaskActive)
+    );
+}
+
+#[test]
+fn redrive_that_nobody_consumes_is_cancelled() {
+    let moving = |silent: Duration| {
+        let task = MoveTask {
+            moved: 400,
+            ..running(task(1000, MINUTE * 30))
+        };
+        let seen = known(600, [task]);
+        with_readings(
+            |readings| readings.tasks[0].last_handled = Some(now() - silent),
+            seen,
+        )
+    };
+    let silent = moving(MINUTE * 8);
+    assert_eq!(
+        decide_by_default(&silent),
+        Decision::Cancel(Cause::Bouncing)
+    );
+    let busy = moving(MINUTE * 7);
+    assert_eq!(decide_by_default(&busy), Decision::Skip(Skip::TaskActive));
+    let no_data = with_readings(|it| it.tasks[0].has_handled_data = false, silent);
+    assert_eq!(
+        decide_by_default(&no_data),
+        Decision::Skip(Skip::TaskActive)
+    );
+}
+
+#[test]
+fn task_that_runs_too_long_or_has_an_unknown_status_is_held() {
+    let status = |decision| match decision {
+        Decision::Hold(Hold::TaskStuck { status }) => status,
+        other => panic!("{other:?}"),
+    };
+    let old = seen(5, [running(task(1000, HOUR * 37 + MINUTE))]);
+    assert_eq!(status(decide_by_default(&old)), "RUNNING");
+    let unknown = seen(5, [with_status("PONDERING", task(1000, MINUTE))]);
+    assert_eq!(status(decide_by_default(&unknown)), "PONDERING");
+    let running = seen(5, [running(task(1000, HOUR * 37))]);
+    assert_eq!(
+        decide_by_default(&running),
+        Decision::Skip(Skip::TaskActive)
+    );
+}
+
+#[test]
+fn active_task_is_told_before_messages_in_flight() {
+    let in_flight = Observation {
+        depth: Depth {
+            visible: 0,
+            in_flight: 9,
+        },
+        ..seen(0, [running(task(9, MINUTE))])
+    };
+    assert_eq!(
+        decide_by_default(&in_flight),
+        Decision::Skip(Skip::TaskActive)
+    );
+}
+
+// Settled or not.
+
+#[test]
+fn sample_is_settled_a_fall_time_after_its_end_and_after_something_was_handled() {
+    // Its end: 50 s after its start. Then the fall time and two minutes.
+    let settled = Duration::from_secs(50 + 240 + 120);
+    let after = |ago: Duration, handled: Duration| {
+        let seen = known(980, [sample(20, 1000, ago)]);
+        let started = seen.tasks[0].started_at.unwrap();
+        with_readings(
+            |readings| readings.tasks[0].first_handled = Some(started + handled),
+            seen,
+        )
+    };
+    let second = Duration::from_secs(1);
+    cools_for(
+        second,
+        decide_by_default(&after(settled - second, MINUTE / 2)),
+    );
+    starts_for(
+        Purpose::Rest,
+        decide_by_default(&after(settled, MINUTE / 2)),
+    );
+    cools_for(
+        MINUTE * 2,
+        decide_by_default(&after(settled, MINUTE * 3 - MINUTE / 6)),
+    );
+}
+
+#[test]
+fn time_is_over_before_metrics_are_asked_for() {
+    let hot = with_metrics(None, known(980, [sample(20, 1000, MINUTE)]));
+    assert!(matches!(
+        decide_by_default(&hot),
+        Decision::Skip(Skip::CoolingDown { .. })
+    ));
+    let settled = with_metrics(None, known(980, [sample(20, 1000, MINUTE * 8)]));
+    assert_eq!(
+        decide(&Policy::default(), &settled, now()),
+        Err(Question::Metrics)
+    );
+}
+
+#[test]
+fn redrive_that_nobody_consumed_is_no_success() {
+    let silent = |ago| {
+        let seen = known(980, [sample(20, 1000, ago)]);
+        with_readings(|readings| readings.tasks[0].first_handled = None, seen)
+    };
+    let decision = decide_by_default(&silent(MINUTE * 30));
+    assert_eq!(decision, Decision::Skip(Skip::NotConsumed));
+    let decision = decide_by_default(&silent(HOUR * 12));
+    assert_eq!(decision, Decision::Hold(Hold::NotConsumed));
+}
+
+#[test]
+fn consumer_without_datapoints_gets_fifteen_minutes_more() {
+    let cold = |ago| {
+        let seen = known(980, [sample(20, 1000, ago)]);
+        with_readings(
+            |readings| {
+                readings.tasks[0].first_handled = None;
+                readings.tasks[0].has_handled_data = false;
+            },
+            seen,
+        )
+    };
+    let settled = Duration::from_secs(50 + 240 + 120 + 15 * 60);
+    cools_for(MINUTE, decide_by_default(&cold(settled - MINUTE)));
+    starts_for(Purpose::Rest, decide_by_default(&cold(settled)));
+}
+
+#[test]
+fn redrive_that_came_back_needs_no_consumer_that_handles() {
+    let silent = known(1000, [sample(20, 1000, MINUTE * 20)]);
+    let silent = with_readings(|readings| readings.tasks[0].first_handled = None, silent);
+    starts_for(Purpose::Sample, decide_by_default(&silent));
+}
+
+// Doubt.
+
+#[test]
+fn more_than_few_messages_wait_while_cloudwatch_fails() {
+    let failed = |visible, tasks: &[MoveTask]| {
+        let failed = Some(Metrics::Failed("timeout".to_owned()));
+        with_metrics(failed, known(visible, tasks.to_vec()))
+    };
+    let why = "timeout".to_owned();
+    assert_eq!(
+        decide_by_default(&failed(41, &[])),
+        Decision::Skip(Skip::MetricsUnreadable { why: why.clone() })
+    );
+    starts_for(Purpose::All, decide_by_default(&failed(40, &[])));
+    let old = [task(20, HOUR * 12)];
+    assert_eq!(
+        decide_by_default(&failed(41, &old)),
+        Decision::Hold(Hold::MetricsUnreadable { why })
+    );
+}
+
+#[test]
+fn what_cannot_be_told_waits_for_the_patience_and_then_all_goes() {
+    let unclear = |visible, ago| {
+        let seen = known(visible, [task(100, ago)]);
+        with_readings(
+            |readings| {
+                readings.tasks[0].gained_before = 200;
+                readings.tasks[0].handled_before = 10_000;
+            },
+            seen,
+        )
+    };
+    assert_eq!(
+        decide_by_default(&unclear(100, HOUR)),
+        Decision::Skip(Skip::CannotBeTold)
+    );
+    starts_for(Purpose::All, decide_by_default(&unclear(100, HOUR * 12)));
+    starts_for(Purpose::All, decide_by_default(&unclear(40, HOUR)));
+}
+
+#[test]
+fn growth_counts_from_a_twentieth_of_what_the_consumer_handles() {
+    let growing = |fewest, handled| {
+        let seen = known(100, [task(1000, MINUTE * 20)]);
+        with_readings(
+            |readings| {
+                readings.fewest = Some(fewest);
+                readings.fewest_in_hour = Some(fewest);
+                readings.handled = handled;
+            },
+            seen,
+        )
+    };
+    assert_eq!(
+        decide_by_default(&growing(50, 949)),
+        Decision::Skip(Skip::StillFilling { fewest: 50 })
+    );
+    starts_for(Purpose::Sample, decide_by_default(&growing(50, 950)));
+}
+
+#[test]
+fn growth_for_an_hour_is_held_unless_the_dlq_was_empty_in_it() {
+    let growing = |in_hour| {
+        let seen = known(100, [task(1000, HOUR * 2)]);
+        with_readings(
+            |readings| {
+                readings.fewest = Some(50);
+                readings.fewest_in_hour = Some(in_hour);
+                readings.handled = 0;
+            },
+            seen,
+        )
+    };
+    let fewest = 50;
+    assert_eq!(
+        decide_by_default(&growing(10)),
+        Decision::Hold(Hold::StillFilling { fewest })
+    );
+    assert_eq!(
+        decide_by_default(&growing(0)),
+        Decision::Skip(Skip::StillFilling { fewest })
+    );
+}
+
+#[test]
+fn streak_of_failed_tasks_is_held_with_the_reason_and_never_parked() {
+    let failed = |ago| MoveTask {
+        moved: 0,
+        to_move: None,
+        failure_reason: Some("AccessDenied".to_owned()),
+        ..with_status("FAILED", task(0, ago))
+    };
+    let tasks = (1..=5).map(|k| failed(HOUR * k));
+    for seen in [seen(5, tasks.clone()), known(500, tasks)] {
+        for policy in [Policy::default(), with_parking()] {
+            let reason = "AccessDenied".to_owned();
+            assert_eq!(
+                decide_now(&policy, &seen),
+                Decision::Hold(Hold::TasksFailed { streak: 5, reason })
+            );
+        }
+    }
+}
+
+#[test]
+fn parking_that_failed_or_was_cancelled_does_not_end_the_streak() {
+    let exhausted = (2..=6).map(|k| task(100, HOUR * k));
+    let parking = |status, ago| parked(with_status(status, task(100, ago)));
+    for status in ["FAILED", "CANCELLED"] {
+        let tasks = [parking(status, HOUR)].into_iter().chain(exhausted.clone());
+        starts_for(
+            Purpose::Parking,
+            decide_now(&with_parking(), &seen(100, tasks)),
+        );
+    }
+    let failed = MoveTask {
+        failure_reason: Some("KMS".to_owned()),
+        ..parking("FAILED", MINUTE * 30)
+    };
+    let twice = [failed, parking("FAILED", HOUR)]
+        .into_iter()
+        .chain(exhausted);
+    let reason = "KMS".to_owned();
+    assert_eq!(
+        decide_now(&with_parking(), &seen(100, twice)),
+        Decision::Hold(Hold::ParkingFailed { reason })
+    );
+}
+
+#[test]
+fn expiring_messages_are_no_success() {
+    let expiring = |age: Duration| Observation {
+        fall_time: Some(FallTime::Known(Fall {
+            retention: Some(HOUR * 24),
+            ..fall()
+        })),
+        oldest_age: Some(Some(age)),
+        ..known(980, [sample(20, 1000, MINUTE * 20)])
+    };
+    starts_for(Purpose::Rest, decide_by_default(&expiring(HOUR * 23)));
+    let late = HOUR * 24 - MINUTE * 13;
+    starts_for(Purpose::Sample, decide_by_default(&expiring(late)));
+}

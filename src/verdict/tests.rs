@@ -1,0 +1,257 @@
+use super::*;
+use crate::metrics::{Metrics, Readings};
+use crate::queue::Depth;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn fall() -> Fall {
+    Fall {
+        time: MINUTE * 4,
+        consumed: Vec::new(),
+        retention: None,
+    }
+}
+
+fn task(status: &str, moved: u64, to_move: Option<u64>, ago: Duration) -> MoveTask {
+    MoveTask {
+        status: TaskStatus::from_sqs(Some(status)),
+        handle: None,
+        started_at: Some(now() - ago),
+        moved,
+        to_move,
+        destination_arn: None,
+        max_messages_per_second: Some(50),
+        failure_reason: None,
+    }
+}
+
+fn sample(moved: u64, to_move: u64, ago: Duration) -> MoveTask {
+    MoveTask {
+        max_messages_per_second: Some(1),
+        ..task("CANCELLED", moved, Some(to_move), ago)
+    }
+}
+
+fn seen(visible: u64, in_flight: u64, tasks: &[MoveTask]) -> Observation {
+    Observation {
+        depth: Depth { visible, in_flight },
+        tasks: tasks.to_vec(),
+        fall_time: Some(FallTime::Known(fall())),
+        ..Observation::default()
+    }
+}
+
+/// The verdict on the newest task, and how many of its messages came back.
+fn newest(seen: &Observation) -> (Verdict, u64) {
+    let judged = verdicts(&Policy::default(), seen, Some(&fall()), now());
+    (judged[0].verdict, judged[0].came_back)
+}
+
+#[test]
+fn more_than_half_in_the_dlq_again_came_back() {
+    let all = task("COMPLETED", 100, Some(100), HOUR);
+    for (visible, in_flight, verdict) in [
+        (50, 0, Verdict::StayedAway),
+        (51, 0, Verdict::CameBack),
+        (0, 51, Verdict::CameBack),
+        (25, 25, Verdict::StayedAway),
+    ] {
+        let seen = seen(visible, in_flight, std::slice::from_ref(&all));
+        assert_eq!(newest(&seen), (verdict, visible + in_flight));
+    }
+}
+
+#[test]
+fn of_a_cancelled_task_what_it_left_does_not_count() {
+    for (visible, moved, expected) in [
+        (980, 20, (Verdict::StayedAway, 0)),
+        (990, 20, (Verdict::StayedAway, 10)),
+        (991, 20, (Verdict::CameBack, 11)),
+        (1000, 14, (Verdict::CameBack, 14)),
+        (980, 14, (Verdict::StayedAway, 0)),
+        (1000, 0, (Verdict::CameBack, 1)),
+        (999, 0, (Verdict::StayedAway, 0)),
+        (5000, 20, (Verdict::CameBack, 20)),
+    ] {
+        let seen = seen(visible, 0, &[sample(moved, 1000, HOUR)]);
+        assert_eq!(newest(&seen), expected, "{visible} visible, {moved} moved");
+    }
+}
+
+#[test]
+fn cancelled_task_without_a_count_of_messages_to_move_came_back() {
+    let seen = seen(1, 0, &[task("CANCELLED", 20, None, HOUR)]);
+    assert_eq!(newest(&seen).0, Verdict::CameBack);
+}
+
+#[test]
+fn count_of_moved_messages_that_lags_does_not_matter_to_a_completed_task() {
+    let seen = seen(51, 0, &[task("COMPLETED", 0, Some(100), HOUR)]);
+    assert_eq!(newest(&seen).0, Verdict::CameBack);
+}
+
+#[test]
+fn failed_task_came_back_even_with_nothing_to_move() {
+    for to_move in [None, Some(0), Some(100)] {
+        let seen = seen(1, 0, &[task("FAILED", 0, to_move, HOUR)]);
+        assert_eq!(newest(&seen).0, Verdict::CameBack, "{to_move:?}");
+    }
+}
+
+#[test]
+fn running_foreign_and_forgotten_tasks_have_no_verdict() {
+    let running = task("RUNNING", 10, Some(100), MINUTE);
+    let foreign = MoveTask {
+        destination_arn: Some("arn:aws:sqs:eu-west-1:123456789012:else".to_owned()),
+        ..task("COMPLETED", 100, Some(100), HOUR)
+    };
+    let forgotten = task("COMPLETED", 100, Some(100), HOUR * 25);
+    let nothing = task("COMPLETED", 0, Some(0), HOUR);
+    let seen = seen(100, 0, &[running, foreign, nothing, forgotten]);
+    assert_eq!(
+        verdicts(&Policy::default(), &seen, Some(&fall()), now()),
+        []
+    );
+}
+
+#[test]
+fn older_task_is_judged_by_what_the_next_newer_one_met() {
+    let tasks = [
+        task("COMPLETED", 30, Some(30), HOUR),
+        task("COMPLETED", 100, Some(100), HOUR * 2),
+    ];
+    let seen = seen(0, 0, &tasks);
+    let judged = verdicts(&Policy::default(), &seen, Some(&fall()), now());
+    assert_eq!(judged[1].verdict, Verdict::StayedAway);
+    assert_eq!(judged[1].came_back, 30);
+}
+
+#[test]
+fn tasks_count_for_as_long_as_all_attempts_take() {
+    let slow = Observation {
+        fall_time: Some(FallTime::Long(HOUR * 8)),
+        ..seen(1, 0, &[task("COMPLETED", 1, Some(1), HOUR * 47)])
+    };
+    assert_eq!(verdicts(&Policy::default(), &slow, None, now()).len(), 1);
+    let slow = seen(1, 0, &[task("COMPLETED", 1, Some(1), HOUR * 47)]);
+    assert_eq!(verdicts(&Policy::default(), &slow, None, now()).len(), 0);
+}
+
+/// A redrive of 100 an hour ago, 100 in the DLQ now, and these readings.
+fn doubtful(readings: TaskReadings) -> Observation {
+    let all = Readings {
+        tasks: vec![readings],
+        ..Readings::default()
+    };
+    Observation {
+        metrics: Some(Metrics::Read(all)),
+        ..seen(100, 0, &[task("COMPLETED", 100, Some(100), HOUR)])
+    }
+}
+
+fn readings() -> TaskReadings {
+    TaskReadings {
+        started: now() - HOUR,
+        first_handled: Some(now() - HOUR + MINUTE),
+        last_handled: Some(now()),
+        has_handled_data: true,
+        calm_until: None,
+        gained_before: 0,
+        handled_before: 0,
+    }
+}
+
+#[test]
+fn new_messages_after_a_calm_half_hour_are_not_returned_ones() {
+    // The consumer handled something after a minute; failing messages were back four minutes later.
+    let back_by = now() - HOUR + MINUTE * 5;
+    let calm = |until| {
+        newest(&doubtful(TaskReadings {
+            calm_until: Some(until),
+            ..readings()
+        }))
+        .0
+    };
+    assert_eq!(calm(back_by + MINUTE * 30), Verdict::StayedAway);
+    assert_eq!(calm(back_by + MINUTE * 29), Verdict::CameBack);
+    let silent = TaskReadings {
+        first_handled: None,
+        calm_until: Some(now()),
+        ..readings()
+    };
+    assert_eq!(
+        newest(&doubtful(silent)).0,
+        Verdict::CameBack,
+        "nobody tried them"
+    );
+}
+
+#[test]
+fn few_returning_among_many_new_ones_cannot_be_told() {
+    let arriving = |gained_before, handled_before| {
+        newest(&doubtful(TaskReadings {
+            gained_before,
+            handled_before,
+            ..readings()
+        }))
+        .0
+    };
+    // Of ten minutes, six are a fall time and two minutes: 85 gained are 51, and half of 100 is 50.
+    assert_eq!(arriving(85, 85 * 19), Verdict::Unclear);
+    assert_eq!(arriving(83, 83 * 19), Verdict::CameBack, "it would show");
+    assert_eq!(
+        arriving(85, 85 * 17),
+        Verdict::CameBack,
+        "the consumer is not well"
+    );
+}
+
+#[test]
+fn streak_counts_what_came_back_up_to_the_first_whole_redrive_that_stayed_away() {
+    let policy = Policy::default();
+    let judged = |verdict, task: &MoveTask| Judged {
+        task: Box::leak(Box::new(task.clone())),
+        verdict,
+        came_back: 0,
+    };
+    let (all, one) = (task("COMPLETED", 9, Some(9), HOUR), sample(9, 99, HOUR));
+    let failed = task("FAILED", 0, None, HOUR);
+    use Verdict::{CameBack, StayedAway, Unclear};
+    let length = |judged: &[Judged]| streak(&policy, judged).length;
+    let back = judged(CameBack, &all);
+    assert_eq!(length(&[back, judged(Unclear, &all), back]), 2);
+    assert_eq!(length(&[back, judged(StayedAway, &one), back]), 2);
+    assert_eq!(length(&[back, judged(StayedAway, &all), back]), 1);
+    let only_failed = [judged(CameBack, &failed), judged(CameBack, &failed)];
+    assert!(streak(&policy, &only_failed).only_failed);
+    assert!(!streak(&policy, &[only_failed[0], back]).only_failed);
+    assert!(!streak(&policy, &[back, only_failed[0]]).only_failed);
+    assert!(!streak(&policy, &[]).only_failed);
+    assert!(streak(&policy, &[judged(CameBack, &one), back]).sent_all);
+    assert!(!streak(&policy, &[judged(CameBack, &one), only_failed[0]]).sent_all);
+}
+
+#[test]
+fn end_of_a_task_is_estimated_from_its_pace() {
+    let lasted = |task: MoveTask| {
+        let ended = end(&Policy::default(), &task).unwrap();
+        ended
+            .duration_since(task.started_at.unwrap())
+            .unwrap()
+            .as_secs()
+    };
+    let at = |pace| MoveTask {
+        max_messages_per_second: pace,
+        ..task("COMPLETED", 1000, Some(1000), HOUR)
+    };
+    assert_eq!(lasted(at(Some(50))), 20);
+    assert_eq!(lasted(at(Some(10))), 100);
+    assert_eq!(lasted(at(Some(5))), 400, "twice that below ten a second");
+    assert_eq!(lasted(at(None)), 4);
+    assert_eq!(lasted(sample(20, 1000, HOUR)), 50);
+}
