@@ -157,6 +157,7 @@ async fn sweeps_of_one_process_go_on_where_time_ran_out() {
             concurrency: 2,
             ..fake.config().limits
         },
+        policy: without_samples(),
         ..fake.config()
     };
     let function = fake.function(config);
@@ -190,6 +191,7 @@ async fn alarms_between_sweeps_do_not_move_where_the_next_sweep_begins() {
             concurrency: 1,
             ..fake.config().limits
         },
+        policy: without_samples(),
         ..fake.config()
     };
     let function = fake.function(config);
