@@ -8,6 +8,7 @@ mod events;
 mod limits;
 mod redrive;
 mod report;
+mod sample;
 
 use crate::support::fake::{Fake, MINUTE, dlq};
 use serde_json::{Value, json};

@@ -81,6 +81,14 @@ async fn throttling_slows_a_sweep_but_does_not_fail_it() {
     let time_left = Duration::from_millis(500);
     let report = fake.invoke(SWEEP).time_left(time_left).report().await;
     assert_eq!(outcomes(&report), ["deferred/out-of-time"]);
+
+    let throttled = SqsError::Throttled("Rate exceeded".to_owned());
+    let fake =
+        Fake::default()
+            .with(&queue, 5)
+            .with_fault(&queue, "StartMessageMoveTask", throttled);
+    let report = fake.invoke(SWEEP).time_left(time_left).report().await;
+    assert_eq!(outcomes(&report), ["deferred/out-of-time"]);
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@
 //! one message a second, counts exactly, and a cancelled task is CANCELLED immediately. AWS's SQS is
 //! rougher in all three, which the fake of `handler::sample` and the model run have.
 
-use crate::support::cloudwatch::acknowledged;
+use crate::support::cloudwatch::{acknowledged, refusing_url};
 use crate::support::function::sample;
+use crate::support::http::unreachable_url;
 use crate::support::local::servers;
 use crate::support::proxy::{Attempt, Disturbance, Proxy};
 use crate::support::queues::Queues;
@@ -53,11 +54,16 @@ impl Scenario {
 
     /// The function, whose samples last ten seconds. It has answered once.
     fn function(&self) -> Process {
+        self.function_watching(&servers().cloudwatch_url)
+    }
+
+    /// The function with another CloudWatch.
+    fn function_watching(&self, cloudwatch_url: &str) -> Process {
         let mut function = Process::start(&[
             ("REDRIVE_QUEUES", self.queues.dlq.arn.as_str()),
             ("REDRIVE_SAMPLE", "10"),
             ("AWS_ENDPOINT_URL", &self.sqs.url),
-            ("AWS_ENDPOINT_URL_CLOUDWATCH", &servers().cloudwatch_url),
+            ("AWS_ENDPOINT_URL_CLOUDWATCH", cloudwatch_url),
         ]);
         let report = function.invoke(&sample("ignored-ok.json", &[]), TIME);
         report.expect("it has started");
@@ -244,6 +250,24 @@ fn sample_that_nobody_handled_proves_nothing() {
 
     assert_eq!(it.look(&mut function, TIME).0, "skipped/not-consumed");
     it.assert_a_few_moved("CANCELLED");
+}
+
+#[test]
+fn cloudwatch_that_fails_is_no_permission_and_one_that_is_denied_leads_to_no_sample() {
+    let it = Scenario::new("sampled-blindly", 50);
+    let (outcome, queue) = it.look(&mut it.function_watching(&unreachable_url()), TIME);
+    assert_eq!(outcome, "skipped/metrics-unreadable", "{queue:#}");
+    it.runtime.block_on(it.queues.dlq.assert_no_task());
+
+    let (outcome, queue) = it.look(&mut it.function_watching(&refusing_url()), TIME);
+    assert_eq!(outcome, "started/ready", "{queue:#}");
+    let detail = queue["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("not authorized to perform: cloudwatch:GetMetricData"),
+        "{detail}"
+    );
+    it.runtime.block_on(it.queues.source.wait_until_holds(50));
+    it.assert_none_lost();
 }
 
 // Faults
