@@ -3,10 +3,12 @@
 use super::text::{assert_reads_well, assert_report_reads_well};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, EnrollTag, Limits};
-use sqs_auto_redrive::decision::{Brake, BrakeState, Decision, Observation, decide};
+use sqs_auto_redrive::decision::{Decision, decide};
 use sqs_auto_redrive::enrollment::{Target, Targets, targets};
 use sqs_auto_redrive::event::{self, Event, Request, Selection, Trigger, request};
+use sqs_auto_redrive::fall::FallTime;
 use sqs_auto_redrive::handler::{Answer, InvocationError};
+use sqs_auto_redrive::observation::{Brake, BrakeState, Observation};
 use sqs_auto_redrive::outcome::{Failed, Finding, Outcome, Skipped};
 use sqs_auto_redrive::plan::{Action, Cause, Kind, Plan, plan};
 use sqs_auto_redrive::policy::{Policy, check_destination};
@@ -355,6 +357,7 @@ fn check_plan(event: &Event, brake_alarms: &[String], location: &Location) -> Pl
             assert!(brake_alarms.contains(alarm), "{alarm:?}");
             assert_eq!(plan.kind, Kind::Brake);
         }
+        Action::Cancel(cause) => panic!("no event asks for this: {cause:?}"),
     }
     plan
 }
@@ -430,9 +433,9 @@ fn check_decision(
                 visible: 5,
                 in_flight: 0,
             },
-            tasks: Vec::new(),
-            depth_history: None,
             brakes: Some(policy.brake_alarms.iter().map(brake).collect()),
+            fall_time: Some(FallTime::Unknown(String::new())),
+            ..Observation::default()
         };
         let is_shut = state == BrakeState::On && !policy.brake_alarms.is_empty();
         match decide(policy, &seen, UNIX_EPOCH) {

@@ -11,11 +11,12 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
-use sqs_auto_redrive::decision::{
-    Brake, BrakeState, Decision, DepthHistory, Observation, Question, decide, streak,
-};
+use sqs_auto_redrive::decision::{Decision, Hold, Purpose, decide, facts};
 use sqs_auto_redrive::event::{self, Selection, Trigger};
+use sqs_auto_redrive::fall::{Fall, FallTime};
 use sqs_auto_redrive::handler::Invocation;
+use sqs_auto_redrive::metrics::{Metrics, Readings, TaskReadings};
+use sqs_auto_redrive::observation::{Brake, BrakeState, Observation, Question};
 use sqs_auto_redrive::plan::{Kind, plan};
 use sqs_auto_redrive::policy::{Policy, Rate};
 use sqs_auto_redrive::queue::{Depth, MoveTask, QueueArn, TaskStatus};
@@ -65,7 +66,8 @@ prop_compose! {
         may_park in prop::bool::weighted(0.9),
         paused in prop::bool::weighted(0.1),
         dry_run in any::<bool>(),
-        forced in prop::bool::weighted(0.2),
+        sample in prop_oneof![1 => Just(0_u64), 3 => 10..=30_u64],
+        forced in prop::bool::weighted(0.1),
     ) -> Policy {
         let policy = Policy {
             max_messages_per_second: rate.and_then(Rate::new),
@@ -81,6 +83,8 @@ prop_compose! {
             brake_alarms: (0..brakes).map(|n| format!("brake {n}")).collect(),
             paused,
             dry_run,
+            sample: Duration::from_secs(sample),
+            forced: false,
         };
         if forced { policy.forced() } else { policy }
     }
@@ -102,6 +106,7 @@ prop_compose! {
         moved in counts(),
         to_move in option::of(counts()),
         destination_arn in option::of(prop_oneof![Just("parking"), Just("elsewhere")]),
+        pace in prop_oneof![2 => Just(Some(1)), 2 => Just(Some(50)), 1 => Just(Some(5)), 1 => Just(None)],
     ) -> MoveTask {
         MoveTask {
             status: TaskStatus::from_sqs(Some(status)),
@@ -110,6 +115,7 @@ prop_compose! {
             moved,
             to_move,
             destination_arn: destination_arn.map(|name| queue(name).to_string()),
+            max_messages_per_second: pace,
             failure_reason: None,
         }
     }
@@ -126,21 +132,70 @@ prop_compose! {
             moved: 200,
             to_move: Some(200),
             destination_arn: None,
+            max_messages_per_second: Some(50),
             failure_reason: None,
         }).collect()
     }
 }
 
 prop_compose! {
+    /// A sample a while ago, of a DLQ that is about as deep now, or less so by some.
+    fn sampled()(moved in 0..27_u64, to_move in 30..400_u64, minutes in 1..200_u64, older in vec(tasks(), 0..6)) -> Vec<MoveTask> {
+        let sample = MoveTask {
+            status: TaskStatus::Cancelled,
+            handle: None,
+            started_at: Some(now() - Duration::from_secs(minutes * 60)),
+            moved,
+            to_move: Some(to_move),
+            destination_arn: None,
+            max_messages_per_second: Some(1),
+            failure_reason: None,
+        };
+        [vec![sample], older].concat()
+    }
+}
+
+fn fall_times() -> impl Strategy<Value = FallTime> {
+    let known = (1..3600_u64, option::of(1..400_u64)).prop_map(|(seconds, retention)| {
+        FallTime::Known(Fall {
+            time: Duration::from_secs(seconds),
+            consumed: vec![queue("orders")],
+            retention: retention.map(|hours| Duration::from_secs(hours * HOUR)),
+        })
+    });
+    prop_oneof![
+        6 => known,
+        1 => (3601..100_000_u64).prop_map(|seconds| FallTime::Long(Duration::from_secs(seconds))),
+        1 => Just(FallTime::Unknown("no source".to_owned())),
+    ]
+}
+
+prop_compose! {
+    /// What CloudWatch knows about a task, by minutes after its start.
+    fn task_readings()(
+        first in option::weighted(0.8, 0..60_u64),
+        last in 0..120_u64,
+        has_handled_data in prop::bool::weighted(0.8),
+        calm in option::weighted(0.4, 0..200_u64),
+        gained_before in 0..300_u64,
+        handled_before in 0..3000_u64,
+    ) -> (Option<u64>, u64, bool, Option<u64>, u64, u64) {
+        (first, last, has_handled_data || first.is_some(), calm, gained_before, handled_before)
+    }
+}
+
+prop_compose! {
     fn observations()(
         visible in counts(),
-        in_flight in counts(),
-        tasks in prop_oneof![1 => vec(tasks(), 0..14), 2 => poison()],
-        depth_history in option::weighted(0.8, prop_oneof![
-            4 => counts().prop_map(DepthHistory::Fewest),
-            1 => Just(DepthHistory::NoData),
-            1 => Just(DepthHistory::Unreadable("access denied".to_owned())),
-        ]),
+        in_flight in prop_oneof![3 => Just(0), 1 => counts()],
+        tasks in prop_oneof![1 => vec(tasks(), 0..14), 2 => poison(), 2 => sampled()],
+        fall_time in option::weighted(0.9, fall_times()),
+        fewest in option::weighted(0.8, counts()),
+        fewest_in_hour in option::weighted(0.8, counts()),
+        handled in counts(),
+        readings in vec(task_readings(), 14),
+        metrics in 0..10_u8,
+        oldest_age in option::weighted(0.9, option::of(0..400_u64)),
         brakes in option::weighted(0.8, vec(prop_oneof![
             6 => Just(BrakeState::Off),
             1 => Just(BrakeState::On),
@@ -148,10 +203,33 @@ prop_compose! {
         ], 0..4)),
     ) -> Observation {
         let brake = |(n, state)| Brake { alarm: format!("brake {n}"), state };
+        let of_task = |(task, it): (&MoveTask, &(Option<u64>, u64, bool, Option<u64>, u64, u64))| {
+            let (first, last, has_handled_data, calm, gained_before, handled_before) = *it;
+            let started = task.started_at?;
+            let after = |minutes| started.checked_add(Duration::from_secs(minutes * 60));
+            Some(TaskReadings {
+                started,
+                first_handled: first.and_then(after),
+                last_handled: first.and_then(|first| after(first + last)),
+                has_handled_data,
+                calm_until: calm.and_then(after),
+                gained_before,
+                handled_before,
+            })
+        };
+        let all = tasks.iter().zip(&readings).filter_map(of_task).collect();
         Observation {
             depth: Depth { visible, in_flight },
+            fall_time,
+            metrics: match metrics {
+                0 => None,
+                1 => Some(Metrics::Denied("access denied".to_owned())),
+                2 => Some(Metrics::Failed("timeout".to_owned())),
+                3 => Some(Metrics::NotAsked),
+                _ => Some(Metrics::Read(Readings { fewest, fewest_in_hour, handled, tasks: all })),
+            },
+            oldest_age: oldest_age.map(|age| age.map(|hours| Duration::from_secs(hours * HOUR))),
             tasks,
-            depth_history,
             brakes: brakes.map(|states| states.into_iter().enumerate().map(brake).collect()),
         }
     }
@@ -159,13 +237,27 @@ prop_compose! {
 
 // Decisions
 
-/// Whether a redrive starts that does not go to the parking queue.
-fn starts_back(policy: &Policy, seen: &Observation) -> bool {
-    matches!(decide(policy, seen, now()), Ok(Decision::Start(start)) if !start.parking)
+/// What starts, if anything.
+fn started(policy: &Policy, seen: &Observation) -> Option<Purpose> {
+    match decide(policy, seen, now()) {
+        Ok(Decision::Start(start)) => Some(start.purpose),
+        _ => None,
+    }
+}
+
+/// Whether more than a few messages go back to their consumer.
+fn starts_many(policy: &Policy, seen: &Observation) -> bool {
+    let is_many = seen.depth.visible > 2 * policy.sample.as_secs();
+    matches!(started(policy, seen), Some(Purpose::All | Purpose::Rest)) && is_many
 }
 
 fn starts(policy: &Policy, seen: &Observation) -> bool {
-    matches!(decide(policy, seen, now()), Ok(Decision::Start(_)))
+    started(policy, seen).is_some()
+}
+
+/// A policy that the configuration would accept.
+fn is_sound(policy: &Policy) -> bool {
+    policy.contradictions().is_empty() && policy.attempt_window > Duration::from_secs(60)
 }
 
 /// `cases` random cases. To repeat them, set `PROPTEST_RNG_SEED` to the seed that a failure prints.
@@ -201,10 +293,65 @@ proptest! {
     #[test]
     fn start_has_the_rate_and_the_destination_of_the_policy(policy in policies(), seen in observations()) {
         if let Ok(Decision::Start(start)) = decide(&policy, &seen, now()) {
-            prop_assert!(start.max_messages_per_second.is_none_or(|rate| (1..=500).contains(&rate.get())));
-            prop_assert_eq!(start.max_messages_per_second, policy.max_messages_per_second);
-            let destination = if start.parking { &policy.parking } else { &policy.destination };
+            let (rate, most) = (start.max_messages_per_second, policy.max_messages_per_second);
+            match start.purpose {
+                Purpose::Sample => prop_assert_eq!(rate, Rate::new(1)),
+                // An overrun consumer gets a slower rest.
+                Purpose::Rest => prop_assert!(rate == most || rate.is_some_and(|rate| rate.get() >= 2 && most.is_none_or(|most| rate <= most))),
+                Purpose::All | Purpose::Parking => prop_assert_eq!(rate, most),
+            }
+            let destination = if start.purpose == Purpose::Parking { &policy.parking } else { &policy.destination };
             prop_assert_eq!(&start.destination, destination);
+        }
+    }
+
+    #[test]
+    fn more_than_few_go_only_after_a_sample_that_stayed_away_or_where_no_sample_helps(
+        policy in policies(), seen in observations(),
+    ) {
+        if !starts_many(&policy, &seen) {
+            return Ok(());
+        }
+        let applies = !policy.sample.is_zero()
+            && matches!(seen.fall_time, Some(FallTime::Known(_)))
+            && !matches!(seen.metrics, Some(Metrics::Denied(_)));
+        let facts = facts(&policy, &seen, now());
+        let is_last_try = facts.streak + 1 >= policy.max_attempts;
+        let is_rest = started(&policy, &seen) == Some(Purpose::Rest);
+        let newest = seen.tasks.iter().find(|task| task.destination_arn == policy.destination.as_ref().map(QueueArn::to_string));
+        let is_after_sample = newest.is_some_and(|task| task.max_messages_per_second == Some(1));
+        // Patience is over for what cannot be told.
+        let is_patient = newest.is_some_and(|task| task.age(now()) < policy.patience);
+        prop_assert!(!applies || policy.forced || is_last_try || (is_rest && is_after_sample) || (!is_rest && !is_patient));
+    }
+
+    #[test]
+    fn streak_of_failed_tasks_only_is_never_parked(policy in policies(), seen in observations()) {
+        let failed = |task: &MoveTask| MoveTask { status: TaskStatus::Failed, ..task.clone() };
+        let seen = Observation { tasks: seen.tasks.iter().map(failed).collect(), ..seen };
+        prop_assert_ne!(started(&policy, &seen), Some(Purpose::Parking));
+    }
+
+    #[test]
+    fn brake_in_alarm_never_leaves_a_running_task_alone(policy in policies(), seen in observations()) {
+        let brakes = policy.brake_alarms.iter().map(|alarm| Brake { alarm: alarm.clone(), state: BrakeState::On });
+        let seen = Observation { brakes: Some(brakes.collect()), ..seen };
+        let newest_active = seen.tasks.iter().find(|task| task.status.is_active());
+        let is_running = newest_active.is_some_and(|task| task.status == TaskStatus::Running);
+        if is_running && !policy.brake_alarms.is_empty() && !seen.depth.is_empty() {
+            prop_assert!(matches!(decide(&policy, &seen, now()), Ok(Decision::Cancel(_))));
+        }
+    }
+
+    #[test]
+    fn only_our_tasks_are_cancelled_but_for_a_brake(policy in policies(), seen in observations()) {
+        use sqs_auto_redrive::plan::Cause;
+        if let Ok(Decision::Cancel(cause)) = decide(&policy, &seen, now())
+            && !matches!(cause, Cause::Braked(_))
+        {
+            let active = seen.tasks.iter().find(|task| task.status.is_active()).unwrap();
+            let is_to = |queue: &Option<QueueArn>| active.destination_arn == queue.as_ref().map(QueueArn::to_string);
+            prop_assert!(is_to(&policy.destination) || (policy.parking.is_some() && is_to(&policy.parking)));
         }
     }
 
@@ -214,7 +361,7 @@ proptest! {
     }
 
     #[test]
-    fn stricter_policy_never_starts_what_a_laxer_one_does_not(
+    fn stricter_policy_never_starts_many_where_a_laxer_one_starts_nothing(
         policy in policies(), seen in observations(), longer in durations(), more in 0..300_u64, fewer in 0..9_u32,
     ) {
         let stricter = [
@@ -224,27 +371,59 @@ proptest! {
             Policy { brake_alarms: [policy.brake_alarms.clone(), vec!["brake 3".to_owned()]].concat(), ..policy.clone() },
             Policy { paused: true, ..policy.clone() },
         ];
-        for stricter in stricter {
-            prop_assert!(starts_back(&policy, &seen) || !starts_back(&stricter, &seen), "{stricter:?}");
+        for stricter in stricter.into_iter().filter(|stricter| is_sound(&policy) && is_sound(stricter)) {
+            prop_assert!(starts(&policy, &seen) || !starts_many(&stricter, &seen), "{stricter:?}");
         }
     }
 
     #[test]
-    fn unknown_history_never_starts_what_the_worst_history_would_keep_back(policy in policies(), seen in observations()) {
-        let unknown = Observation { depth_history: None, brakes: None, ..seen.clone() };
+    fn metrics_that_fail_never_start_many_where_metrics_that_answer_start_nothing(policy in policies(), seen in observations()) {
+        let failed = Observation { metrics: Some(Metrics::Failed("timeout".to_owned())), ..seen.clone() };
+        let applies = !policy.sample.is_zero() && matches!(seen.fall_time, Some(FallTime::Known(_)));
+        if applies {
+            prop_assert!(!starts_many(&policy, &failed), "they wait");
+        }
+    }
+
+    #[test]
+    fn unknown_fall_time_starts_nothing_that_the_policy_without_samples_would_not(policy in policies(), seen in observations()) {
+        let unknown = Observation { fall_time: Some(FallTime::Unknown("no source".to_owned())), ..seen.clone() };
+        let without = Policy { sample: Duration::ZERO, ..policy.clone() };
+        let decision = decide(&policy, &unknown, now());
+        prop_assert_eq!(decision, decide(&without, &unknown, now()));
+    }
+
+    #[test]
+    fn with_all_answers_no_question_is_left(policy in policies(), seen in observations()) {
+        let unknown = Observation { fall_time: None, metrics: None, oldest_age: None, brakes: None, ..seen.clone() };
+        let brakes = policy.brake_alarms.iter().map(|alarm| Brake { alarm: alarm.clone(), state: BrakeState::Off });
         let answered = Observation {
-            depth_history: Some(DepthHistory::NoData),
-            brakes: Some(policy.brake_alarms.iter().map(|alarm| Brake { alarm: alarm.clone(), state: BrakeState::Off }).collect()),
+            fall_time: seen.fall_time.or(Some(FallTime::Unknown("no source".to_owned()))),
+            metrics: seen.metrics.or(Some(Metrics::NotAsked)),
+            oldest_age: seen.oldest_age.or(Some(None)),
+            brakes: Some(brakes.collect()),
             ..seen
         };
-        prop_assert!(!starts(&policy, &unknown) || starts(&policy, &answered));
-        // With all answers, no question is left.
         prop_assert!(decide(&policy, &answered, now()).is_ok());
+        // Each question is asked once: its answer is there from then on.
+        let mut asked = Vec::new();
+        let mut seen = unknown;
+        while let Err(question) = decide(&policy, &seen, now()) {
+            prop_assert!(!asked.contains(&question), "{question:?} again");
+            asked.push(question);
+            match question {
+                Question::FallTime => seen.fall_time = answered.fall_time.clone(),
+                Question::Metrics => seen.metrics = answered.metrics.clone(),
+                Question::OldestMessage => seen.oldest_age = answered.oldest_age,
+                Question::Brakes => seen.brakes = answered.brakes.clone(),
+            }
+        }
+        prop_assert_eq!(decide(&policy, &seen, now()), decide(&policy, &answered, now()));
     }
 
     #[test]
     fn streak_counts_no_more_than_there_are_tasks(policy in policies(), seen in observations()) {
-        prop_assert!(streak(&policy, &seen, now()) as usize <= seen.tasks.len());
+        prop_assert!(facts(&policy, &seen, now()).streak as usize <= seen.tasks.len());
     }
 
     #[test]
@@ -267,12 +446,21 @@ fn random_facts_reach_every_kind_of_decision() {
     let count = |kind: fn(&Result<Decision, Question>) -> bool| {
         decisions.iter().filter(|decision| kind(decision)).count()
     };
+    let purpose = |purpose| {
+        let is_it = |decision: &&Result<Decision, Question>| matches!(decision, Ok(Decision::Start(start)) if start.purpose == purpose);
+        decisions.iter().filter(is_it).count()
+    };
     let counts = [
-        count(|decision| matches!(decision, Ok(Decision::Start(start)) if !start.parking)),
-        count(|decision| matches!(decision, Ok(Decision::Start(start)) if start.parking)),
+        purpose(Purpose::Sample),
+        purpose(Purpose::Rest),
+        purpose(Purpose::All),
+        purpose(Purpose::Parking),
         count(|decision| matches!(decision, Ok(Decision::Skip(_)))),
+        count(|decision| matches!(decision, Ok(Decision::Hold(Hold::AttemptsExhausted { .. })))),
         count(|decision| matches!(decision, Ok(Decision::Hold(_)))),
-        count(|decision| matches!(decision, Err(Question::DepthHistory))),
+        count(|decision| matches!(decision, Ok(Decision::Cancel(_)))),
+        count(|decision| matches!(decision, Err(Question::FallTime))),
+        count(|decision| matches!(decision, Err(Question::Metrics))),
         count(|decision| matches!(decision, Err(Question::Brakes))),
     ];
     assert!(counts.iter().all(|count| *count >= 10), "{counts:?}");
