@@ -20,22 +20,31 @@ impl Deadlines {
     /// Splits the time that Lambda leaves this invocation.
     ///
     /// A fifth of it, at most five seconds, is kept for CloudWatch, so that a DLQ that hangs cannot
-    /// take it. As much again is kept for what follows, half of that for starting redrives. Where there
-    /// may be a sample, which runs for `sample`, that and the time to stop it are kept too, as long as
-    /// they leave half of the time.
-    pub fn new(time_left: Duration, sample: Duration) -> Self {
+    /// take it. As much again is kept for what follows, half of that for starting redrives.
+    pub fn new(time_left: Duration) -> Self {
         let reserve = (time_left / 5).min(Duration::from_secs(5));
-        let to_stop = TO_STOP_A_SAMPLE.min(time_left / 4);
-        let for_sample = match sample.is_zero() {
-            true => Duration::ZERO,
-            false => (sample + TO_STOP_A_SAMPLE).min(time_left / 2),
-        };
         let now = Instant::now();
+        let act_until = now + (time_left - reserve / 2);
         Self {
-            look_until: now + (time_left - 2 * reserve).saturating_sub(for_sample),
-            ask_until: now + (time_left - reserve).saturating_sub(for_sample),
-            stop_from: now + (time_left - reserve / 2).saturating_sub(to_stop),
-            act_until: now + (time_left - reserve / 2),
+            look_until: now + (time_left - 2 * reserve),
+            ask_until: now + (time_left - reserve),
+            stop_from: act_until - TO_STOP_A_SAMPLE.min(time_left / 4),
+            act_until,
+        }
+    }
+
+    /// The same, with time kept for a sample of this length, as long as that leaves half of the time.
+    #[must_use]
+    pub fn with_sample(self, sample: Duration) -> Self {
+        if sample.is_zero() {
+            return self;
+        }
+        let left = self.act_until.saturating_duration_since(Instant::now());
+        let kept = (sample + TO_STOP_A_SAMPLE).min(left / 2);
+        Self {
+            look_until: self.look_until - kept,
+            ask_until: self.ask_until - kept,
+            ..self
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::plan::Cause;
 use crate::policy::{Policy, Rate};
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::verdict::{
-    self, Judged, LastVerdict, SAMPLE_PACE, SLACK, Verdict, few, is_ours, is_sample, is_small_share,
+    self, Judged, LastVerdict, SAMPLE_PACE, SLACK, Verdict, few, is_ours, is_parking, is_sample,
+    is_small_share,
 };
 use std::time::{Duration, SystemTime};
 
@@ -68,7 +69,14 @@ pub fn facts(policy: &Policy, seen: &Observation, now: SystemTime) -> Facts {
         .filter(|newest| seen.tasks.first() == Some(newest.task));
     let settled = newest.filter(|newest| {
         let settled = match (fall, verdict::end(policy, newest.task)) {
-            (Some(fall), Some(ended)) => Some(ended + fall.time + SLACK),
+            (Some(fall), Some(ended)) => {
+                let handled = verdict::readings_of(seen, newest.task).map(|it| it.first_handled);
+                let handled = match (handled, newest.verdict) {
+                    (Some(handled), Verdict::StayedAway) => handled,
+                    _ => Some(ended),
+                };
+                handled.map(|handled| handled.max(ended) + fall.time + SLACK)
+            }
             _ => newest
                 .task
                 .started_at
@@ -133,7 +141,9 @@ fn task_active(case: &Case) -> Answer {
         return Ok(Some(stuck(task)));
     }
     let cause = match case.sampling()? {
-        Some(fall) if is_ours(case.policy, task) => case.harm(task, fall)?,
+        Some(fall) if is_ours(case.policy, task) && !is_parking(case.policy, task) => {
+            case.harm(task, fall)?
+        }
         _ => None,
     };
     Ok(Some(
@@ -206,18 +216,20 @@ fn not_settled(case: &Case) -> Answer {
     }
 }
 
-/// CloudWatch fails, so nobody knows how the consumer is. More than a few messages wait.
+/// CloudWatch or SQS fails, so nobody knows how the consumer is. More than a few messages wait.
 fn metrics_unreadable(case: &Case) -> Answer {
     let Case { policy, seen, now } = case;
-    if seen.depth.visible <= few(policy) || case.sampling()?.is_none() {
+    if seen.depth.visible <= few(policy) || policy.sample.is_zero() {
         return Ok(None);
     }
-    case.ask_metrics()?;
-    let Some(Metrics::Failed(why)) = &seen.metrics else {
-        return Ok(None);
+    let has_sampling = case.sampling()?.is_some();
+    let why = match (&seen.fall_time, &seen.metrics) {
+        (Some(FallTime::Failed(why)), _) => why.clone(),
+        (_, None) if has_sampling => return Err(Question::Metrics),
+        (_, Some(Metrics::Failed(why))) if has_sampling => why.clone(),
+        _ => return Ok(None),
     };
     let is_patient = newest_start(seen, *now).is_none_or(|ago| ago < policy.patience);
-    let why = why.clone();
     Ok(Some(match is_patient {
         true => Skip::MetricsUnreadable { why }.into(),
         false => Hold::MetricsUnreadable { why }.into(),
@@ -373,7 +385,7 @@ impl<'a> Case<'a> {
         }
         match &self.seen.fall_time {
             None => Err(Question::FallTime),
-            Some(FallTime::Unknown(_) | FallTime::Long(_)) => Ok(None),
+            Some(FallTime::Unknown(_) | FallTime::Long(_) | FallTime::Failed(_)) => Ok(None),
             Some(FallTime::Known(fall)) => Ok(Some(fall)),
         }
     }
@@ -385,12 +397,10 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether there is a task that may have a verdict, so that facts about the consumer matter.
+    /// Whether there is a task that may have a verdict, so that facts about the consumer matter. How long
+    /// a task counts is one of these facts.
     fn has_past(&self) -> bool {
-        let window = self.policy.attempt_window;
-        let is_past = |task: &MoveTask| {
-            !task.status.is_active() && is_ours(self.policy, task) && task.age(self.now) <= window
-        };
+        let is_past = |task: &MoveTask| !task.status.is_active() && is_ours(self.policy, task);
         self.seen.tasks.iter().any(is_past)
     }
 
@@ -412,10 +422,10 @@ impl<'a> Case<'a> {
         let verdicts = self.verdicts_by_depth()?;
         if !verdicts.is_empty() && self.sampling()?.is_some() {
             self.ask_metrics()?;
-            let newest = verdicts.first().map(|newest| newest.verdict);
+            let stayed_away = |it: &Judged| it.verdict == Verdict::StayedAway;
             let retention = self.sampling()?.and_then(|fall| fall.retention);
             let is_known = self.seen.oldest_age.is_some() || retention.is_none();
-            if newest == Some(Verdict::StayedAway) && !is_known {
+            if verdicts.iter().any(stayed_away) && !is_known {
                 return Err(Question::OldestMessage);
             }
         }

@@ -11,6 +11,8 @@ pub enum FallTime {
     /// A failing message takes longer than an hour: no sample could wait for it. Move tasks count for
     /// as long as all attempts take.
     Long(Duration),
+    /// SQS failed while the facts were read; the reason. A doubt: the next look may know more.
+    Failed(String),
     /// Nobody can tell; the reason, an English clause.
     Unknown(String),
 }
@@ -105,6 +107,7 @@ fn way_back(dlq: &QueueArn, queue: &QueueArn, facts: &QueueFacts) -> Result<Dura
             "failing messages of `{queue}` do not come to this DLQ"
         ));
     };
-    let receive = facts.visibility_timeout + POLL;
-    Ok(receive.saturating_mul(policy.max_receive_count) + facts.delay)
+    let receive = facts.visibility_timeout.saturating_add(POLL);
+    let receives = receive.saturating_mul(policy.max_receive_count);
+    Ok(receives.saturating_add(facts.delay))
 }

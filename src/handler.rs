@@ -167,7 +167,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             now,
             time_left,
         } = invocation;
-        let deadlines = Deadlines::new(*time_left, self.config.policy.sample);
+        let deadlines = Deadlines::new(*time_left);
         let config = &self.config;
         let event = event::parse(payload)?;
         let sources = &event.event_source_arns;
@@ -190,6 +190,8 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
 
         let enrolled = &targets.enrolled;
+        let sample = enrolled.iter().map(|target| target.policy.sample).max();
+        let deadlines = deadlines.with_sample(sample.unwrap_or_default());
         let mut findings = match &plan.action {
             Action::Redrive => {
                 let context = redrive::Context {

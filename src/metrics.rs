@@ -126,6 +126,8 @@ pub struct Reading {
     /// Of each task: since when the DLQ is calm, and the lowest and the last depth before the start.
     calm_since: Vec<Option<SystemTime>>,
     before: Vec<Option<(u64, u64)>>,
+    /// The end of the newest period whose depth was read.
+    depth_until: Option<SystemTime>,
 }
 
 impl Reading {
@@ -139,6 +141,7 @@ impl Reading {
             },
             calm_since: vec![None; tasks],
             before: vec![None; tasks],
+            depth_until: None,
             query,
         }
     }
@@ -150,6 +153,7 @@ impl Reading {
             readings,
             calm_since,
             before,
+            depth_until,
         } = self;
         let lower = |fewest: &mut Option<u64>| {
             *fewest = Some(fewest.map_or(depth, |fewest| fewest.min(depth)));
@@ -162,6 +166,9 @@ impl Reading {
             lower(&mut readings.fewest_in_hour);
         }
         let period = query.period();
+        // Nobody knows what happened where a datapoint is missing.
+        let has_gap = depth_until.is_some_and(|until| until < time);
+        *depth_until = Some(time + period);
         let tasks = query.tasks.iter().zip(&mut readings.tasks);
         for ((span, task), (calm_since, before)) in tasks.zip(calm_since.iter_mut().zip(before)) {
             let is_before = time < span.started;
@@ -173,6 +180,9 @@ impl Reading {
             if is_before || time >= span.until || depth > span.calm_depth {
                 *calm_since = None;
                 continue;
+            }
+            if has_gap {
+                *calm_since = None;
             }
             let since = *calm_since.get_or_insert(time);
             let end = time + period;
@@ -188,12 +198,12 @@ impl Reading {
             query, readings, ..
         } = self;
         if time >= before_time(query.now, query.quiet_period + METRICS_DELAY) {
-            readings.handled += handled;
+            readings.handled = readings.handled.saturating_add(handled);
         }
         let period = query.period();
         for (span, task) in query.tasks.iter().zip(&mut readings.tasks) {
             if time < span.started && time >= before_time(span.started, query.quiet_period) {
-                task.handled_before += handled;
+                task.handled_before = task.handled_before.saturating_add(handled);
             }
             // A period that began before the start may hold what the task brought.
             if time + period <= span.started || time >= span.until {

@@ -9,7 +9,7 @@ use crate::queue::{Depth, MoveTask, TaskStatus};
 use crate::sqs::SqsError;
 use crate::tagging::TaggingError;
 use crate::text::{excerpt, one_line};
-use crate::verdict::LastVerdict;
+use crate::verdict::{LastVerdict, SLACK};
 use std::fmt;
 use std::time::Duration;
 
@@ -343,6 +343,13 @@ impl fmt::Display for Finding<'_> {
     /// A clause: what happened, then what else an operator should know.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.outcome)?;
+        if let (Some(FallTime::Known(fall)), Reason::Sample) =
+            (&self.fall_time, self.outcome.reason())
+        {
+            let back = Duration::from_secs((fall.time + SLACK).as_secs());
+            let back = humantime::format_duration(back);
+            write!(f, "; a failing one is back within about {back}")?;
+        }
         if let Some(FallTime::Unknown(why)) = &self.fall_time {
             let why = one_line(why, MAX_MESSAGE_CHARS);
             write!(f, "; no sample: the fall time is unknown: {why}")?;
@@ -488,7 +495,7 @@ impl fmt::Display for Skip {
                 let remaining = humantime::format_duration(Duration::from_secs(seconds));
                 write!(
                     f,
-                    "the newest task started too recently; the cooldown ends in {remaining}"
+                    "too little time has passed since the last move task; the wait ends in {remaining}"
                 )
             }
             Self::StillFilling { fewest } => still_filling(*fewest, f),

@@ -6,7 +6,7 @@ use crate::config::Limits;
 use crate::deadlines::{Deadlines, half_of_time_left, retry_while_throttled};
 use crate::decision::{Decision, Start, decide, facts};
 use crate::enrollment::Target;
-use crate::fall::{FallTime, fall_time};
+use crate::fall::{FallTime, MAX_SOURCES, fall_time};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, MetricsQuery};
 use crate::observation::{Brake, BrakeState, Observation, Question};
@@ -15,6 +15,7 @@ use crate::plan::Cause;
 use crate::queue::QueueArn;
 use crate::sqs::{Sqs, SqsError};
 use crate::start;
+use crate::verdict::metrics_query;
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeSet;
 use std::future;
@@ -51,6 +52,7 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
                 Candidate {
                     target,
                     observation,
+                    brakes_read: None,
                 },
                 context.now,
             ),
@@ -68,7 +70,6 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
             sorted.add(candidate, context.now);
         }
     }
-    let brakes_read = Instant::now();
     let Sorted {
         mut findings,
         ready,
@@ -76,7 +77,7 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
         ..
     } = sorted;
     findings.extend(stop_all(context, harmful).await);
-    findings.extend(start::run(context, ready, brakes_read).await);
+    findings.extend(start::run(context, ready).await);
     findings
 }
 
@@ -84,6 +85,8 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
 pub(crate) struct Candidate<'a> {
     pub target: &'a Target,
     pub observation: Observation,
+    /// When its brakes were read.
+    pub brakes_read: Option<Instant>,
 }
 
 impl<'a> Candidate<'a> {
@@ -222,15 +225,15 @@ async fn ask_fall_times<S: Sqs, C>(
         };
         let fall_time = match known {
             Some(known) => known,
-            None => {
-                let read = timeout_at(until, read).await;
-                let no_answer = || Ok(FallTime::Unknown("SQS did not answer in time".to_owned()));
-                let read = read.unwrap_or_else(|_| no_answer());
-                let read = read.unwrap_or_else(|error| FallTime::Unknown(error.to_string()));
-                let memory = context.memory;
-                memory.keep_fall_time(dlq, destination, context.now, read.clone());
-                read
-            }
+            None => match timeout_at(until, read).await {
+                Ok(Ok(read)) => {
+                    let memory = context.memory;
+                    memory.keep_fall_time(dlq, destination, context.now, read.clone());
+                    read
+                }
+                Ok(Err(error)) => FallTime::Failed(error.to_string()),
+                Err(_) => FallTime::Failed("SQS did not answer in time".to_owned()),
+            },
         };
         candidate.observation.fall_time = Some(fall_time);
     });
@@ -238,24 +241,30 @@ async fn ask_fall_times<S: Sqs, C>(
     asks.for_each(future::ready).await;
 }
 
-/// Takes three calls for a DLQ with one source queue, and one more for each further source.
+/// Takes three calls for a DLQ with one source queue, and one more for each further source. `Err` if SQS
+/// fails; a refusal is an answer.
 async fn read_fall_time(
     sqs: &impl Sqs,
     dlq: &QueueArn,
     destination: Option<&QueueArn>,
 ) -> Result<FallTime, SqsError> {
     let queues = match destination {
-        Some(destination) => vec![destination.clone()],
-        None => sqs.source_queues(dlq).await?,
+        Some(destination) => Ok(vec![destination.clone()]),
+        None => sqs.source_queues(dlq).await,
+    };
+    let queues = match queues {
+        Ok(queues) => queues,
+        Err(error) if error.is_failure() => return Err(error),
+        Err(error) => return Ok(FallTime::Unknown(error.to_string())),
     };
     let retention = sqs.facts(dlq).await?.retention;
     let mut facts = Vec::with_capacity(queues.len());
-    for queue in queues.into_iter().take(crate::fall::MAX_SOURCES + 1) {
-        let read = sqs.facts(&queue).await;
-        if let Err(error @ SqsError::Throttled(_)) = read {
-            return Err(error);
-        }
-        let read = read.map_err(|error| format!("the facts of `{queue}` cannot be read: {error}"));
+    for queue in queues.into_iter().take(MAX_SOURCES + 1) {
+        let read = match sqs.facts(&queue).await {
+            Err(error) if error.is_failure() => return Err(error),
+            Err(error) => Err(format!("the facts of `{queue}` cannot be read: {error}")),
+            Ok(facts) => Ok(facts),
+        };
         facts.push((queue, read));
     }
     Ok(fall_time(dlq, retention, facts))
@@ -312,8 +321,9 @@ fn query(candidate: &Candidate, now: SystemTime) -> MetricsQuery {
     let Candidate {
         target,
         observation,
+        ..
     } = candidate;
-    crate::verdict::metrics_query(&target.policy, observation, &target.dlq, now)
+    metrics_query(&target.policy, observation, &target.dlq, now)
 }
 
 /// Answers [`Question::Brakes`] for these DLQs.
@@ -325,8 +335,10 @@ async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], 
     for Candidate {
         target,
         observation,
+        brakes_read,
     } in asking
     {
+        *brakes_read = Some(Instant::now());
         let named = &target.policy.brake_alarms;
         let of_this_dlq = brakes.iter().filter(|brake| named.contains(&brake.alarm));
         observation.brakes = Some(of_this_dlq.cloned().collect());

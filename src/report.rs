@@ -4,7 +4,7 @@ use crate::decision::{Purpose, Skip};
 use crate::event::request::Selection;
 use crate::fall::FallTime;
 use crate::outcome::{Deferred, Finding, Outcome, OutcomeCode, Reason, SampleEnd, Skipped};
-use crate::plan::{Kind, Plan};
+use crate::plan::{Cause, Kind, Plan};
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::text::sentence;
 use serde::{Serialize, Serializer};
@@ -397,7 +397,16 @@ impl TaskReport {
                     handle: Some(handle.clone()),
                     destination_arn: task.and_then(|task| task.destination_arn.clone()),
                     max_messages_per_second: None,
-                    sample: false,
+                    sample: matches!(
+                        finding.outcome,
+                        Outcome::Cancelled {
+                            cause: Cause::SampleOver,
+                            ..
+                        } | Outcome::WouldCancel {
+                            cause: Cause::SampleOver,
+                            ..
+                        }
+                    ),
                 })
             }
             _ => None,

@@ -354,6 +354,14 @@ impl SqsError {
     pub fn is_throttled(&self) -> bool {
         matches!(self, Self::Throttled(_))
     }
+
+    /// Whether SQS failed or could not be reached, so that the same call may succeed later.
+    pub fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Throttled(_) | Self::Service(_) | Self::Unreachable(_)
+        )
+    }
 }
 
 impl StartError {

@@ -2,25 +2,25 @@
 //! their time, all together, so that an invocation waits once.
 
 use crate::cloudwatch::CloudWatch;
-use crate::deadlines::{Deadlines, THROTTLED_PAUSE, retry_while_throttled};
+use crate::deadlines::{Deadlines, THROTTLED_PAUSE};
 use crate::decision::{Hold, Purpose, Skip, Start};
+use crate::enrollment::Target;
 use crate::observation::BrakeState;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, SampleEnd, Skipped};
-use crate::queue::{MoveTask, QueueArn};
+use crate::policy::Policy;
+use crate::queue::MoveTask;
 use crate::redrive::{Candidate, Context, read_brakes};
 use crate::sqs::{CancelError, Sqs, SqsError, StartError};
-use crate::verdict::SAMPLE_PACE;
+use crate::verdict::is_sample;
 use futures_util::{StreamExt, stream};
 use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// Starts these redrives, as many as one invocation may start. `brakes_read` is when the brakes were
-/// read.
+/// Starts these redrives, as many as one invocation may start.
 pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
     context: &Context<'_, S, C>,
     mut ready: Vec<(Start, Candidate<'a>)>,
-    brakes_read: Instant,
 ) -> Vec<Finding<'a>> {
     ready.sort_by_key(|(start, candidate)| {
         let visible = candidate.observation.depth.visible;
@@ -33,7 +33,7 @@ pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
         let later = ready.split_off(ready.len().min(starts_left));
         let mut starts = stream::iter(ready)
             .map(async |(start, candidate)| {
-                let outcome = start_one(context, start, &candidate, brakes_read).await;
+                let outcome = start_one(context, start, &candidate).await;
                 (outcome, candidate)
             })
             .buffer_unordered(context.limits.concurrency);
@@ -67,9 +67,9 @@ async fn start_one<S: Sqs, C: CloudWatch>(
     context: &Context<'_, S, C>,
     start: Start,
     candidate: &Candidate<'_>,
-    mut brakes_read: Instant,
 ) -> Outcome {
     let target = candidate.target;
+    let mut brakes_read = candidate.brakes_read;
     let visible = candidate.observation.depth.visible;
     if target.policy.dry_run {
         return Outcome::WouldStart { start, visible };
@@ -81,7 +81,7 @@ async fn start_one<S: Sqs, C: CloudWatch>(
     let until = context.deadlines.act_until;
     loop {
         // A brake may have come on while this start waited.
-        if brakes_read.elapsed() > BRAKES_ARE_FRESH && !target.policy.brake_alarms.is_empty() {
+        if brakes_read.is_some_and(|read| read.elapsed() > BRAKES_ARE_FRESH) {
             let alarms = target.policy.brake_alarms.clone();
             for brake in read_brakes(context.cloudwatch, alarms, until).await {
                 let alarm = brake.alarm;
@@ -93,7 +93,7 @@ async fn start_one<S: Sqs, C: CloudWatch>(
                     }
                 }
             }
-            brakes_read = Instant::now();
+            brakes_read = Some(Instant::now());
         }
         let call = context.sqs.start(&target.dlq, &start);
         return match timeout_at(until, call).await {
@@ -161,36 +161,23 @@ async fn end_samples<'a, S: Sqs, C: CloudWatch>(
     context: &Context<'_, S, C>,
     samples: Vec<(Sample, Outcome, Candidate<'a>)>,
 ) -> Vec<Finding<'a>> {
+    let deadlines = context.deadlines;
     stream::iter(samples)
-        .map(async |(sample, started, candidate)| {
-            let length = candidate.target.policy.sample;
-            sleep_until((sample.started + length).min(context.deadlines.stop_from)).await;
-            let dlq = &candidate.target.dlq;
+        .map(async |(sample, mut outcome, candidate)| {
+            let target = candidate.target;
+            sleep_until((sample.started + target.policy.sample).min(deadlines.stop_from)).await;
             let since = context.now - CLOCK_SKEW;
-            let end = stop_sample(
-                context.sqs,
-                dlq,
-                sample.handle,
-                since,
-                context.deadlines.act_until,
-            );
-            let outcome = match (end.await, started) {
-                (
-                    Ok(end),
-                    Outcome::Started {
-                        start,
-                        visible,
-                        handle,
-                        ..
-                    },
-                ) => Outcome::Started {
-                    start,
-                    visible,
-                    handle,
-                    sample: Some(end),
-                },
-                (Err(outcome), _) | (_, outcome) => outcome,
+            let end = stop_sample(context.sqs, target, sample.handle, since);
+            let end = timeout_at(deadlines.act_until, end).await;
+            let out_of_time = || {
+                let why = "the invocation ran out of time".to_owned();
+                Err(Outcome::Failed(Failed::SampleNotStopped(why)))
             };
+            match (end.unwrap_or_else(|_| out_of_time()), &mut outcome) {
+                (Ok(end), Outcome::Started { sample, .. }) => *sample = Some(end),
+                (Ok(_), _) => {}
+                (Err(failed), _) => outcome = failed,
+            }
             candidate.finding(outcome, context.now)
         })
         .buffer_unordered(context.limits.max_starts.max(1))
@@ -198,65 +185,59 @@ async fn end_samples<'a, S: Sqs, C: CloudWatch>(
         .await
 }
 
-/// Stops a sample by its handle, or without one by the list: a RUNNING task at the sample pace is it.
+/// Stops a sample by its handle, or without one by the list. Tries again until it is stopped, or until
+/// another try would not help.
 async fn stop_sample(
     sqs: &impl Sqs,
-    dlq: &QueueArn,
-    handle: Option<String>,
+    target: &Target,
+    mut handle: Option<String>,
     since: SystemTime,
-    until: Instant,
 ) -> Result<SampleEnd, Outcome> {
     let not_stopped = |why: String| Outcome::Failed(Failed::SampleNotStopped(why));
-    let stop = async {
-        let mut handle = handle;
-        loop {
-            if handle.is_none() {
-                let list = async || sqs.list_tasks(dlq).await;
-                let tasks = retry_while_throttled(list, SqsError::is_throttled).await;
-                let tasks = tasks.map_err(|error| not_stopped(error.to_string()))?;
-                match end_by_list(&tasks, since) {
+    loop {
+        let known = match handle.take() {
+            Some(known) => known,
+            None => match sqs.list_tasks(&target.dlq).await {
+                Ok(tasks) => match end_by_list(&tasks, &target.policy, since) {
                     Ok(end) => return Ok(end),
-                    Err(running) => handle = Some(running.ok_or_else(unconfirmed)?),
+                    Err(Some(running)) => running,
+                    Err(None) => return Err(Outcome::Deferred(Deferred::StartUnconfirmed)),
+                },
+                Err(SqsError::AccessDenied(why)) => return Err(not_stopped(why)),
+                Err(_) => {
+                    sleep(THROTTLED_PAUSE).await;
+                    continue;
                 }
-            }
-            let Some(known) = handle.take() else {
-                continue;
-            };
-            match sqs.cancel(dlq, &known).await {
-                Ok(moved) => return Ok(SampleEnd::Stopped { moved }),
-                // The list says whether it ended. If not, there may be time for another try.
-                Err(CancelError::NothingToCancel(_)) => sleep(THROTTLED_PAUSE).await,
-                Err(CancelError::Sqs(SqsError::AccessDenied(why))) => return Err(not_stopped(why)),
-                Err(CancelError::Sqs(_)) => sleep(THROTTLED_PAUSE).await,
-            }
+            },
+        };
+        match sqs.cancel(&target.dlq, &known).await {
+            Ok(moved) => return Ok(SampleEnd::Stopped { moved }),
+            Err(CancelError::Sqs(SqsError::AccessDenied(why))) => return Err(not_stopped(why)),
+            // The list says whether it ended. If not, there is another try.
+            Err(_) => sleep(THROTTLED_PAUSE).await,
         }
-    };
-    let out_of_time = || not_stopped("the invocation ran out of time".to_owned());
-    timeout_at(until, stop)
-        .await
-        .unwrap_or_else(|_| Err(out_of_time()))
-}
-
-fn unconfirmed() -> Outcome {
-    Outcome::Deferred(Deferred::StartUnconfirmed)
+    }
 }
 
 /// By how much SQS's clock may differ from the function's.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// What the list says about a sample that started at `since` or later: how it ended, or the handle by which it can be stopped. `None` if
-/// the list has no sample.
-fn end_by_list(tasks: &[MoveTask], since: SystemTime) -> Result<SampleEnd, Option<String>> {
-    let is_sample = |task: &&MoveTask| {
+/// What the list says about a sample that started at `since` or later: how it ended. `Err` is the handle
+/// by which it can be stopped, or `None` if the list has no such sample.
+fn end_by_list(
+    tasks: &[MoveTask],
+    policy: &Policy,
+    since: SystemTime,
+) -> Result<SampleEnd, Option<String>> {
+    let is_it = |task: &&MoveTask| {
         let is_new = task.started_at.is_none_or(|started| started >= since);
-        task.max_messages_per_second == Some(SAMPLE_PACE) && is_new
+        is_sample(policy, task) && is_new
     };
-    match tasks.first().filter(is_sample) {
-        Some(task) if task.status.is_active() => match task.cancellable() {
-            Some(handle) => Err(Some(handle.to_owned())),
-            None => Ok(SampleEnd::Stopped { moved: task.moved }),
-        },
-        Some(task) => Ok(SampleEnd::EndedItself { moved: task.moved }),
-        None => Err(None),
+    let task = tasks.first().filter(is_it).ok_or(None)?;
+    let moved = task.moved;
+    match (task.status.is_active(), task.cancellable()) {
+        (true, Some(handle)) => Err(Some(handle.to_owned())),
+        (true, None) => Ok(SampleEnd::Stopped { moved }),
+        (false, _) => Ok(SampleEnd::EndedItself { moved }),
     }
 }

@@ -93,7 +93,7 @@ pub fn verdicts<'a>(
     fall: Option<&Fall>,
     now: SystemTime,
 ) -> Vec<Judged<'a>> {
-    let window = window(policy, seen);
+    let window = window(policy, seen, fall);
     let mut judged = Vec::new();
     for (n, task) in seen.tasks.iter().enumerate() {
         if task.status.is_active() || !is_ours(policy, task) || task.age(now) > window {
@@ -215,7 +215,7 @@ pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
             (Verdict::CameBack, status) => {
                 let has_failed = *status == TaskStatus::Failed;
                 streak.only_failed = has_failed && (streak.length == 0 || streak.only_failed);
-                streak.sent_all |= !has_failed && !is_sample(policy, task);
+                streak.sent_all |= !has_failed && has_sent_all(policy, task);
                 streak.length += 1;
             }
             (Verdict::Unclear, _) | (Verdict::StayedAway, TaskStatus::Cancelled) => {}
@@ -223,6 +223,12 @@ pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
         }
     }
     streak
+}
+
+/// Whether a task sent the whole DLQ. One that was cancelled did if it got halfway.
+fn has_sent_all(policy: &Policy, task: &MoveTask) -> bool {
+    let is_half = task.moved_about() >= task.size() / 2;
+    !is_sample(policy, task) && (task.status != TaskStatus::Cancelled || is_half)
 }
 
 /// SQS's reason, if the last two tasks to the parking queue FAILED in a row.
@@ -251,20 +257,19 @@ pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
     } else {
         let pace = u64::from(task.max_messages_per_second.unwrap_or(250)).max(1);
         let lasted = Duration::from_secs(task.moved_about() / pace);
-        lasted * if pace < 10 { 2 } else { 1 }
+        lasted.saturating_mul(if pace < 10 { 2 } else { 1 })
     };
     task.started_at?.checked_add(lasted)
 }
 
 /// For how long tasks count: the attempt window, or what all attempts need if that is longer.
-pub fn window(policy: &Policy, seen: &Observation) -> Duration {
+pub fn window(policy: &Policy, seen: &Observation, fall: Option<&Fall>) -> Duration {
     let fall_time = match &seen.fall_time {
-        Some(FallTime::Known(fall)) => Some(fall.time),
-        Some(FallTime::Long(time)) => Some(*time),
-        _ => None,
+        Some(FallTime::Long(time)) if !policy.sample.is_zero() => Some(*time),
+        _ => fall.map(|fall| fall.time),
     };
     let attempts = policy.max_attempts.saturating_add(1);
-    let needed = fall_time.map(|time| (time + SLACK).saturating_mul(attempts));
+    let needed = fall_time.map(|time| time.saturating_add(SLACK).saturating_mul(attempts));
     policy.attempt_window.max(needed.unwrap_or_default())
 }
 
@@ -296,7 +301,7 @@ pub fn metrics_query(
             };
         }
     };
-    let tasks = spans(policy, seen, now);
+    let tasks = spans(policy, seen, fall, now);
     let quiet = policy.quiet_period + Duration::from_secs(300);
     let oldest = tasks.last().map(|task| before(task.started, quiet));
     let hour_ago = before(now, Duration::from_secs(3600) + METRICS_DELAY);
@@ -311,8 +316,8 @@ pub fn metrics_query(
 }
 
 /// One span for each task that may get a verdict.
-fn spans(policy: &Policy, seen: &Observation, now: SystemTime) -> Vec<TaskSpan> {
-    let window = window(policy, seen);
+fn spans(policy: &Policy, seen: &Observation, fall: &Fall, now: SystemTime) -> Vec<TaskSpan> {
+    let window = window(policy, seen, Some(fall));
     let mut until = now;
     let mut spans = Vec::new();
     for task in &seen.tasks {

@@ -418,7 +418,10 @@ proptest! {
                 Question::Brakes => seen.brakes = answered.brakes.clone(),
             }
         }
-        prop_assert_eq!(decide(&policy, &seen, now()), decide(&policy, &answered, now()));
+        // A missing permission shows only once CloudWatch was asked; until then the DLQ waits longer.
+        if !matches!(answered.metrics, Some(Metrics::Denied(_))) {
+            prop_assert_eq!(decide(&policy, &seen, now()), decide(&policy, &answered, now()));
+        }
     }
 
     #[test]
@@ -439,7 +442,7 @@ fn random_facts_reach_every_kind_of_decision() {
     let mut runner = TestRunner::deterministic();
     let facts = (policies(), observations());
     let mut decisions = Vec::new();
-    for _ in 0..4000 {
+    for _ in 0..10_000 {
         let (policy, seen) = facts.new_tree(&mut runner).unwrap().current();
         decisions.push(decide(&policy, &seen, now()));
     }
@@ -683,7 +686,17 @@ fn take(payload: &str, world: &World) -> Starts {
             operation,
             "GetResources" | "DescribeAlarms" | "GetMetricData"
         );
-        assert!(!is_about_a_queue || names.contains(about), "{call}");
+        // Of a destination, only facts are read.
+        let is_destination = |queue: &str| {
+            let configured = enrolled.iter().flat_map(|dlq| configured(world, dlq));
+            let mut destinations = configured.chain(requested(payload)).flatten();
+            destinations.any(|arn| arn.rsplit(':').next() == Some(queue))
+        };
+        let is_fine = match about.strip_suffix(" (facts)") {
+            Some(queue) => names.contains(queue) || is_destination(queue),
+            None => !is_about_a_queue || names.contains(about),
+        };
+        assert!(is_fine, "{call}");
     }
     let mut starts = Starts::new();
     for dlq in &all {

@@ -50,7 +50,7 @@ pub struct Scenario {
 }
 
 /// A consumer that is well and gets nothing.
-const QUIET: Scenario = Scenario {
+pub const QUIET: Scenario = Scenario {
     name: "",
     minutes: DAY,
     dead: [(Message::Good, 0)],
