@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 600
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup ## run the demo: a local SQS, 50 dead letters, a real alarm event (no AWS account, no Docker)
+demo: setup ## run the demo: a local SQS, 200 dead letters, a real alarm event (no AWS account, no Docker)
 	@echo '==> Building the function (the first time takes a few minutes)'
 	@cargo build --locked
 	@.venv/local/bin/python local/demo.py

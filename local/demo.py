@@ -1,20 +1,23 @@
-"""The demo: fifty orders land in a dead-letter queue, and sqs-auto-redrive moves them back, once.
+"""The demo: 200 orders land in a dead-letter queue. sqs-auto-redrive tries a few, looks, and then moves the rest.
 
-`make demo` builds the function and runs this program. Everything runs on this machine: LocalStack provides SQS, and an
-emulator of Lambda's Runtime API sends events to the function, which is the same program that runs on AWS Lambda. The
-exit status is 0 only if everything happened as the text says.
+`make demo` builds the function and runs this program. Everything runs on this machine: LocalStack provides SQS,
+MiniStack provides CloudWatch, and an emulator of Lambda's Runtime API sends events to the function, which is the same
+program that runs on AWS Lambda. The exit status is 0 only if everything happened as the text says.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +28,11 @@ FUNCTION = "sqs-auto-redrive"
 SOURCE, DLQ = "orders", "orders-dlq"
 DLQ_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{DLQ}"
 ALARM_EVENT = ROOT / "events" / "alarm-eventbridge.json"
-MESSAGES = 50
+MESSAGES = 200
+SAMPLE_SECONDS = 10
+# The sample moves one message a second, and the timers of three programs are involved.
+SAMPLE_SIZES = range(7, 15)
+MINUTES_AHEAD = 5
 STEP_SECONDS = 20.0
 
 T = TypeVar("T")
@@ -35,17 +42,67 @@ class DemoError(Exception):
     """The demo cannot continue. The text is for people."""
 
 
+class AgeingProxy:
+    """Stands between the function and SQS, so that the demo does not have to wait for minutes.
+
+    It changes one thing: once `minutes` is set, move tasks seem to have started that much earlier.
+    """
+
+    def __init__(self, sqs_url: str) -> None:
+        self.minutes = 0
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                request = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+                status, kind, body = proxy.forward(sqs_url, request, headers)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                # The function may have given up.
+                with contextlib.suppress(ConnectionError):
+                    self.end_headers()
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """The demo prints the function's log, and no other."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def forward(self, sqs_url: str, request: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
+        call = urllib.request.Request(sqs_url, request, headers)
+        try:
+            with open_directly(call) as answer:
+                status, kind, body = answer.status, answer.headers["Content-Type"], answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers["Content-Type"] or "", error.read()
+        if headers.get("x-amz-target") == "AmazonSQS.ListMessageMoveTasks":
+            tasks = json.loads(body)
+            for task in tasks.get("Results", []):
+                task["StartedTimestamp"] -= self.minutes * 60_000
+            body = json.dumps(tasks).encode()
+        return status, kind, body
+
+
 class Demo:
     """Two queues, their consumer, the function, and a list of everything that did not happen as the text says."""
 
     def __init__(self, aws: LocalAws) -> None:
         self.aws = aws
         self.differences: list[str] = []
-        self.sqs = sqs_client(aws)
+        self.sqs, self.cloudwatch = client("sqs", aws.sqs_url), client("cloudwatch", aws.cloudwatch_url)
+        self.proxy = AgeingProxy(aws.sqs_url)
         self.dlq = self.sqs.create_queue(QueueName=DLQ)["QueueUrl"]
         redrive_policy = json.dumps({"deadLetterTargetArn": DLQ_ARN, "maxReceiveCount": 1})
         attributes = {"RedrivePolicy": redrive_policy, "VisibilityTimeout": "1"}
         self.source = self.sqs.create_queue(QueueName=SOURCE, Attributes=attributes)["QueueUrl"]
+        self.handled: list[str] = []
         self.log = aws.folder / "function.log"
         self.log_shown = 0
         self.function = self._start_function()
@@ -63,8 +120,10 @@ class Demo:
             "AWS_REGION": REGION,
             "AWS_ACCESS_KEY_ID": ACCOUNT,
             "AWS_SECRET_ACCESS_KEY": "none",
-            "AWS_ENDPOINT_URL_SQS": self.aws.sqs_url,
+            "AWS_ENDPOINT_URL_SQS": self.proxy.url,
+            "AWS_ENDPOINT_URL_CLOUDWATCH": self.aws.cloudwatch_url,
             "REDRIVE_QUEUES": DLQ_ARN,
+            "REDRIVE_SAMPLE": str(SAMPLE_SECONDS),
         }
         return self.aws.spawn([str(ROOT / binary)], env, self.log)
 
@@ -74,9 +133,8 @@ class Demo:
             status = self.function.returncode
             raise DemoError(f"the function stopped unexpectedly with status {status}; its log:\n{self.new_log()}")
         url = f"{self.aws.lambda_url}/2015-03-31/functions/{FUNCTION}/invocations"
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with direct.open(url, ALARM_EVENT.read_bytes(), STEP_SECONDS) as answer:
+            with open_directly(urllib.request.Request(url, ALARM_EVENT.read_bytes())) as answer:
                 report: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:
             reason = error.read().decode()
@@ -123,24 +181,37 @@ class Demo:
         """
 
         def all_are_dead_letters() -> bool:
-            self.sqs.receive_message(QueueUrl=self.source, MaxNumberOfMessages=10)
+            for _ in range(MESSAGES // 10):
+                self.sqs.receive_message(QueueUrl=self.source, MaxNumberOfMessages=10)
             return self.depth(self.dlq) == MESSAGES
 
         wait_until(f"the DLQ to have {MESSAGES} messages", all_are_dead_letters)
 
-    def fail_one_order(self) -> None:
-        """The consumer processes every message except the first one it receives."""
-        poison: list[str] = []
+    def handle_orders(self) -> int:
+        """The consumer handles every message in the source queue, and deletes it. Returns how many there were."""
+        before = len(self.handled)
 
-        def one_is_a_dead_letter() -> bool:
-            for message in self.sqs.receive_message(QueueUrl=self.source, MaxNumberOfMessages=10).get("Messages", []):
-                if not poison:
-                    poison.append(message["MessageId"])
-                elif message["MessageId"] not in poison:
-                    self.sqs.delete_message(QueueUrl=self.source, ReceiptHandle=message["ReceiptHandle"])
-            return self.depths() == (0, 1)
+        def none_is_left() -> bool:
+            while messages := self.sqs.receive_message(QueueUrl=self.source, MaxNumberOfMessages=10).get("Messages"):
+                entries = [{"Id": str(n), "ReceiptHandle": it["ReceiptHandle"]} for n, it in enumerate(messages)]
+                self.sqs.delete_message_batch(QueueUrl=self.source, Entries=entries)
+                self.handled += [message["Body"] for message in messages]
+            return self.depth(self.source) == 0
 
-        wait_until("the DLQ to have one message and the source queue none", one_is_a_dead_letter)
+        wait_until("the source queue to be empty", none_is_left)
+        return len(self.handled) - before
+
+    def turn_the_clock(self, handled: int) -> None:
+        """Some minutes pass, as far as the function can see."""
+        self.proxy.minutes = MINUTES_AHEAD
+        # SQS publishes this metric on AWS. A minute after the sample, the consumer deleted its messages.
+        datum = {
+            "MetricName": "NumberOfMessagesDeleted",
+            "Dimensions": [{"Name": "QueueName", "Value": SOURCE}],
+            "Timestamp": time.time() - (MINUTES_AHEAD - 1) * 60,
+            "Value": handled,
+        }
+        self.cloudwatch.put_metric_data(Namespace="AWS/SQS", MetricData=[datum])
 
     def wait_for_task(self) -> str:
         """Waits until the latest move task has ended, and returns its status."""
@@ -152,7 +223,7 @@ class Demo:
         return wait_until("the move task to end", final_status)
 
 
-def sqs_client(aws: LocalAws) -> Any:
+def client(service: str, url: str) -> Any:
     # Imported here because it takes half a second, during which Ctrl-C would otherwise print a traceback.
     try:
         import boto3
@@ -164,13 +235,18 @@ def sqs_client(aws: LocalAws) -> Any:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     return boto3.client(
-        "sqs",
-        endpoint_url=aws.sqs_url,
+        service,
+        endpoint_url=url,
         region_name=REGION,
         aws_access_key_id=ACCOUNT,  # LocalStack takes the account ID from this
         aws_secret_access_key="none",
         config=Config(proxies={}),
     )
+
+
+def open_directly(request: urllib.request.Request) -> Any:
+    """Sends a request, past any proxy that the user has set."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=STEP_SECONDS)
 
 
 def wait_until(what: str, condition: Callable[[], T | None]) -> T:
@@ -211,43 +287,53 @@ def perform(demo: Demo) -> None:
     say(f"   so SQS moves all of them to the dead-letter queue (DLQ) `{DLQ}`.")
     demo.send_orders()
     demo.fail_all_orders()
-    before = demo.depths()
-    demo.expect("messages in source queue and DLQ before", before, (0, MESSAGES))
+    demo.expect("messages in source queue and DLQ before", demo.depths(), (0, MESSAGES))
 
-    say("\n3. The consumer is fixed. The CloudWatch alarm on the DLQ invokes the function,")
-    say("   which starts a redrive. Its log and its report:")
+    say("\n3. The consumer is fixed, but the function cannot know that. The CloudWatch alarm on the DLQ invokes it.")
+    say("   It tries a few: it starts a redrive at one message a second, waits, and cancels it after")
+    say(f"   {SAMPLE_SECONDS} seconds. This is the sample. Its log and its report:")
     report = demo.invoke()
     show(report)
-    demo.expect_report("first", report, "started", "ready")
+    demo.expect_report("first", report, "started", "sample")
+    demo.expect("status of the sample's move task", demo.wait_for_task(), "CANCELLED")
+    sampled = demo.handle_orders()
+    demo.expect("size of the sample", sampled if sampled not in SAMPLE_SIZES else "a few", "a few")
+    left = MESSAGES - sampled
+    demo.expect("messages in source queue and DLQ after the sample", demo.depths(), (0, left))
 
-    say("\n4. The same alarm event arrives again. SQS is still moving the messages, so the function starts nothing:")
+    say(f"\n4. The consumer handles the {sampled} orders of the sample. {left} wait in the DLQ.")
+    say("   The alarm event arrives again. A failing order would not be back yet, so the function waits:")
     report = demo.invoke()
     show(report.get("queues"))
-    demo.expect_report("second", report, "skipped", "task-active")
+    demo.expect_report("second", report, "skipped", "cooling-down")
+
+    say(f"\n5. To save you the wait, the demo makes the move task look {MINUTES_AHEAD} minutes older.")
+    say("   The alarm event arrives again. Failing orders would be back by now. None is, and CloudWatch has seen")
+    say("   that the consumer handled them. The verdict: the sample stayed away. So the rest follows:")
+    demo.turn_the_clock(sampled)
+    report = demo.invoke()
+    show(report)
+    demo.expect_report("third", report, "started", "ready")
+    verdict = report["queues"][0].get("lastTask", {}).get("verdict")
+    demo.expect("verdict on the sample", verdict, "stayedAway")
 
     status = demo.wait_for_task()
-    after = demo.depths()
-    demo.expect("status of the move task", status, "COMPLETED")
-    demo.expect("messages in source queue and DLQ after", after, (MESSAGES, 0))
-    say(f"\n5. SQS reports the status of its message move task: {status}. Messages in each queue before and after:")
-    say(f"   {'':10}{SOURCE:>12}{DLQ:>12}")
-    say(f"   {'before':10}{before[0]:>12}{before[1]:>12}")
-    say(f"   {'after':10}{after[0]:>12}{after[1]:>12}")
-
-    say(f"\n6. The consumer now processes {MESSAGES - 1} orders. One is a poison message: it fails again,")
-    say("   returns to the DLQ, and sets off the alarm. The previous redrive was only seconds ago.")
-    say("   Another one now could send the message back and forth forever, so the function waits:")
-    demo.fail_one_order()
-    report = demo.invoke()
-    show(report.get("queues"))
-    demo.expect_report("third", report, "skipped", "cooling-down")
-    demo.expect("messages in source queue and DLQ at the end", demo.depths(), (0, 1))
+    rest = demo.handle_orders()
+    demo.expect("status of the second move task", status, "COMPLETED")
+    demo.expect("messages that the second redrive moved", rest, left)
+    demo.expect("messages in source queue and DLQ at the end", demo.depths(), (0, 0))
+    demo.expect("number of different orders handled", len(set(demo.handled)), MESSAGES)
+    say(f"\n6. SQS reports the status of its second message move task: {status}. How many orders were where:")
+    say(f"   {'':24}{'in the DLQ':>12}{'handled':>12}")
+    say(f"   {'before':24}{MESSAGES:>12}{0:>12}")
+    say(f"   {'after the sample':24}{left:>12}{sampled:>12}")
+    say(f"   {'after the rest':24}{demo.depths()[1]:>12}{len(demo.handled):>12}")
 
 
 def main() -> int:
     exit_on_signals()
     try:
-        say("1. Starting a local SQS and an emulator of Lambda's Runtime API (a few seconds)")
+        say("1. Starting a local SQS, a local CloudWatch and an emulator of Lambda's Runtime API (a few seconds)")
         with LocalAws() as aws:
             demo = Demo(aws)
             perform(demo)

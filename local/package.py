@@ -86,7 +86,7 @@ def for_this_machine(commands: str) -> str:
 
 def try_deployment(blocks: list[str]) -> None:
     """Runs the commands on a new local AWS, and checks what the deployed function reports."""
-    with LocalAws(cloudwatch=True) as aws:
+    with LocalAws() as aws:
         sqs = client("sqs", aws.sqs_url)
         dlq = sqs.create_queue(QueueName="orders-dlq")["QueueUrl"]
         policy = f'{{"deadLetterTargetArn": "arn:aws:sqs:{REGION}:{ACCOUNT}:orders-dlq", "maxReceiveCount": 1}}'

@@ -3,8 +3,7 @@
 It consists of SQS (LocalStack), Lambda's Runtime API (cargo-lambda) and CloudWatch (MiniStack). All servers listen on
 127.0.0.1 only.
 
-As a module: `with LocalAws() as aws:` provides `aws.sqs_url` and `aws.lambda_url`. `LocalAws(cloudwatch=True)` provides
-`aws.cloudwatch_url` too, which the demo does not need.
+As a module: `with LocalAws() as aws:` provides `aws.sqs_url`, `aws.lambda_url` and `aws.cloudwatch_url`.
 
 As a program, it starts all three servers and prints one line, `{"sqs": URL, "lambda": URL, "cloudwatch": URL}`. Each
 URL is `http://127.0.0.1:PORT`. It stops the servers when its standard input ends, so they stop no matter how the
@@ -52,11 +51,10 @@ class PortTakenError(Exception):
 class LocalAws:
     """The servers and a temporary folder, for the duration of the `with` block."""
 
-    def __init__(self, cloudwatch: bool = False) -> None:
+    def __init__(self) -> None:
         self.sqs_url = ""
         self.lambda_url = ""
         self.cloudwatch_url = ""
-        self._cloudwatch = cloudwatch
         self._children: list[subprocess.Popen[bytes]] = []
         self._temporary = tempfile.TemporaryDirectory(prefix="local-aws-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
@@ -120,18 +118,17 @@ class LocalAws:
             lambda_log,
         )
         deadline = time.monotonic() + START_SECONDS
-        if self._cloudwatch:
-            ministack = self.spawn(
-                [str(programs / "python"), "-m", "ministack"],
-                _ministack_env(cloudwatch_port, sqs_port, folder),
-                cloudwatch_log,
-            )
+        ministack = self.spawn(
+            [str(programs / "python"), "-m", "ministack"],
+            _ministack_env(cloudwatch_port, sqs_port, folder),
+            cloudwatch_log,
+        )
 
-            def ministack_answers() -> bool:
-                return _ministack_answers(cloudwatch_port, cloudwatch_log)
+        def ministack_answers() -> bool:
+            return _ministack_answers(cloudwatch_port, cloudwatch_log)
 
-            _wait_for(ministack, cloudwatch_port, cloudwatch_log, deadline, ministack_answers)
-            self.cloudwatch_url = f"http://127.0.0.1:{cloudwatch_port}"
+        _wait_for(ministack, cloudwatch_port, cloudwatch_log, deadline, ministack_answers)
+        self.cloudwatch_url = f"http://127.0.0.1:{cloudwatch_port}"
         _wait_for(localstack, sqs_port, sqs_log, deadline, lambda: _localstack_answers(sqs_port, sqs_log))
         _wait_for(emulator, lambda_port, lambda_log, deadline, lambda: _emulator_answers(lambda_port))
         self.sqs_url, self.lambda_url = f"http://127.0.0.1:{sqs_port}", f"http://127.0.0.1:{lambda_port}"
@@ -309,7 +306,7 @@ def exit_on_signals() -> None:
 def main() -> int:
     exit_on_signals()
     try:
-        with LocalAws(cloudwatch=True) as aws:
+        with LocalAws() as aws:
             urls = {"sqs": aws.sqs_url, "lambda": aws.lambda_url, "cloudwatch": aws.cloudwatch_url}
             print(json.dumps(urls), flush=True)
             while sys.stdin and os.read(sys.stdin.fileno(), 4096):

@@ -103,9 +103,12 @@ async fn start_one<S: Sqs, C: CloudWatch>(
                 handle,
                 sample: None,
             },
-            Ok(Err(error)) if error.is_throttled() && Instant::now() + THROTTLED_PAUSE < until => {
-                sleep(THROTTLED_PAUSE).await;
-                continue;
+            Ok(Err(error)) if error.is_throttled() => {
+                if Instant::now() + THROTTLED_PAUSE < until {
+                    sleep(THROTTLED_PAUSE).await;
+                    continue;
+                }
+                Outcome::Deferred(Deferred::StartUnconfirmed)
             }
             // Another invocation was faster, or an earlier start whose answer was lost took effect.
             Ok(Err(StartError::TaskActive)) => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),

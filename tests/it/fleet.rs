@@ -322,6 +322,7 @@ fn enrolled_by(tagging: &Tagging, sqs: &ManyQueues, variables: &[(&str, &str)]) 
         (TAGGING_URL, tagging.url.as_str()),
         ("AWS_ENDPOINT_URL", sqs.url()),
         ("REDRIVE_ENROLL_TAG", "auto-redrive=enabled"),
+        ("REDRIVE_SAMPLE", "0"),
     ];
     Process::start(&[&ours, variables].concat())
 }

@@ -138,6 +138,7 @@ async fn running(name: &str, variables: &[(&str, &str)]) -> (Queues, EmulatedFun
     let ours = [
         ("REDRIVE_QUEUES", queues.dlq.arn.as_str()),
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
+        ("REDRIVE_SAMPLE", "0"),
     ];
     let mut function = EmulatedFunction::start(&[&ours, variables].concat());
     let report = function.invoke(&alarm(&queues.dlq)).unwrap();
@@ -183,7 +184,10 @@ async fn poison_messages_are_redriven_until_the_attempts_are_exhausted() {
     dlq.assert_holds(3).await;
     assert_eq!(dlq.tasks().await.len(), 2);
 
-    let report = function.later(Duration::ZERO, &forced(dlq)).await;
+    // A forced start keeps five minutes' distance: Lambda repeats requests that failed.
+    let report = function.later(4 * MINUTE, &forced(dlq)).await;
+    assert_verdict(&report, dlq, "skipped", "cooling-down");
+    let report = function.later(6 * MINUTE, &forced(dlq)).await;
     assert_verdict(&report, dlq, "started", "ready");
     queues.source.wait_until_holds(3).await;
 }
@@ -749,7 +753,7 @@ async fn assert_started_unread(name: &str, cloudwatch_url: &str, time_left: Dura
     assert_eq!(metrics["DepthHistoryUnreadable"], 1);
     let report = serde_json::to_value(report).unwrap();
     let queue = assert_verdict(&report, &queues.dlq, "started", "ready");
-    assert_detail(queue, "depth history could not be read");
+    assert_detail(queue, "metrics could not be read");
     queues.source.wait_until_holds(3).await;
     queue.clone()
 }
@@ -868,9 +872,9 @@ async fn depth_histories_are_read_once_for_all_that_get_so_far() {
 }
 
 #[tokio::test]
-async fn quiet_period_of_zero_asks_for_no_depth_history() {
+async fn without_samples_a_quiet_period_of_zero_asks_for_no_metrics() {
     let cloudwatch = Proxy::start(&servers().cloudwatch_url);
-    let off = [("REDRIVE_QUIET_PERIOD", "0s")];
+    let off = [("REDRIVE_QUIET_PERIOD", "0s"), ("REDRIVE_SAMPLE", "0")];
     let (queues, function) = came_back("never-quiet", &cloudwatch.url, &off).await;
     saw(&queues.dlq.name, [(SystemTime::now() + 19 * MINUTE, 1)]).await;
 

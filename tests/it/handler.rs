@@ -8,12 +8,13 @@ mod events;
 mod limits;
 mod redrive;
 mod report;
+mod sample;
 
 use crate::support::fake::{Fake, MINUTE, dlq};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, Limits};
-use sqs_auto_redrive::decision::BrakeState;
 use sqs_auto_redrive::handler::{Invocation, InvocationError};
+use sqs_auto_redrive::observation::BrakeState;
 use sqs_auto_redrive::outcome::{Failed, Outcome};
 use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::{MoveTask, QueueArn, TaskStatus};
@@ -47,6 +48,7 @@ fn task(fake: &Fake, status: &str, size: u64, ago: Duration) -> MoveTask {
         moved: size,
         to_move: Some(size),
         destination_arn: None,
+        max_messages_per_second: Some(50),
         failure_reason: None,
     }
 }
@@ -56,6 +58,14 @@ fn with_past(queue: &QueueArn, visible: u64, status: &str, ago: Duration) -> Fak
     let fake = Fake::default().with(queue, visible);
     let task = task(&fake, status, visible, ago);
     fake.with_task(queue, task)
+}
+
+/// The policy until samples came.
+fn without_samples() -> Policy {
+    Policy {
+        sample: Duration::ZERO,
+        ..Policy::default()
+    }
 }
 
 fn braked(alarm: &str) -> Policy {

@@ -3,10 +3,13 @@
 //! SQS is LocalStack's, Lambda is cargo-lambda's emulator; `make setup` installs both.
 
 use crate::support::function::{EmulatedFunction, sample};
+use crate::support::local::servers;
+use crate::support::proxy::Proxy;
 use crate::support::queues::{Queue, Queues, queue_arn};
 use crate::support::report::{counts, of, verdict};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// An alarm on this DLQ goes off.
 fn alarm(dlq: &Queue) -> String {
@@ -123,6 +126,7 @@ async fn active_task_means_no_start_not_even_by_force() {
     let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
+        ("REDRIVE_SAMPLE", "0"),
     ]);
     let first = function.invoke(&alarm(&queues.dlq)).unwrap();
     assert_eq!(counts(&first), json!({"started": 1}));
@@ -149,6 +153,7 @@ async fn of_many_concurrent_invocations_one_starts_and_none_fails() {
         ("REDRIVE_QUEUES", queues.dlq.arn.as_str()),
         // Slow, so that the task is still active when the last of them asks.
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
+        ("REDRIVE_SAMPLE", "0"),
     ];
     // Functions that have answered once are warm, and so ask SQS at the same moment.
     let mut functions = [(); 4].map(|()| EmulatedFunction::start(&variables));
@@ -324,7 +329,12 @@ async fn missing_destination_fails_and_keeps_the_messages() {
 async fn message_that_falls_back_waits_for_the_cooldown_unless_forced() {
     let queues = Queues::create("cooling").await;
     queues.dead_letter(2).await;
-    let mut function = EmulatedFunction::enrolling(&[&queues.dlq.arn]);
+    // A forced redrive keeps five minutes' distance from the one before.
+    let sqs = Proxy::ageing(&servers().sqs_url, Duration::from_secs(6 * 60));
+    let mut function = EmulatedFunction::start(&[
+        ("REDRIVE_QUEUES", &queues.dlq.arn),
+        ("AWS_ENDPOINT_URL", &sqs.url),
+    ]);
     let first = function.invoke(&alarm(&queues.dlq)).unwrap();
     assert_eq!(counts(&first), json!({"started": 1}));
     queues.dlq.wait_for_task().await;

@@ -70,6 +70,7 @@ fn of_50_concurrent_invocations_one_starts_and_the_others_skip() {
         ("REDRIVE_QUEUES", queues.dlq.arn.as_str()),
         // Slow, so that the task is still active when the last of them asks.
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
+        ("REDRIVE_SAMPLE", "0"),
         ("AWS_ENDPOINT_URL", &sqs.url),
     ];
     let mut functions: Vec<Process> = (0..50).map(|_| Process::start(&variables)).collect();
@@ -165,7 +166,8 @@ fn kill_and_carry_on(thread: usize, seed: u64, reached: &Mutex<Reached>) {
         let sent = queues.dead_letter(MESSAGES).await;
         (queues, sent)
     });
-    let sqs = Proxy::start(&servers().sqs_url);
+    // A forced redrive keeps five minutes' distance from the one before.
+    let sqs = Proxy::ageing(&servers().sqs_url, Duration::from_secs(3600));
     let variables = [
         ("REDRIVE_QUEUES", queues.dlq.arn.as_str()),
         ("REDRIVE_MAX_MESSAGES_PER_SECOND", "500"),

@@ -3,4 +3,5 @@
 
 mod deploy;
 mod faults;
+mod sample;
 mod timeouts;

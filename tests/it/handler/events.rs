@@ -165,22 +165,33 @@ async fn impossible_destination_is_refused_before_any_call() {
 
 #[tokio::test]
 async fn request_with_a_destination_is_not_diverted_to_the_parking_queue() {
-    let queue = dlq("orders-dlq");
-    let mut fake = Fake::default().with(&queue, 5);
-    for hours in (1..=5).rev() {
-        let task = task(&fake, "COMPLETED", 5, HOUR * hours);
-        fake = fake.with_task(&queue, task);
+    let (queue, elsewhere) = (dlq("orders-dlq"), dlq("elsewhere"));
+    let request = json!({"action": "redrive", "destinationArn": elsewhere.as_str()}).to_string();
+    // The attempts that count are those to where the request sends.
+    for (destination, by_request, by_sweep) in [
+        (None, "started/ready", "started/parking"),
+        (Some(&elsewhere), "held/attempts-exhausted", "started/ready"),
+    ] {
+        let fake = || {
+            (1..=5)
+                .rev()
+                .fold(Fake::default().with(&queue, 5), |fake, hours| {
+                    let past = MoveTask {
+                        destination_arn: destination.map(QueueArn::to_string),
+                        ..task(&fake, "COMPLETED", 5, HOUR * hours)
+                    };
+                    fake.with_task(&queue, past)
+                })
+        };
+        for (event, outcome) in [(request.as_str(), by_request), (SWEEP, by_sweep)] {
+            let policy = Policy {
+                parking: Some(dlq("parking")),
+                ..Policy::default()
+            };
+            let report = fake().invoke(event).policy(policy).report().await;
+            assert_eq!(outcomes(&report), [outcome], "{destination:?} {event}");
+        }
     }
-    let policy = Policy {
-        parking: Some(dlq("parking")),
-        ..Policy::default()
-    };
-    let request =
-        json!({"action": "redrive", "destinationArn": dlq("elsewhere").as_str()}).to_string();
-    let report = fake.invoke(&request).policy(policy.clone()).report().await;
-    assert_eq!(outcomes(&report), ["held/attempts-exhausted"]);
-    let report = fake.invoke(SWEEP).policy(policy).report().await;
-    assert_eq!(outcomes(&report), ["started/parking"]);
 }
 
 #[tokio::test]

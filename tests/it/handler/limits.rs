@@ -81,6 +81,14 @@ async fn throttling_slows_a_sweep_but_does_not_fail_it() {
     let time_left = Duration::from_millis(500);
     let report = fake.invoke(SWEEP).time_left(time_left).report().await;
     assert_eq!(outcomes(&report), ["deferred/out-of-time"]);
+
+    let throttled = SqsError::Throttled("Rate exceeded".to_owned());
+    let fake =
+        Fake::default()
+            .with(&queue, 5)
+            .with_fault(&queue, "StartMessageMoveTask", throttled);
+    let report = fake.invoke(SWEEP).time_left(time_left).report().await;
+    assert_eq!(outcomes(&report), ["deferred/out-of-time"]);
 }
 
 #[tokio::test]
@@ -157,6 +165,7 @@ async fn sweeps_of_one_process_go_on_where_time_ran_out() {
             concurrency: 2,
             ..fake.config().limits
         },
+        policy: without_samples(),
         ..fake.config()
     };
     let function = fake.function(config);
@@ -190,6 +199,7 @@ async fn alarms_between_sweeps_do_not_move_where_the_next_sweep_begins() {
             concurrency: 1,
             ..fake.config().limits
         },
+        policy: without_samples(),
         ..fake.config()
     };
     let function = fake.function(config);

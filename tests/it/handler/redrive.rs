@@ -23,34 +23,31 @@ async fn dlq_whose_messages_are_all_in_flight_is_left_alone() {
 }
 
 #[tokio::test]
-async fn active_task_takes_two_calls() {
+async fn without_samples_an_active_task_takes_two_calls_and_a_start_three() {
     let queue = dlq("orders-dlq");
-    let fake = with_past(&queue, 5, "RUNNING", MINUTE);
-    let report = fake.invoke(ALARM).report().await;
-    assert_eq!(outcomes(&report), ["skipped/task-active"]);
-    assert_eq!(
-        fake.calls(),
-        [
-            "GetQueueAttributes orders-dlq",
-            "ListMessageMoveTasks orders-dlq"
-        ]
-    );
-}
-
-#[tokio::test]
-async fn start_takes_three_calls() {
-    let queue = dlq("orders-dlq");
-    let fake = Fake::default().with(&queue, 5);
-    let report = fake.invoke(ALARM).report().await;
-    assert_eq!(outcomes(&report), ["started/ready"]);
-    assert_eq!(
-        fake.calls(),
-        [
-            "GetQueueAttributes orders-dlq",
-            "ListMessageMoveTasks orders-dlq",
-            "StartMessageMoveTask orders-dlq"
-        ]
-    );
+    let look = ["GetQueueAttributes", "ListMessageMoveTasks"].as_slice();
+    let facts = ["ListDeadLetterSourceQueues", "GetQueueAttributes (facts)"].as_slice();
+    let start = ["StartMessageMoveTask"].as_slice();
+    let none = [].as_slice();
+    for (policy, facts) in [(without_samples(), none), (Policy::default(), facts)] {
+        for (fake, outcome, start) in [
+            (
+                with_past(&queue, 5, "RUNNING", MINUTE),
+                "skipped/task-active",
+                none,
+            ),
+            (Fake::default().with(&queue, 5), "started/ready", start),
+        ] {
+            let report = fake.invoke(ALARM).policy(policy.clone()).report().await;
+            assert_eq!(outcomes(&report), [outcome]);
+            let calls = fake.calls();
+            let operations: Vec<String> = calls
+                .iter()
+                .map(|call| call.replace(" orders-dlq", ""))
+                .collect();
+            assert_eq!(operations, [look, facts, start].concat());
+        }
+    }
 }
 
 #[tokio::test]
@@ -297,5 +294,6 @@ async fn depth_histories_are_asked_in_one_call_and_only_for_dlqs_that_get_so_far
         .into_iter()
         .filter(|call| call.starts_with("GetMetricData"))
         .collect();
-    assert_eq!(asked, ["GetMetricData filling,quiet,unseen"]);
+    let by_one_call = ["filling", "quiet", "unseen"].map(|dlq| format!("GetMetricData {dlq}"));
+    assert_eq!(asked, by_one_call);
 }

@@ -56,13 +56,23 @@ impl Alarm {
 
 /// Publishes the number of visible messages in a queue at each of these times.
 pub async fn saw(queue: &str, depths: impl IntoIterator<Item = (SystemTime, u32)>) {
+    publish("ApproximateNumberOfMessagesVisible", queue, depths).await;
+}
+
+/// Publishes how many messages the consumer of a queue acknowledged at each of these times, as AWS's
+/// SQS does.
+pub async fn acknowledged(queue: &str, messages: impl IntoIterator<Item = (SystemTime, u32)>) {
+    publish("NumberOfMessagesDeleted", queue, messages).await;
+}
+
+async fn publish(metric: &str, queue: &str, values: impl IntoIterator<Item = (SystemTime, u32)>) {
     let dimension = Dimension::builder().name("QueueName").value(queue).build();
-    let data = depths.into_iter().map(|(time, depth)| {
+    let data = values.into_iter().map(|(time, value)| {
         MetricDatum::builder()
-            .metric_name("ApproximateNumberOfMessagesVisible")
+            .metric_name(metric)
             .dimensions(dimension.clone())
             .timestamp(time.into())
-            .value(depth.into())
+            .value(value.into())
             .build()
     });
     let request = client().put_metric_data().namespace("AWS/SQS");

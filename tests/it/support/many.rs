@@ -1,7 +1,8 @@
 //! An SQS with many DLQs, with latency and throttling. It moves no messages: a DLQ's depth is in
-//! its name, `dlq-<number>-d<depth>`.
+//! its name, `dlq-<number>-d<depth>`. Each has one source queue, `<name of the DLQ>-source`.
 
 use super::http::{Answer, Request, Server};
+use super::queues::queue_arn;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -85,12 +86,20 @@ fn answer(request: &Request, seen: &mut Tally) -> Answer {
     match operation {
         "GetQueueAttributes" => {
             let name = named("QueueUrl", '/');
+            let wanted = question["AttributeNames"].as_array().unwrap();
+            if wanted.contains(&json!("RedrivePolicy")) {
+                return facts(&name);
+            }
             let depth = depth(&name);
             *seen.looks.entry(name).or_default() += 1;
             Answer::ok(json!({"Attributes": {
                 "ApproximateNumberOfMessages": depth,
                 "ApproximateNumberOfMessagesNotVisible": "0",
             }}))
+        }
+        "ListDeadLetterSourceQueues" => {
+            let url = question["QueueUrl"].as_str().unwrap();
+            Answer::ok(json!({"queueUrls": [format!("{url}-source")]}))
         }
         "ListMessageMoveTasks" => {
             let name = named("SourceArn", ':');
@@ -107,6 +116,20 @@ fn answer(request: &Request, seen: &mut Tally) -> Answer {
         }
         _ => panic!("{operation}"),
     }
+}
+
+/// The facts about a DLQ or a source queue that fall time depends on.
+fn facts(queue: &str) -> Answer {
+    let mut attributes = json!({
+        "VisibilityTimeout": "30",
+        "DelaySeconds": "0",
+        "MessageRetentionPeriod": "1209600",
+    });
+    if let Some(dlq) = queue.strip_suffix("-source") {
+        let policy = json!({"deadLetterTargetArn": queue_arn(dlq), "maxReceiveCount": 3});
+        attributes["RedrivePolicy"] = policy.to_string().into();
+    }
+    Answer::ok(json!({"Attributes": attributes}))
 }
 
 /// SQS has two codes for it.

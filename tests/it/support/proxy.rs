@@ -35,9 +35,11 @@ pub enum Disturbance {
     Late,
     /// The credentials have expired; the call did not take effect.
     Expired,
+    /// SQS does not cancel the task, as if it were not RUNNING; the call did not take effect.
+    NotRunning,
 }
 
-/// All of them.
+/// All that may happen to any call.
 pub const DISTURBANCES: [Disturbance; 11] = [
     Disturbance::Refused,
     Disturbance::ResetAtOnce,
@@ -86,7 +88,7 @@ struct Shared {
     /// Ends the listener, which confirms it on the channel it is sent.
     ending: Mutex<Option<Sender<Sender<()>>>>,
     /// Tasks seem to have started this much earlier.
-    aged: Duration,
+    aged: Mutex<Duration>,
     seen: Mutex<Traffic>,
 }
 
@@ -126,7 +128,7 @@ impl Proxy {
             last: Mutex::default(),
             gathering: Mutex::default(),
             ending: Mutex::default(),
-            aged,
+            aged: Mutex::new(aged),
             seen: Mutex::default(),
         });
         listen(listener, &shared);
@@ -140,6 +142,11 @@ impl Proxy {
     pub fn plan(&self, plan: impl Fn(&Attempt) -> Option<Disturbance> + Send + Sync + 'static) {
         let so_far = self.seen().calls.len();
         *self.shared.plan.write().unwrap() = (Box::new(plan), so_far);
+    }
+
+    /// Ages move tasks by this much from now on.
+    pub fn age(&self, aged: Duration) {
+        *self.shared.aged.lock().unwrap() = aged;
     }
 
     /// Refuses every connection from now on.
@@ -235,6 +242,9 @@ impl Shared {
                 let message = "The security token included in the request is expired";
                 error(403, "ExpiredTokenException", message)
             }
+            Some(Disturbance::NotRunning) => {
+                error(400, "InvalidParameterValue", "The task is not running.")
+            }
             _ => self.pass_on(&request)?,
         };
         let mut answer = match disturbance {
@@ -307,8 +317,9 @@ impl Shared {
             let dlq = question["SourceArn"].as_str()?.to_owned();
             self.seen.lock().unwrap().started.push(dlq);
         }
-        if request.operation() == "ListMessageMoveTasks" && !self.aged.is_zero() {
-            answer.body = aged(&answer.body, self.aged);
+        let age = *self.aged.lock().unwrap();
+        if request.operation() == "ListMessageMoveTasks" && !age.is_zero() {
+            answer.body = aged(&answer.body, age);
         }
         Some(answer)
     }

@@ -299,6 +299,7 @@ impl Scenario {
             ("REDRIVE_QUEUES", self.dlq().arn.as_str()),
             // So slow that a task is still active when its start is retried.
             ("REDRIVE_MAX_MESSAGES_PER_SECOND", "1"),
+            ("REDRIVE_SAMPLE", "0"),
             ("AWS_ENDPOINT_URL", &sqs.url),
             ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
         ];

@@ -60,6 +60,7 @@ fn sqs(silent_on: &'static str) -> Server {
                 Answer::ok(json!({"Results": [task(status, 5)]}))
             }
             "StartMessageMoveTask" => Answer::ok(json!({"TaskHandle": "handle"})),
+            "ListDeadLetterSourceQueues" => Answer::ok(json!({"queueUrls": []})),
             "" => Answer::error(404, "UnknownOperationException", ""),
             other => panic!("{other}"),
         }
@@ -72,6 +73,7 @@ fn function(sqs_url: &str, variables: &[(&str, &str)]) -> Process {
     let ours = [
         ("REDRIVE_QUEUES", arn.as_str()),
         ("REDRIVE_QUIET_PERIOD", "0"),
+        ("REDRIVE_SAMPLE", "0"),
         ("AWS_ENDPOINT_URL", sqs_url),
         ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ];
@@ -198,6 +200,17 @@ fn tagging_api_that_hangs_is_asked_again_until_half_of_the_look_is_over() {
             if place == Place::Connect { 0 } else { 2 },
             "{place:?}"
         );
+    });
+}
+
+#[test]
+fn source_facts_that_are_not_read_in_time_lead_to_the_policy_without_samples() {
+    for_each(&[LONG, LITTLE[0], LITTLE[1]], |time| {
+        let sqs = sqs("ListDeadLetterSourceQueues");
+        let mut function = function(&sqs.url, &[("REDRIVE_SAMPLE", "10")]);
+        let (outcome, took) = outcome(&mut function, &schedule(), time);
+        assert_eq!(outcome, "started/ready", "{time:?}");
+        assert!(took < three_attempts(Place::Answer).end, "{took:?}");
     });
 }
 
