@@ -174,12 +174,12 @@ codes! {
         Parking = "parking",
         /// No message is visible or in flight.
         Empty = "empty",
+        /// A move task is active, or its status is unknown.
+        TaskActive = "task-active",
         /// Someone is reading the DLQ.
         InFlightOnly = "in-flight-only",
         /// Fewer messages are visible than the minimum.
         BelowMinimum = "below-minimum",
-        /// A move task is active, or its status is unknown.
-        TaskActive = "task-active",
         /// The kill switch is on.
         Paused = "paused",
         /// The newest task started too recently.
