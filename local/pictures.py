@@ -97,7 +97,7 @@ REMARKS = {
 
 
 def outage(data: str) -> None:
-    """`data` has a line of JSON for each rule: see tests/model.rs."""
+    """`data` has a line of JSON for each rule: see tests/it/model.rs."""
     rules = [json.loads(line) for line in data.splitlines()]
     figure = page(
         700,

@@ -2,7 +2,7 @@
 //! tags, changed by a request.
 
 use crate::config::{self, Config};
-use crate::event::{Request, Selection};
+use crate::event::request::{Request, Selection};
 use crate::policy::{Policy, PolicyError};
 use crate::queue::{Location, QueueArn, QueueRef, QueuesByName, TaggedQueue};
 use crate::text::excerpt;

@@ -162,12 +162,8 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         payload: &str,
         invocation: &Invocation,
     ) -> Result<Answer, InvocationError> {
-        let Invocation {
-            location,
-            now,
-            time_left,
-        } = invocation;
-        let deadlines = Deadlines::new(*time_left);
+        let Invocation { location, now, .. } = invocation;
+        let deadlines = Deadlines::new(invocation.time_left);
         let config = &self.config;
         let event = event::parse(payload)?;
         let sources = &event.event_source_arns;
@@ -175,8 +171,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let (selection, request) = (&plan.selection, plan.request.as_ref());
 
         let wanted = enrollment::tags_to_read(selection, request, sources, config, location);
-        let read = self.read_tags(wanted, location, &deadlines).await;
-        let (tagged, tags_error) = match read {
+        let (tagged, tags_error) = match self.read_tags(wanted, location, &deadlines).await {
             Ok(tagged) => (tagged, None),
             Err(error) => (Vec::new(), Some(error)),
         };
@@ -211,13 +206,8 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         if is_sweep {
             self.rotation.advance(&findings);
         }
-        findings.extend(targets.not_enrolled.iter().map(|arn| {
-            let error = tags_error.clone();
-            let outcome = error.map_or(Outcome::Skipped(Skipped::NotEnrolled), |error| {
-                Outcome::Failed(Failed::Tags(error))
-            });
-            Finding::unseen(arn, outcome)
-        }));
+        let others = targets.not_enrolled.iter();
+        findings.extend(others.map(|arn| not_enrolled(arn, tags_error.as_ref())));
         Ok(Answer {
             report: Report::new(&plan, targets.dry_run, findings),
             unreadable: event.unreadable,
@@ -258,6 +248,15 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             .await
             .unwrap_or_else(|_| Err(no_answer()))
     }
+}
+
+/// The finding about a named queue that is not enrolled, as far as the tags could be read.
+fn not_enrolled<'a>(queue_arn: &'a str, tags_error: Option<&TaggingError>) -> Finding<'a> {
+    let outcome = match tags_error {
+        None => Outcome::Skipped(Skipped::NotEnrolled),
+        Some(error) => Outcome::Failed(Failed::Tags(error.clone())),
+    };
+    Finding::unseen(queue_arn, outcome)
 }
 
 /// Some emulators send a deadline of 1970. Then an invocation has this much time.

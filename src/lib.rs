@@ -1,27 +1,92 @@
 //! Redrives SQS dead-letter queues by itself, safely: the AWS Lambda function as a library.
 //!
-//! An event wakes it, it looks at the dead-letter queues the event concerns, and it starts a redrive
-//! only where no message move task is active and every guard agrees. It keeps no state: SQS's own
-//! task history is its memory. Data flows through the modules in this order:
+//! An event wakes the function. It looks at the dead-letter queues (DLQs) that the event concerns, and
+//! it starts a redrive where every gate lets the DLQ pass. It keeps no state: SQS's own task history is
+//! its memory.
+//!
+//! # Modules
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`config`] | the environment's variables → a configuration, all faults at once |
-//! | [`event`] | JSON → triggers; the only file that knows the shapes of AWS's events |
-//! | [`plan`] | what the triggers of one event come to |
-//! | [`enrollment`] | which DLQs a trigger concerns, and their policies |
-//! | [`sqs`] | the port to SQS; AWS's error codes are told apart here and nowhere else |
-//! | [`tagging`] | the port to the tagging API: which queues bear the enrol tag |
-//! | [`cloudwatch`] | the port to CloudWatch: brake alarms, depth history |
-//! | [`policy`] | whether to redrive: pure, to be read aloud to an operator |
-//! | [`report`] | outcomes → JSON, log lines, metrics; the reason codes |
-//! | [`handler`] | the shell that calls the others in turn; no policy in it |
-//! | [`setup`] | from the environment to a function that is ready to be called |
-//! | [`tls`] | whose certificates the function trusts |
-//! | [`queue`] | the nouns: queues and their message move tasks |
+//! | [`setup`] | creates the function from the environment, once per process |
+//! | [`config`] | reads the variables, and lists everything that is wrong with them |
+//! | [`tls`] | knows which root certificates the function trusts |
+//! | [`handler`] | takes an invocation from its event to its report |
+//! | [`deadlines`] | divides the time of an invocation among its steps |
+//! | [`event`] | parses events; only its files know the shapes of AWS's events |
+//! | [`plan`] | decides what an event calls for |
+//! | [`enrollment`] | finds the DLQs that the event concerns, and the policy of each |
+//! | [`policy`] | holds what an operator sets for a DLQ, and finds settings that contradict each other |
+//! | [`observation`] | holds what is known of one DLQ, and what a decision may ask |
+//! | [`fall`] | estimates how long a failing message takes to come back |
+//! | [`metrics`] | says what to ask CloudWatch about a DLQ, and reduces the answer |
+//! | [`verdict`] | judges past move tasks: which stayed away, which came back |
+//! | [`decision`] | decides whether to redrive a DLQ, and how much of it: the gates |
+//! | [`redrive`] | looks at the DLQs, and answers what the decisions ask |
+//! | `start` | starts move tasks, and stops samples |
+//! | `memory` | remembers source facts for some minutes, to save calls |
+//! | [`cancel`] | cancels RUNNING move tasks |
+//! | [`outcome`] | names what happened to a queue: outcomes, reasons and every sentence about them |
+//! | [`report`] | turns outcomes into JSON, log lines and metrics |
+//! | [`sqs`] | calls SQS: the port to it |
+//! | [`cloudwatch`] | calls CloudWatch: the port for brake alarms and a DLQ's metrics |
+//! | [`tagging`] | calls the tagging API: the port for queues with the enroll tag |
+//! | `aws_error` | tells AWS's errors apart; the only file that knows their codes |
+//! | [`queue`] | defines queues, their depth and their move tasks |
+//! | `codes` | gives outcomes, reasons and kinds of events codes that never change |
+//! | `text` | quotes other people's text on one line |
 //!
-//! What decides never touches the world: `policy` and `queue` import no I/O, no clock, no JSON and
-//! no AWS crate. What touches the world never decides. `tests/layout.rs` holds both.
+//! # Rules
+//!
+//! What decides never touches the world, and what touches the world never decides.
+//!
+//! - Pure are [`config`], [`plan`], [`enrollment`], [`policy`], [`observation`], [`fall`], [`metrics`],
+//!   [`verdict`], [`decision`], [`outcome`], [`queue`], `codes` and `text`: no I/O, no clock, no JSON, no AWS and no log. The time is an argument.
+//! - Only a port knows the SDK of its service. It speaks our own types, and no type of the SDK leaves it.
+//! - Only [`handler`] reads the time, once per invocation, and only it prints, the metrics.
+//! - Nothing panics, and nothing is `unsafe`.
+//!
+//! `tests/it/layout.rs` lists what each file may name. A new file must be added to that list.
+//!
+//! # When it does not redrive
+//!
+//! The gates of [`decision::decide`], in their order. A new gate is a function in `src/decision.rs` and a
+//! row of its table `GATES`. Numbers in parentheses are defaults.
+//!
+//! <!-- gates -->
+//! | reason code | when |
+//! |---|---|
+//! | `empty` | The DLQ has no messages. |
+//! | `task-active` | A move task is active. The function cancels it if it does harm. |
+//! | `in-flight-only` | All its messages are in flight: someone is reading the DLQ. |
+//! | `below-minimum` | Fewer messages are visible than the minimum (1). |
+//! | `paused` | The function or the DLQ is paused. |
+//! | `cooling-down`, `not-consumed` | The last task is not settled: its messages may still come back, or nobody has handled them yet. |
+//! | `metrics-unreadable` | CloudWatch fails, and more than a few messages wait (40). |
+//! | `attempts-exhausted` | Too many redrives in a row came back (5), and there is no parking queue. |
+//! | `cooling-down` | The last redrives came back. From the second one on, the cooldown (15 minutes) doubles each time. |
+//! | `still-filling` | It is unclear whether the last redrive came back: too many new messages arrive. |
+//! | `still-filling` | The DLQ still grows after a redrive: its consumer still fails. |
+//! | `braked`, `brake-unknown` | A brake alarm is in ALARM, does not exist, or cannot be read. |
+//! <!-- /gates -->
+//!
+//! # An alarm becomes a move task
+//!
+//! 1. Lambda invokes the function with an event. `src/handler.rs` reads the time and Lambda's deadline.
+//! 2. `src/event.rs` parses the event: `src/event/envelope.rs` unwraps it, and `src/event/alarm.rs` reads
+//!    the alarm, whatever its shape.
+//! 3. `src/plan.rs` decides: the alarm is in ALARM and names a queue, so that queue is to be redriven.
+//! 4. `src/tagging.rs` reads the queue's tags, if there is an enroll tag.
+//! 5. `src/enrollment.rs` finds that the queue is enrolled, and works out its policy.
+//! 6. `src/redrive.rs` looks at the DLQ: `src/sqs.rs` returns its depth and its latest move tasks.
+//! 7. `src/decision.rs` asks the gates. If one needs to know more, `src/redrive.rs` asks: `src/sqs.rs` for
+//!    the source queues, `src/cloudwatch.rs` for metrics and brake alarms. Then the gates are asked again.
+//! 8. Every gate lets the DLQ pass, so `src/start.rs` starts a sample: a move task at one message a second,
+//!    which it cancels after 20 seconds. If the sample stayed away, the next look starts the rest.
+//! 9. If SQS throttles the start, `src/start.rs` repeats it until the time is up. Then the DLQ is
+//!    `deferred`, and the next invocation looks at it again.
+//! 10. `src/outcome.rs` has the code, the reason and the sentence for what happened, and `src/report.rs`
+//!     makes them the answer, the log and the metrics.
 
 mod aws_error;
 pub mod cancel;

@@ -104,7 +104,7 @@ mod tests {
     fn expiry(certificate: &[u8]) -> SystemTime {
         let validity = position(certificate, &[0x30, 0x1e, 0x17, 0x0d]).unwrap();
         let until = std::str::from_utf8(&certificate[validity + 19..][..12]).unwrap();
-        let part = |n: usize| &until[2 * n..][..2];
+        let part = |n: usize| until.get(2 * n..2 * n + 2).unwrap();
         let [year, month, day] = [part(0), part(1), part(2)];
         let [hour, minute, second] = [part(3), part(4), part(5)];
         let rfc3339 = format!("20{year}-{month}-{day}T{hour}:{minute}:{second}Z");

@@ -5,6 +5,7 @@ mod sampling;
 
 use super::*;
 use crate::metrics::Readings;
+use crate::outcome::{Outcome, Skipped};
 use crate::queue::Depth;
 use std::time::UNIX_EPOCH;
 
@@ -118,6 +119,85 @@ fn cools_for(remaining: Duration, decision: Decision) {
 /// Sizes of redrives that all came back, newest first, past every cooldown.
 fn all_came_back(n: u32) -> Observation {
     seen(100, (1..=n).map(|k| task(100, HOUR * (2 * k + 1))))
+}
+
+/// The README's table of gates is the list of the gates: each DLQ here passes all gates before the one
+/// that stops it.
+#[test]
+fn gates_are_asked_in_the_order_of_the_readme() {
+    let paused = Policy {
+        paused: true,
+        ..Policy::default()
+    };
+    let fewer = Policy {
+        min_messages: 10,
+        ..Policy::default()
+    };
+    let in_flight = Observation {
+        depth: Depth {
+            visible: 0,
+            in_flight: 3,
+        },
+        ..seen(0, [])
+    };
+    let running = with_status("RUNNING", task(5, HOUR));
+    let unknown = BrakeState::Unknown("no answer".to_owned());
+    let default = Policy::default;
+    let mut codes = vec![Vec::new(); GATES.len()];
+    for (policy, seen) in [
+        (default(), seen(0, [])),
+        (default(), seen(5, [running])),
+        (default(), in_flight),
+        (fewer, seen(5, [])),
+        (paused, seen(5, [])),
+        (default(), seen(5, [task(100, MINUTE * 10)])),
+        (default(), sampling::not_consumed()),
+        (default(), sampling::metrics_failed()),
+        (default(), all_came_back(5)),
+        (default(), seen(9, [task(9, MINUTE * 20), task(9, HOUR)])),
+        (default(), sampling::cannot_be_told()),
+        (default(), with_fewest(4, seen(5, [task(100, MINUTE * 20)]))),
+        (with_brakes_set(), with_brake(BrakeState::On, seen(5, []))),
+        (with_brakes_set(), with_brake(unknown, seen(5, []))),
+    ] {
+        let answers = GATES.iter().map(|gate| {
+            let case = Case {
+                policy: &policy,
+                seen: &seen,
+                now: now(),
+            };
+            (gate.ask)(&case)
+        });
+        let answers: Vec<Answer> = answers.collect();
+        let n = answers
+            .iter()
+            .position(|answer| matches!(answer, Ok(Some(_))))
+            .unwrap();
+        let decision = decide_now(&policy, &seen);
+        assert_eq!(answers[n], Ok(Some(decision.clone())));
+        codes[n].push(match decision {
+            Decision::Skip(skip) => Outcome::Skipped(Skipped::Gate(skip)),
+            Decision::Hold(hold) => Outcome::Held(hold),
+            other => panic!("{other:?}"),
+        });
+    }
+    let codes = codes.iter().map(|gate| {
+        let codes = gate.iter().map(|outcome| outcome.reason().code());
+        codes.collect::<Vec<_>>()
+    });
+    let (_, table) = include_str!("../../README.md")
+        .split_once("<!-- gates -->")
+        .unwrap();
+    let (table, _) = table.split_once("<!-- /gates -->").unwrap();
+    let first_cells = table
+        .lines()
+        .skip(3)
+        .filter_map(|row| row.split('|').nth(1));
+    let explained = first_cells.map(|cell| cell.split('`').skip(1).step_by(2).collect());
+    assert_eq!(
+        codes.collect::<Vec<_>>(),
+        explained.collect::<Vec<Vec<&str>>>()
+    );
 }
 
 #[test]

@@ -351,7 +351,7 @@ async fn message_that_falls_back_waits_for_the_cooldown_unless_forced() {
     assert_eq!((&last["moved"], &last["toMove"]), (&json!(2), &json!(2)));
     assert_eq!(last.get("failureReason"), None);
     let started_at = last["startedAt"].as_str().unwrap();
-    assert_eq!(&started_at[10..11], "T", "RFC 3339: {started_at}");
+    assert_eq!(started_at.find('T'), Some(10), "RFC 3339: {started_at}");
     assert!(started_at.ends_with('Z'), "RFC 3339: {started_at}");
     assert_eq!(queues.dlq.tasks().await.len(), 1);
     queues.dlq.assert_holds(2).await;
@@ -764,7 +764,7 @@ async fn log_has_a_line_for_each_queue_that_is_not_empty_a_summary_and_the_metri
         assert_eq!(text("level"), "INFO", "{line:#}");
         assert!(!text("message").is_empty(), "{line:#}");
         let timestamp = text("timestamp");
-        assert_eq!(&timestamp[10..11], "T", "RFC 3339: {timestamp}");
+        assert_eq!(timestamp.find('T'), Some(10), "RFC 3339: {timestamp}");
         assert!(timestamp.ends_with('Z'), "RFC 3339: {timestamp}");
     }
     assert_eq!(lines.len(), 3, "two queues and the summary: {lines:#?}");

@@ -23,6 +23,7 @@ mod lambda;
 mod layout;
 mod metrics;
 mod model;
+mod outcomes;
 mod permissions;
 mod pictures;
 mod properties;

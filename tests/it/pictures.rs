@@ -1,7 +1,5 @@
 //! docs/startup.svg shows the last bench run. For docs/outage.svg see model.rs.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
 use std::fs::read_to_string;
 
 #[test]

@@ -1,7 +1,9 @@
 //! The lists of the documents are the lists of the code, and their links lead somewhere.
 
+use crate::outcomes::samples;
 use crate::support::report;
-use sqs_auto_redrive::outcome::{OutcomeCode, Reason};
+use sqs_auto_redrive::outcome::{Outcome, OutcomeCode, Reason, Skipped};
+use sqs_auto_redrive::plan::Kind;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,17 +70,29 @@ fn every_outcome_is_explained() {
 }
 
 #[test]
+fn every_kind_of_trigger_is_explained() {
+    let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.code()).collect();
+    assert_eq!(first_column(OPERATING, "kinds"), kinds);
+}
+
+#[test]
 fn every_reason_has_its_outcomes_beside_it() {
     let mut explained = BTreeSet::new();
     for row in table(OPERATING, "reasons") {
         let outcomes = codes(row[1]);
         assert!(!outcomes.is_empty(), "{row:?}");
-        for outcome in outcomes {
-            assert!(all_outcomes().contains(&outcome), "{row:?}");
-            explained.insert(outcome);
-        }
+        explained.extend(
+            outcomes
+                .into_iter()
+                .map(|outcome| (codes(row[0])[0], outcome)),
+        );
     }
-    assert_eq!(explained, all_outcomes().into_iter().collect());
+    let samples = samples().into_iter();
+    let of_code = samples.map(|it| (it.reason().code(), it.code().code()));
+    let of_code: BTreeSet<(&str, &str)> = of_code.collect();
+    assert_eq!(explained, of_code);
+    let outcomes: BTreeSet<&str> = of_code.iter().map(|(_, outcome)| *outcome).collect();
+    assert_eq!(outcomes, all_outcomes().into_iter().collect());
 }
 
 /// The reasons of the gates are declared in the order of the gates.
@@ -100,6 +114,31 @@ fn readme_lists_every_gate_in_order() {
         .map(|reason| reason.code())
         .collect();
     assert_eq!(shown, of_gates);
+    let is_gate =
+        |it: &Outcome| matches!(it, Outcome::Skipped(Skipped::Gate(_)) | Outcome::Held(_));
+    let stopped = samples().into_iter().filter(is_gate);
+    let stopped: BTreeSet<&str> = stopped.map(|it| it.reason().code()).collect();
+    assert_eq!(shown.into_iter().collect::<BTreeSet<_>>(), stopped);
+}
+
+/// `src/decision/tests.rs` holds the README's table to the gates.
+#[test]
+fn the_map_of_the_code_has_the_readmes_table_of_gates() {
+    let map = include_str!("../../src/lib.rs").replace("//! ", "");
+    assert_eq!(table(&map, "gates"), table(README, "gates"));
+}
+
+#[test]
+fn the_map_of_the_code_names_files_that_exist() {
+    let map = include_str!("../../src/lib.rs");
+    let named: BTreeSet<&str> = codes(map)
+        .into_iter()
+        .filter(|it| it.contains('/'))
+        .collect();
+    assert!(named.len() > 10, "{named:?}");
+    for path in named {
+        assert!(Path::new(path).exists(), "{path}");
+    }
 }
 
 #[test]

@@ -77,6 +77,30 @@ fn with_metrics(metrics: Option<Metrics>, seen: Observation) -> Observation {
     Observation { metrics, ..seen }
 }
 
+/// A sample that nobody has tried.
+pub(super) fn not_consumed() -> Observation {
+    let seen = known(980, [sample(20, 1000, MINUTE * 30)]);
+    with_readings(|readings| readings.tasks[0].first_handled = None, seen)
+}
+
+/// A DLQ about which CloudWatch fails.
+pub(super) fn metrics_failed() -> Observation {
+    let failed = Some(Metrics::Failed("timeout".to_owned()));
+    with_metrics(failed, known(1000, []))
+}
+
+/// A redrive that came back, or did not.
+pub(super) fn cannot_be_told() -> Observation {
+    let seen = known(100, [task(100, HOUR)]);
+    with_readings(
+        |readings| {
+            readings.tasks[0].gained_before = 200;
+            readings.tasks[0].handled_before = 10_000;
+        },
+        seen,
+    )
+}
+
 #[track_caller]
 fn starts_for(purpose: Purpose, decision: Decision) -> Start {
     let start = starts(decision);
