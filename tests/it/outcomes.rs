@@ -2,8 +2,8 @@
 
 use crate::fuzz::text::assert_reads_well;
 use crate::support::fake::dlq;
-use sqs_auto_redrive::decision::{Hold, Skip, Start};
-use sqs_auto_redrive::outcome::{Deferred, Failed, Outcome, Skipped};
+use sqs_auto_redrive::decision::{Hold, Purpose, Skip, Start};
+use sqs_auto_redrive::outcome::{Deferred, Failed, Outcome, SampleEnd, Skipped};
 use sqs_auto_redrive::plan::Cause;
 use sqs_auto_redrive::policy::Rate;
 use sqs_auto_redrive::sqs::SqsError;
@@ -26,19 +26,27 @@ macro_rules! samples {
 #[rustfmt::skip]
 pub fn samples() -> Vec<Outcome> {
     use Outcome::{Cancelled, Deferred as Later, Failed as Wrong, Held, Skipped as Not, Started, WouldCancel, WouldStart};
-    let start = |parking: bool| Start {
-        destination: parking.then(|| dlq("parking")),
+    let start = |purpose| Start {
+        destination: (purpose == Purpose::Parking).then(|| dlq("parking")),
         max_messages_per_second: Rate::new(50),
-        parking,
+        purpose,
     };
-    let (back, parked) = (|| start(false), || start(true));
+    let started = |purpose, sample| Started { start: start(purpose), visible: 7, handle: Some("because".to_owned()), sample };
+    let would_start = |purpose| WouldStart { start: start(purpose), visible: 7 };
+    let (stopped, ended) = (SampleEnd::Stopped { moved: 14 }, SampleEnd::EndedItself { moved: 20 });
     let text = || "because".to_owned();
     let (alarm, handle, why) = (text, text, text);
     samples![
-        Started { start: Start { parking: false, .. }, .. } => Started { start: back(), visible: 7, handle: handle() },
-        Started { start: Start { parking: true, .. }, .. } => Started { start: parked(), visible: 7, handle: handle() },
-        WouldStart { start: Start { parking: false, .. }, .. } => WouldStart { start: back(), visible: 7 },
-        WouldStart { start: Start { parking: true, .. }, .. } => WouldStart { start: parked(), visible: 7 },
+        Started { start: Start { purpose: Purpose::Sample, .. }, sample: None, .. } => started(Purpose::Sample, None),
+        Started { sample: Some(SampleEnd::Stopped { .. }), .. } => started(Purpose::Sample, Some(stopped)),
+        Started { sample: Some(SampleEnd::EndedItself { .. }), .. } => started(Purpose::Sample, Some(ended)),
+        Started { start: Start { purpose: Purpose::Rest, .. }, .. } => started(Purpose::Rest, None),
+        Started { start: Start { purpose: Purpose::All, .. }, .. } => started(Purpose::All, None),
+        Started { start: Start { purpose: Purpose::Parking, .. }, .. } => started(Purpose::Parking, None),
+        WouldStart { start: Start { purpose: Purpose::Sample, .. }, .. } => would_start(Purpose::Sample),
+        WouldStart { start: Start { purpose: Purpose::Rest, .. }, .. } => would_start(Purpose::Rest),
+        WouldStart { start: Start { purpose: Purpose::All, .. }, .. } => would_start(Purpose::All),
+        WouldStart { start: Start { purpose: Purpose::Parking, .. }, .. } => would_start(Purpose::Parking),
         Not(Skipped::Gate(Skip::Empty)) => Not(Skipped::Gate(Skip::Empty)),
         Not(Skipped::Gate(Skip::InFlightOnly)) => Not(Skipped::Gate(Skip::InFlightOnly)),
         Not(Skipped::Gate(Skip::BelowMinimum { .. })) => Not(Skipped::Gate(Skip::BelowMinimum { minimum: 9 })),
@@ -46,22 +54,36 @@ pub fn samples() -> Vec<Outcome> {
         Not(Skipped::Gate(Skip::CoolingDown { .. })) =>
             Not(Skipped::Gate(Skip::CoolingDown { remaining: Duration::from_secs(90) })),
         Not(Skipped::Gate(Skip::StillFilling { .. })) => Not(Skipped::Gate(Skip::StillFilling { fewest: 4 })),
+        Not(Skipped::Gate(Skip::CannotBeTold)) => Not(Skipped::Gate(Skip::CannotBeTold)),
+        Not(Skipped::Gate(Skip::NotConsumed)) => Not(Skipped::Gate(Skip::NotConsumed)),
+        Not(Skipped::Gate(Skip::MetricsUnreadable { .. })) => Not(Skipped::Gate(Skip::MetricsUnreadable { why: why() })),
         Not(Skipped::NotEnrolled) => Not(Skipped::NotEnrolled),
         Not(Skipped::RecentlyDeleted) => Not(Skipped::RecentlyDeleted),
         Not(Skipped::NothingToCancel) => Not(Skipped::NothingToCancel),
         Not(Skipped::EndedBeforeCancel) => Not(Skipped::EndedBeforeCancel),
+        Held(Hold::TaskStuck { .. }) => Held(Hold::TaskStuck { status: "PONDERING".to_owned() }),
         Held(Hold::Paused) => Held(Hold::Paused),
+        Held(Hold::NotConsumed) => Held(Hold::NotConsumed),
+        Held(Hold::MetricsUnreadable { .. }) => Held(Hold::MetricsUnreadable { why: why() }),
+        Held(Hold::TasksFailed { .. }) => Held(Hold::TasksFailed { streak: 5, reason: why() }),
+        Held(Hold::ParkingFailed { .. }) => Held(Hold::ParkingFailed { reason: why() }),
         Held(Hold::AttemptsExhausted { .. }) => Held(Hold::AttemptsExhausted { streak: 5 }),
         Held(Hold::StillFilling { .. }) => Held(Hold::StillFilling { fewest: 4 }),
         Held(Hold::Braked { .. }) => Held(Hold::Braked { alarm: alarm() }),
         Held(Hold::BrakeUnknown { .. }) => Held(Hold::BrakeUnknown { alarm: alarm(), why: why() }),
         Cancelled { cause: Cause::Requested, .. } => Cancelled { cause: Cause::Requested, handle: handle() },
         Cancelled { cause: Cause::Braked(_), .. } => Cancelled { cause: Cause::Braked(alarm()), handle: handle() },
+        Cancelled { cause: Cause::SampleOver, .. } => Cancelled { cause: Cause::SampleOver, handle: handle() },
+        Cancelled { cause: Cause::Bouncing, .. } => Cancelled { cause: Cause::Bouncing, handle: handle() },
+        WouldCancel { cause: Cause::SampleOver, .. } => WouldCancel { cause: Cause::SampleOver, handle: handle() },
+        WouldCancel { cause: Cause::Bouncing, .. } => WouldCancel { cause: Cause::Bouncing, handle: handle() },
         WouldCancel { cause: Cause::Requested, .. } => WouldCancel { cause: Cause::Requested, handle: handle() },
         WouldCancel { cause: Cause::Braked(_), .. } => WouldCancel { cause: Cause::Braked(alarm()), handle: handle() },
         Later(Deferred::StartLimit(_)) => Later(Deferred::StartLimit(20)),
         Later(Deferred::NotLookedAt) => Later(Deferred::NotLookedAt),
         Later(Deferred::StartUnconfirmed) => Later(Deferred::StartUnconfirmed),
+        Later(Deferred::NoTimeForSample) => Later(Deferred::NoTimeForSample),
+        Wrong(Failed::SampleNotStopped(_)) => Wrong(Failed::SampleNotStopped(why())),
         Wrong(Failed::Sqs(SqsError::AccessDenied(_))) => Wrong(Failed::Sqs(SqsError::AccessDenied(why()))),
         Wrong(Failed::Sqs(SqsError::NotADeadLetterQueue(_))) => Wrong(Failed::Sqs(SqsError::NotADeadLetterQueue(why()))),
         Wrong(Failed::Sqs(SqsError::QueueNotFound(_))) => Wrong(Failed::Sqs(SqsError::QueueNotFound(why()))),
