@@ -1,6 +1,7 @@
 //! What AWS's errors mean. The one place that knows their codes and wordings, for all three ports.
 
 use crate::text::{causes, one_line};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
 use std::fmt;
@@ -71,6 +72,7 @@ impl AwsError {
                 )
             }
             (None, _, SdkError::ConstructionFailure(_)) => (Kind::Failed, causes(error)),
+            _ if is_about_credentials(error) => (Kind::Failed, causes(error)),
             _ => (Kind::Unreachable, causes(error)),
         };
         Self {
@@ -104,6 +106,18 @@ impl fmt::Display for AwsError {
             (_, None) => write!(f, "{service} failed: {message}"),
         }
     }
+}
+
+/// Whether the call was never sent, because there were no credentials to sign it with.
+fn is_about_credentials(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<CredentialsError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// SQS sends codes as `X`, `XException` and `AWS.SimpleQueueService.X`. The SDK does not model most

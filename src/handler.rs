@@ -99,11 +99,14 @@ impl Answer {
         let unreadable: Vec<String> = self.unreadable.iter().map(RecordError::to_string).collect();
         let mut faults = Vec::new();
         if !failed.is_empty() {
-            let (dlqs, first) = (counted(failed.len(), "DLQ"), first_three(&failed, ", "));
+            let (dlqs, first) = (
+                counted(failed.len() as u64, "DLQ"),
+                first_three(&failed, ", "),
+            );
             faults.push(format!("{dlqs} failed: {first}"));
         }
         if !unreadable.is_empty() {
-            let records = counted(unreadable.len(), "record");
+            let records = counted(unreadable.len() as u64, "record");
             let first = first_three(&unreadable, "; ");
             faults.push(format!("{records} could not be read: {first}"));
         }

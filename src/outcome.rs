@@ -8,7 +8,7 @@ use crate::plan::Cause;
 use crate::queue::{Depth, MoveTask, TaskStatus};
 use crate::sqs::SqsError;
 use crate::tagging::TaggingError;
-use crate::text::{excerpt, one_line};
+use crate::text::{counted, excerpt, one_line};
 use crate::verdict::{LastVerdict, SLACK};
 use std::fmt;
 use std::time::Duration;
@@ -423,24 +423,25 @@ impl fmt::Display for Outcome {
 }
 
 fn describe_start(start: &Start, visible: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let messages = counted(visible, "visible message");
     match start.purpose {
         Purpose::Sample => write!(
             f,
-            "a sample goes first: a few of {visible} messages {start}, to see whether they stay away"
+            "a sample goes first: a few of {messages} go {start}, to see whether they stay away"
         ),
         Purpose::Rest => write!(
             f,
-            "the sample stayed away, so the rest follows: {visible} visible messages {start}"
+            "the sample stayed away, so the rest follows: {messages} to move {start}"
         ),
-        Purpose::All | Purpose::Parking => write!(f, "{visible} visible messages {start}"),
+        Purpose::All | Purpose::Parking => write!(f, "{messages} to move {start}"),
     }
 }
 
 impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.destination {
-            Some(destination) => write!(f, "go to {destination}, ")?,
-            None => write!(f, "go back to their source queues, ")?,
+            Some(destination) => write!(f, "to {destination}, ")?,
+            None => write!(f, "back to the source queues, ")?,
         }
         match self.max_messages_per_second {
             Some(rate) => write!(f, "at most {} a second", rate.get()),
@@ -567,7 +568,8 @@ impl fmt::Display for Hold {
 fn still_filling(fewest: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(
         f,
-        "the DLQ has grown within the quiet period, from {fewest} visible messages: its consumer still fails"
+        "the DLQ has grown within the quiet period, from {}: its consumer still fails",
+        counted(fewest, "visible message")
     )
 }
 

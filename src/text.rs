@@ -46,7 +46,7 @@ pub fn first_three(items: &[String], separator: &str) -> String {
 }
 
 /// `1 record`, `2 records`.
-pub fn counted(n: usize, noun: &str) -> String {
+pub fn counted(n: u64, noun: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{n} {noun}{plural}")
 }

@@ -454,39 +454,49 @@ async fn the_policy_meets_its_target_in_every_scenario() {
     }
 }
 
-/// The dice decide what a sample moves, what SQS says of it, and which messages fail.
+/// The dice decide what a sample moves, what SQS says of it, and which messages fail. Whatever they do,
+/// in poison whose fall time is estimated right a sample spares the backlog, and after an outage it costs
+/// at most a fall time and two looks.
 #[tokio::test(start_paused = true)]
 async fn the_policy_meets_its_target_whatever_the_seed() {
-    let rules = [RULES[3], RULES[5]];
-    for seed in 1..=4 {
-        let worse = worse_than_target(seed, &mut String::new(), &rules).await;
-        assert!(worse.is_empty(), "\n{}", worse.join("\n"));
-    }
-}
-
-/// In poison whose fall time is estimated right, a sample spares the backlog.
-#[tokio::test(start_paused = true)]
-async fn poison_fails_a_quarter_as_often_as_without_samples() {
-    let is_poison = |it: &Scenario| {
-        it.poison == 1000 && it.bounce == it.fall_estimate && it.burst.max(it.dead[0].1) > 40
-    };
-    let mut seen = 0;
-    for scenario in scenarios().into_iter().filter(is_poison) {
-        let share = if scenario.expire > 0 || scenario.console {
-            3
-        } else {
-            4
-        };
-        let (without, _) = play(scenario.clone(), UNTIL_NOW, 1, 7).await;
-        let (with, _) = play(scenario.clone(), THE_POLICY, 1, 7).await;
+    let mut seen = [0, 0];
+    for scenario in scenarios() {
         let name = scenario.name;
-        assert!(
-            with.failed_again * share <= without.failed_again,
-            "{name}: {with:?} {without:?}"
-        );
-        seen += 1;
+        let has_backlog = scenario.burst.max(scenario.dead[0].1) > 40;
+        let is_poison = scenario.poison == 1000 || scenario.dead[0].0 == Message::Poison;
+        let is_estimate_right = scenario.bounce == scenario.fall_estimate;
+        let is_pure_poison =
+            is_poison && has_backlog && scenario.arrivals == 0 && is_estimate_right;
+        let is_outage = scenario.healed.is_some() && !is_poison && scenario.capacity == u64::MAX;
+        if !is_pure_poison && !is_outage {
+            continue;
+        }
+        seen[usize::from(is_outage)] += 1;
+        for seed in 1..=5 {
+            let (old, _) = play(scenario.clone(), UNTIL_NOW, 1, seed).await;
+            let (new, _) = play(scenario.clone(), THE_POLICY, 1, seed).await;
+            if is_outage {
+                let paid = new
+                    .recovered
+                    .unwrap()
+                    .saturating_sub(old.recovered.unwrap());
+                let most = scenario.fall_estimate + 2 * scenario.wake.max(scenario.batch);
+                assert!(paid <= most, "{name}, seed {seed}: {paid} minutes later");
+            } else {
+                let share = if scenario.expire > 0 || scenario.console {
+                    3
+                } else {
+                    4
+                };
+                let is_spared = new.failed_again * share <= old.failed_again;
+                // Whoever polls the DLQ makes it seem to grow, which stops the policy without samples.
+                let is_spared =
+                    is_spared || scenario.console && new.failed_again < old.failed_again;
+                assert!(is_spared, "{name}, seed {seed}: {new:?} {old:?}");
+            }
+        }
     }
-    assert!(seen >= 3, "{seen}");
+    assert!(seen[0] >= 3 && seen[1] >= 8, "{seen:?}");
 }
 
 /// A world of two days at random: arrivals, outages, poison, bursts, wrong fall times, rare wake-ups.
@@ -506,7 +516,7 @@ fn random_world(dice: &mut fastrand::Rng) -> Scenario {
         name: "a random world",
         minutes: 2 * DAY,
         arrivals: dice.u64(0..=300_000),
-        poison: pick(dice, &[0, 0, 0, 1, 10, 100]),
+        poison: pick(dice, &[0, 0, 0, 0, 0, 1, 1, 10, 10, 100]),
         chance: pick(dice, &[0, 0, 0, 5, 20]),
         dead: [(
             if dice.bool() {
@@ -529,7 +539,7 @@ fn is_worse_by_half(new: u64, old: u64) -> bool {
     new > old + old / 2 + 50
 }
 
-/// `WORLDS_SEED` repeats a run.
+/// `WORLDS_SEED` chooses other worlds.
 #[tokio::test(start_paused = true)]
 async fn in_random_worlds_samples_halve_the_failures_and_seldom_harm() {
     let seed =

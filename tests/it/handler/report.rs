@@ -33,7 +33,7 @@ async fn report_of_a_start_has_every_field_of_the_schema() {
             "outcome": "started",
             "reason": "ready",
             "detail": format!(
-                "7 visible messages go to {}, at most 50 a second; no sample: the fall time is unknown: failing messages of `{}` do not come to this DLQ; the last move task failed: `CouldNotDetermineMessageSource`: SQS did not move these messages here from a source queue (SNS, Lambda or a person sent them), so set a destination.",
+                "7 visible messages to move to {}, at most 50 a second; no sample: the fall time is unknown: failing messages of `{}` do not come to this DLQ; the last move task failed: `CouldNotDetermineMessageSource`: SQS did not move these messages here from a source queue (SNS, Lambda or a person sent them), so set a destination.",
                 dlq("elsewhere"),
                 dlq("elsewhere")
             ),
