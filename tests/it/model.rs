@@ -542,8 +542,7 @@ fn is_worse_by_half(new: u64, old: u64) -> bool {
 /// `WORLDS_SEED` chooses other worlds.
 #[tokio::test(start_paused = true)]
 async fn in_random_worlds_samples_halve_the_failures_and_seldom_harm() {
-    let seed =
-        std::env::var("WORLDS_SEED").map_or_else(|_| fastrand::u64(..), |it| it.parse().unwrap());
+    let seed = std::env::var("WORLDS_SEED").map_or(1, |seed| seed.parse().unwrap());
     println!("WORLDS_SEED={seed}");
     let mut dice = fastrand::Rng::with_seed(seed);
     let (mut old_failures, mut new_failures) = (0, 0);
