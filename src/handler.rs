@@ -7,6 +7,7 @@ use crate::deadlines::{Deadlines, half_of_time_left};
 use crate::enrollment::{self, TagsToRead, Target};
 use crate::event::request::Selection;
 use crate::event::{self, EventError, RecordError};
+use crate::look::Context;
 use crate::memory::Memory;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
 use crate::plan::{Action, plan};
@@ -213,7 +214,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         match action {
             Action::Redrive => {
                 let sample = targets.iter().map(|target| target.policy.sample).max();
-                let context = redrive::Context {
+                let context = Context {
                     sqs: &self.sqs,
                     cloudwatch: &self.cloudwatch,
                     memory: &self.memory,

@@ -22,7 +22,9 @@
 //! | [`metrics`] | says what to ask CloudWatch about a DLQ, and reduces the answer |
 //! | [`verdict`] | judges past move tasks: which stayed away, which came back |
 //! | [`decision`] | decides whether to redrive a DLQ, and how much of it: the gates |
-//! | [`redrive`] | looks at the DLQs, and answers what the decisions ask |
+//! | [`redrive`] | redrives: look, ask, decide, then start or stop |
+//! | `look` | looks at the DLQs |
+//! | `ask` | answers what the decisions ask, for many DLQs in as few calls as possible |
 //! | `start` | starts move tasks, and stops samples |
 //! | `memory` | remembers source facts for some minutes, to save calls |
 //! | [`cancel`] | cancels RUNNING move tasks |
@@ -78,8 +80,8 @@
 //! 3. `src/plan.rs` decides: the alarm is in ALARM and names a queue, so that queue is to be redriven.
 //! 4. `src/tagging.rs` reads the queue's tags, if there is an enroll tag.
 //! 5. `src/enrollment.rs` finds that the queue is enrolled, and works out its policy.
-//! 6. `src/redrive.rs` looks at the DLQ: `src/sqs.rs` returns its depth and its latest move tasks.
-//! 7. `src/decision.rs` asks the gates. If one needs to know more, `src/redrive.rs` asks: `src/sqs.rs` for
+//! 6. `src/look.rs` looks at the DLQ: `src/sqs.rs` returns its depth and its latest move tasks.
+//! 7. `src/decision.rs` asks the gates. If one needs to know more, `src/ask.rs` asks: `src/sqs.rs` for
 //!    the source queues, `src/cloudwatch.rs` for metrics and brake alarms. Then the gates are asked again.
 //! 8. Every gate lets the DLQ pass, so `src/start.rs` starts a sample: a move task at one message a second,
 //!    which it cancels after 20 seconds. If the sample stayed away, the next look starts the rest.
@@ -88,6 +90,7 @@
 //! 10. `src/outcome.rs` has the code, the reason and the sentence for what happened, and `src/report.rs`
 //!     makes them the answer, the log and the metrics.
 
+mod ask;
 mod aws_error;
 pub mod cancel;
 pub mod cloudwatch;
@@ -99,6 +102,7 @@ pub mod enrollment;
 pub mod event;
 pub mod fall;
 pub mod handler;
+mod look;
 mod memory;
 pub mod metrics;
 pub mod observation;

@@ -1,15 +1,16 @@
 //! Starting redrives: the rest after a sample first, then the deepest DLQs. Samples are stopped after
 //! their time, all together, so that an invocation waits once.
 
+use crate::ask::read_brakes;
 use crate::cloudwatch::CloudWatch;
 use crate::deadlines::THROTTLED_PAUSE;
 use crate::decision::{Hold, Purpose, Skip, Start};
 use crate::enrollment::Target;
+use crate::look::{Candidate, Context};
 use crate::observation::{Brake, BrakeState};
 use crate::outcome::{Deferred, Failed, Finding, Outcome, SampleEnd, Skipped};
 use crate::policy::Policy;
 use crate::queue::MoveTask;
-use crate::redrive::{Candidate, Context, read_brakes};
 use crate::sqs::{CancelError, Sqs, SqsError, StartError};
 use crate::verdict::is_sample;
 use futures_util::{StreamExt, stream};

@@ -47,6 +47,10 @@ const PURE: &[(&str, &[&str])] = &[
 /// only a port knows the SDK of its service.
 #[rustfmt::skip]
 const OTHERS: &[(&str, &[&str])] = &[
+    ("src/ask.rs", &[
+        "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::fall", "crate::look", "crate::metrics",
+        "crate::observation", "crate::queue", "crate::sqs", "crate::verdict", "futures_util", "std", "tokio",
+    ]),
     // Its types of errors are those of all three SDKs.
     ("src/aws_error.rs", &["aws_credential_types", "aws_sdk_sqs::error", "crate::text", "std"]),
     ("src/cancel.rs", &[
@@ -66,18 +70,21 @@ const OTHERS: &[(&str, &[&str])] = &[
     ]),
     ("src/handler.rs", &[
         "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::enrollment",
-        "crate::event", "crate::memory", "crate::outcome", "crate::plan", "crate::queue", "crate::redrive", "crate::report",
+        "crate::event", "crate::look", "crate::memory", "crate::outcome", "crate::plan", "crate::queue", "crate::redrive", "crate::report",
         "crate::sqs", "crate::tagging", "crate::text", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/lib.rs", &[]),
+    ("src/look.rs", &[
+        "crate::config", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::memory", "crate::metrics",
+        "crate::observation", "crate::outcome", "crate::queue", "crate::sqs", "futures_util", "std", "tokio",
+    ]),
     ("src/main.rs", &[
         "lambda_runtime", "serde_json", "sqs_auto_redrive", "std", "tokio", "tracing_subscriber",
     ]),
     ("src/memory.rs", &["crate::fall", "crate::queue", "std"]),
     ("src/redrive.rs", &[
-        "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::decision", "crate::enrollment",
-        "crate::fall", "crate::memory", "crate::metrics", "crate::observation", "crate::outcome", "crate::plan",
-        "crate::queue", "crate::sqs", "crate::start", "crate::verdict", "futures_util", "std", "tokio",
+        "crate::ask", "crate::cancel", "crate::cloudwatch", "crate::decision", "crate::enrollment", "crate::look",
+        "crate::observation", "crate::outcome", "crate::plan", "crate::sqs", "crate::start", "futures_util", "std", "tokio",
     ]),
     ("src/report.rs", &[
         "crate::decision", "crate::event::request", "crate::fall", "crate::outcome", "crate::plan", "crate::queue", "crate::text",
@@ -93,8 +100,8 @@ const OTHERS: &[(&str, &[&str])] = &[
         "serde", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/start.rs", &[
-        "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::observation",
-        "crate::outcome", "crate::policy", "crate::queue", "crate::redrive", "crate::sqs", "crate::verdict",
+        "crate::ask", "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::look",
+        "crate::observation", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs", "crate::verdict",
         "futures_util", "std", "tokio",
     ]),
     ("src/tagging.rs", &[
