@@ -2,7 +2,7 @@
 //!
 //! [`decide`] asks the gates below in order. The first gate that stops the DLQ decides. If every gate
 //! lets it pass, [`go`] says what starts. Nothing here touches the world: the observation and the time
-//! are arguments. A gate in doubt stops the DLQ.
+//! are arguments. Where a fact that protects cannot be read, a gate stops more than a few messages.
 
 use crate::fall::{Fall, FallTime};
 use crate::metrics::{METRICS_DELAY, Metrics};

@@ -52,22 +52,23 @@
 //!
 //! # When it does not redrive
 //!
-//! The gates of [`decision::decide`], in their order. A new gate is a function in `src/decision.rs` and a
-//! row of its table `GATES`. Numbers in parentheses are defaults.
+//! The gates of [`decision::decide`], in their order. A new gate is a function in `src/decision.rs`, a row
+//! of its table `GATES`, and a variant of `Skip` or `Hold` with its sentence in `src/outcome.rs`; `CONTRIBUTING.md`
+//! has the whole list. Numbers in parentheses are defaults.
 //!
 //! <!-- gates -->
 //! | reason code | when |
 //! |---|---|
 //! | `empty` | The DLQ has no messages. |
-//! | `task-active` | A move task is active. The function cancels it if it does harm. |
+//! | `task-active` | A move task is active. The function stops its own if it does harm, and any if a brake is in ALARM. |
 //! | `in-flight-only` | All its messages are in flight: someone is reading the DLQ. |
 //! | `below-minimum` | Fewer messages are visible than the minimum (1). |
 //! | `paused` | The function or the DLQ is paused. |
-//! | `cooling-down`, `not-consumed` | The last task is not settled: its messages may still come back, or nobody has handled them yet. |
-//! | `metrics-unreadable` | CloudWatch fails, and more than a few messages wait (40). |
-//! | `attempts-exhausted` | Too many redrives in a row came back (5), and there is no parking queue. |
+//! | `cooling-down`, `not-consumed` | It is too early to judge the last task: its messages may still come back, or nobody has handled them yet. After anything but a sample, 15 minutes must pass. |
+//! | `metrics-unreadable` | CloudWatch or SQS fails, and more than a few messages wait (40). |
+//! | `attempts-exhausted` | Too many redrives in a row came back (5) and there is no parking queue; or they, or parking, FAILED. |
 //! | `cooling-down` | The last redrives came back. From the second one on, the cooldown (15 minutes) doubles each time. |
-//! | `still-filling` | It is unclear whether the last redrive came back: too many new messages arrive. |
+//! | `still-filling` | So many new messages arrive that nobody can tell whether the last redrive came back. |
 //! | `still-filling` | The DLQ still grows after a redrive: its consumer still fails. |
 //! | `braked`, `brake-unknown` | A brake alarm is in ALARM, does not exist, or cannot be read. |
 //! <!-- /gates -->
