@@ -301,7 +301,7 @@ fn series_of(queries: &[MetricsQuery], period: i32) -> (Vec<(usize, bool)>, Vec<
     let mut series = Vec::new();
     for (n, query) in queries.iter().enumerate() {
         owners.push((n, true));
-        series.push(Series::depth(&query.dlq, period));
+        series.push(Series::depth(query, period));
         for queue in &query.consumed {
             owners.push((n, false));
             series.push(Series::handled(queue, period));
@@ -332,12 +332,16 @@ fn brake_state(state: Option<&StateValue>) -> BrakeState {
 }
 
 impl Series {
-    /// A DLQ's depth, the maximum of each period.
-    fn depth(dlq: &QueueArn, period: i32) -> Self {
+    /// A DLQ's depth: the highest of each period, or the lowest where dips matter.
+    fn depth(query: &MetricsQuery, period: i32) -> Self {
         Self {
-            queue: dlq.clone(),
+            queue: query.dlq.clone(),
             metric: "ApproximateNumberOfMessagesVisible",
-            stat: "Maximum",
+            stat: if query.shows_dips {
+                "Minimum"
+            } else {
+                "Maximum"
+            },
             period,
         }
     }

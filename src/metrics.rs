@@ -20,6 +20,9 @@ pub struct MetricsQuery {
     pub now: SystemTime,
     /// The quiet period of the policy.
     pub quiet_period: Duration,
+    /// Whether a datapoint has the lowest depth of its period, not the highest: a short dip is enough to
+    /// judge every task, and a long datapoint would hide it.
+    pub shows_dips: bool,
     /// The move tasks to judge, newest first.
     pub tasks: Vec<TaskSpan>,
 }
@@ -74,8 +77,8 @@ pub struct TaskReadings {
     pub last_handled: Option<SystemTime>,
     /// Whether CloudWatch has a datapoint of handled messages since the start.
     pub has_handled_data: bool,
-    /// The latest time at which the DLQ had been calm for long enough; `None` if it never had.
-    pub calm_until: Option<SystemTime>,
+    /// The latest time since when the DLQ was calm for long enough; `None` if it never was.
+    pub calm_since: Option<SystemTime>,
     /// By how much the DLQ grew within the quiet period before the start.
     pub gained_before: u64,
     /// The messages handled within the quiet period before the start.
@@ -89,7 +92,7 @@ impl TaskReadings {
             first_handled: None,
             last_handled: None,
             has_handled_data: false,
-            calm_until: None,
+            calm_since: None,
             gained_before: 0,
             handled_before: 0,
         }
@@ -186,8 +189,11 @@ impl Reading {
             }
             let since = *calm_since.get_or_insert(time);
             let end = time + period;
-            if end.duration_since(since).unwrap_or_default() >= span.calm_for {
-                task.calm_until = Some(end);
+            // A long datapoint with a dip is calm for long enough by itself.
+            if query.shows_dips && period >= span.calm_for {
+                task.calm_since = Some(time);
+            } else if end.duration_since(since).unwrap_or_default() >= span.calm_for {
+                task.calm_since = end.checked_sub(span.calm_for);
             }
         }
     }

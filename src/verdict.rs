@@ -160,16 +160,13 @@ fn came_back(seen: &Observation, task: &MoveTask, newer: Option<&MoveTask>) -> u
 /// What came back is new: CloudWatch saw the DLQ calm for long enough after the task's messages should
 /// have been back.
 fn is_excused(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskReadings) -> bool {
-    let (Some(handled), Some(calm_until)) = (readings.first_handled, readings.calm_until) else {
+    let (Some(handled), Some(calm_since)) = (readings.first_handled, readings.calm_since) else {
         return false;
     };
     let Some(ended) = end(policy, task) else {
         return false;
     };
-    let back_by = ended.max(handled) + fall.time;
-    calm_until
-        .duration_since(back_by)
-        .is_ok_and(|calm| calm >= calm_for(policy, task))
+    calm_since >= ended.max(handled) + fall.time
 }
 
 /// At its rate before the task, the DLQ gains more messages in a fall time than half of what the task
@@ -334,6 +331,7 @@ pub fn metrics_query(
                 from: quiet_from,
                 now,
                 quiet_period: policy.quiet_period,
+                shows_dips: false,
                 tasks: Vec::new(),
             };
         }
@@ -348,6 +346,7 @@ pub fn metrics_query(
         from: oldest.unwrap_or(now).min(quiet_from).min(hour_ago),
         now,
         quiet_period: policy.quiet_period,
+        shows_dips: !tasks.is_empty() && tasks.iter().all(|task| task.calm_for < LONG_CALM),
         tasks,
     }
 }
@@ -381,13 +380,15 @@ fn spans(policy: &Policy, seen: &Observation, fall: &Fall, now: SystemTime) -> V
 fn calm_for(policy: &Policy, task: &MoveTask) -> Duration {
     let is_small = task.status != TaskStatus::Cancelled && task.size() <= few(policy);
     // Thirty minutes absorb what the estimates are off by; one minute does not.
-    let minute = Duration::from_secs(60);
     if is_small {
-        minute + SLACK
+        Duration::from_secs(60) + SLACK
     } else {
-        30 * minute
+        LONG_CALM
     }
 }
+
+/// How long a DLQ must be calm after anything but a whole redrive of few messages.
+const LONG_CALM: Duration = Duration::from_secs(30 * 60);
 
 /// The readings around one task; `None` if CloudWatch was not asked, or did not answer.
 pub fn readings_of<'a>(seen: &'a Observation, task: &MoveTask) -> Option<&'a TaskReadings> {

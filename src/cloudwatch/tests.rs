@@ -150,6 +150,7 @@ fn query_in(region: &str, name: &str, quiet_minutes: u64) -> MetricsQuery {
         from: before(quiet_minutes + 2),
         now: now(),
         quiet_period: Duration::from_secs(quiet_minutes * MINUTE),
+        shows_dips: false,
         tasks: Vec::new(),
     }
 }
@@ -735,7 +736,7 @@ async fn datapoints_are_read_in_the_order_of_time() {
         let [Metrics::Read(readings)] = &*metrics else {
             panic!("{metrics:?}");
         };
-        assert_eq!(readings.tasks[0].calm_until, Some(before(1)));
+        assert_eq!(readings.tasks[0].calm_since, Some(before(3)));
     }
 }
 

@@ -16,6 +16,7 @@ fn query() -> MetricsQuery {
         from: at(0),
         now: at(120),
         quiet_period: MINUTE * 10,
+        shows_dips: false,
         tasks: vec![TaskSpan {
             started: at(60),
             until: at(120),
@@ -57,11 +58,11 @@ fn fewest_is_of_the_quiet_period_and_the_last_hour() {
 
 #[test]
 fn calm_is_thirty_minutes_on_end_after_the_start() {
-    let calm = |depths: &[(u64, u64)]| read_depths(query(), depths).tasks[0].calm_until;
-    assert_eq!(calm(&[(60, 10)]), Some(at(120)));
+    let calm = |depths: &[(u64, u64)]| read_depths(query(), depths).tasks[0].calm_since;
+    assert_eq!(calm(&[(60, 10)]), Some(at(90)));
     assert_eq!(calm(&[(60, 11)]), None);
     assert_eq!(calm(&[(60, 10), (89, 11)]), None, "29 minutes");
-    assert_eq!(calm(&[(60, 10), (90, 11)]), Some(at(90)));
+    assert_eq!(calm(&[(60, 10), (90, 11)]), Some(at(60)));
     assert_eq!(
         calm(&[(60, 10), (75, 11), (76, 10), (105, 11)]),
         None,
@@ -78,7 +79,7 @@ fn calm_is_thirty_minutes_on_end_after_the_start() {
 fn calm_ends_where_the_next_task_starts() {
     let mut query = query();
     query.tasks[0].until = at(85);
-    assert_eq!(read_depths(query, &[(60, 0)]).tasks[0].calm_until, None);
+    assert_eq!(read_depths(query, &[(60, 0)]).tasks[0].calm_since, None);
 }
 
 #[test]
@@ -168,4 +169,18 @@ fn long_datapoint_at_the_start_of_the_window_counts() {
         Some(105),
         "12 minutes ago and one period"
     );
+}
+
+/// A redrive of few messages needs a calm minute only, and a long datapoint would hide it.
+#[test]
+fn long_datapoint_with_a_dip_is_calm() {
+    let mut dips = query();
+    dips.from = at(0) - MINUTE * 120;
+    dips.shows_dips = true;
+    dips.tasks[0].calm_for = MINUTE * 3;
+    let mut reading = Reading::new(dips);
+    for (minute, lowest) in [(60, 0), (65, 10), (70, 11)] {
+        reading.depth(at(minute), lowest);
+    }
+    assert_eq!(reading.finish().tasks[0].calm_since, Some(at(65)));
 }

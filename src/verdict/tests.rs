@@ -160,7 +160,7 @@ fn readings() -> TaskReadings {
         first_handled: Some(now() - HOUR + MINUTE),
         last_handled: Some(now()),
         has_handled_data: true,
-        calm_until: None,
+        calm_since: None,
         gained_before: 0,
         handled_before: 0,
     }
@@ -170,18 +170,18 @@ fn readings() -> TaskReadings {
 fn new_messages_after_a_calm_half_hour_are_not_returned_ones() {
     // The consumer handled something after a minute; failing messages were back four minutes later.
     let back_by = now() - HOUR + MINUTE * 5;
-    let calm = |until| {
+    let calm = |since| {
         newest(&doubtful(TaskReadings {
-            calm_until: Some(until),
+            calm_since: Some(since),
             ..readings()
         }))
         .0
     };
-    assert_eq!(calm(back_by + MINUTE * 30), Verdict::StayedAway);
-    assert_eq!(calm(back_by + MINUTE * 29), Verdict::CameBack);
+    assert_eq!(calm(back_by), Verdict::StayedAway);
+    assert_eq!(calm(back_by - MINUTE), Verdict::CameBack);
     let silent = TaskReadings {
         first_handled: None,
-        calm_until: Some(now()),
+        calm_since: Some(now()),
         ..readings()
     };
     assert_eq!(

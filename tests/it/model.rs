@@ -516,7 +516,7 @@ fn random_world(dice: &mut fastrand::Rng) -> Scenario {
         name: "a random world",
         minutes: 2 * DAY,
         arrivals: dice.u64(0..=300_000),
-        poison: pick(dice, &[0, 0, 0, 0, 0, 1, 1, 10, 10, 100]),
+        poison: pick(dice, &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 10, 10, 10, 10, 100]),
         chance: pick(dice, &[0, 0, 0, 5, 20]),
         dead: [(
             if dice.bool() {

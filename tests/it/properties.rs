@@ -216,7 +216,7 @@ prop_compose! {
                 first_handled: first.and_then(after),
                 last_handled: first.and_then(|first| after(first + last)),
                 has_handled_data,
-                calm_until: calm.and_then(after),
+                calm_since: calm.and_then(after),
                 gained_before,
                 handled_before,
             })

@@ -43,7 +43,7 @@ fn consumed(task: &MoveTask) -> TaskReadings {
         first_handled: Some(started + MINUTE),
         last_handled: Some(started + MINUTE),
         has_handled_data: true,
-        calm_until: None,
+        calm_since: None,
         gained_before: 0,
         handled_before: 1000,
     }

@@ -667,6 +667,7 @@ impl CloudWatch for &Fake {
             }
             let (dlq, consumed) = (query.dlq.clone(), query.consumed.clone());
             let (from, period) = (query.from, query.period());
+            let shows_dips = query.shows_dips;
             let mut reading = Reading::new(query);
             let points = |points: &[(SystemTime, u64)]| {
                 let late = now - METRICS_DELAY;
@@ -675,7 +676,8 @@ impl CloudWatch for &Fake {
             };
             let queues = &state.queues;
             if let Some(queue) = queues.get(&dlq).filter(|_| state.has_metrics) {
-                for (at, depth) in by_period(&points(&queue.depths), period, u64::max) {
+                let join = if shows_dips { u64::min } else { u64::max };
+                for (at, depth) in by_period(&points(&queue.depths), period, join) {
                     reading.depth(at, depth);
                 }
             }
