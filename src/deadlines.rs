@@ -33,13 +33,14 @@ impl Deadlines {
         }
     }
 
-    /// The same, with time kept for a sample of this length, as long as that leaves half of the time.
+    /// The same, with time kept for a sample of this length, as long as that leaves half of the time to
+    /// look.
     #[must_use]
     pub fn with_sample(self, sample: Duration) -> Self {
         if sample.is_zero() {
             return self;
         }
-        let left = self.act_until.saturating_duration_since(Instant::now());
+        let left = self.look_until.saturating_duration_since(Instant::now());
         let kept = (sample + TO_STOP_A_SAMPLE).min(left / 2);
         Self {
             look_until: self.look_until - kept,
