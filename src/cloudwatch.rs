@@ -263,17 +263,7 @@ impl CloudWatchClients {
         let (Some(from), Some(now)) = (from, now) else {
             return Vec::new();
         };
-        // Of each series, the DLQ it is about, and whether it is its depth.
-        let mut owners = Vec::new();
-        let mut series = Vec::new();
-        for (n, query) in queries.iter().enumerate() {
-            owners.push((n, true));
-            series.push(Series::depth(&query.dlq, seconds));
-            for queue in &query.consumed {
-                owners.push((n, false));
-                series.push(Series::handled(queue, seconds));
-            }
-        }
+        let (owners, series) = series_of(&queries, seconds);
         let mut readings: Vec<Reading> = queries.into_iter().map(Reading::new).collect();
         let mut take = |n: usize, time, value| {
             let owner = owners.get(n).copied();
@@ -303,6 +293,21 @@ impl CloudWatchClients {
         };
         readings.map(metrics).collect()
     }
+}
+
+/// The series that answer these queries, and of each the query it belongs to, and whether it is the depth.
+fn series_of(queries: &[MetricsQuery], period: i32) -> (Vec<(usize, bool)>, Vec<Series>) {
+    let mut owners = Vec::new();
+    let mut series = Vec::new();
+    for (n, query) in queries.iter().enumerate() {
+        owners.push((n, true));
+        series.push(Series::depth(&query.dlq, period));
+        for queue in &query.consumed {
+            owners.push((n, false));
+            series.push(Series::handled(queue, period));
+        }
+    }
+    (owners, series)
 }
 
 /// How many of these queries fit into one call.

@@ -196,7 +196,8 @@ impl Config {
             let expected = "there is no such variable; check the spelling".to_owned();
             faults.add(&variable, Some(value), expected);
         }
-        faults.contradictions(&policy, &queues, is_sample_set);
+        faults.destinations(&policy, &queues);
+        faults.contradictions(&policy, is_sample_set);
         faults.or(Self {
             queues,
             enroll_tag,
@@ -319,8 +320,8 @@ impl Faults {
         result.map_err(note).ok()
     }
 
-    /// Settings that are valid one by one but contradict each other.
-    fn contradictions(&mut self, policy: &Policy, queues: &[QueueArn], is_sample_set: bool) {
+    /// Destinations to which SQS cannot move messages of a listed DLQ, or from which they would loop.
+    fn destinations(&mut self, policy: &Policy, queues: &[QueueArn]) {
         for (variable, destination) in [
             ("REDRIVE_DESTINATION_ARN", &policy.destination),
             ("REDRIVE_PARKING_ARN", &policy.parking),
@@ -341,6 +342,10 @@ impl Faults {
                 }
             }
         }
+    }
+
+    /// Settings that are valid one by one but contradict each other.
+    fn contradictions(&mut self, policy: &Policy, is_sample_set: bool) {
         let is_faulty = |name: &str| self.0.iter().any(|fault| fault.variable == name);
         let is_backoff_faulty = is_faulty("REDRIVE_COOLDOWN")
             || is_faulty("REDRIVE_ATTEMPT_WINDOW")

@@ -33,15 +33,15 @@ impl Deadlines {
         }
     }
 
-    /// The same, with time kept for a sample of this length, as long as that leaves half of the time to
-    /// look.
+    /// The same, with time kept for a sample of this length. At least half of the time to look is left.
     #[must_use]
     pub fn with_sample(self, sample: Duration) -> Self {
         if sample.is_zero() {
             return self;
         }
-        let left = self.look_until.saturating_duration_since(Instant::now());
-        let kept = (sample + TO_STOP_A_SAMPLE).min(left / 2);
+        let now = Instant::now();
+        let to_look = self.look_until.saturating_duration_since(now);
+        let kept = (sample + TO_STOP_A_SAMPLE).min(to_look / 2);
         Self {
             look_until: self.look_until - kept,
             ask_until: self.ask_until - kept,

@@ -2,7 +2,7 @@
 //!
 //! [`decide`] asks the gates below in order. The first gate that stops the DLQ decides. If every gate
 //! lets it pass, [`go`] says what starts. Nothing here touches the world: the observation and the time
-//! are arguments. A gate in doubt stops the DLQ.
+//! are arguments. Where a fact that protects cannot be read, a gate stops more than a few messages.
 
 use crate::fall::{Fall, FallTime};
 use crate::metrics::{METRICS_DELAY, Metrics};
@@ -11,8 +11,8 @@ use crate::plan::Cause;
 use crate::policy::{Policy, Rate};
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::verdict::{
-    self, Judged, LastVerdict, SAMPLE_PACE, SLACK, Verdict, few, is_ours, is_parking, is_sample,
-    is_small_share,
+    self, Judged, LastVerdict, SAMPLE_PACE, SLACK, SQS_PACE, Settled, Verdict, few, is_ours,
+    is_parking, is_sample, is_small_share,
 };
 use std::time::{Duration, SystemTime};
 
@@ -64,29 +64,18 @@ pub fn facts(policy: &Policy, seen: &Observation, now: SystemTime) -> Facts {
     let case = Case { policy, seen, now };
     let fall = case.sampling().ok().flatten();
     let verdicts = verdict::verdicts(policy, seen, fall, now);
-    let newest = verdicts
-        .first()
-        .filter(|newest| seen.tasks.first() == Some(newest.task));
-    let settled = newest.filter(|newest| {
-        let settled = match (fall, verdict::end(policy, newest.task)) {
-            (Some(fall), Some(ended)) => {
-                let handled = verdict::readings_of(seen, newest.task).map(|it| it.first_handled);
-                let handled = match (handled, newest.verdict) {
-                    (Some(handled), Verdict::StayedAway) => handled,
-                    _ => Some(ended),
-                };
-                handled.map(|handled| handled.max(ended) + fall.time + SLACK)
-            }
-            _ => newest
-                .task
-                .started_at
-                .map(|started| started + policy.cooldown),
-        };
-        settled.is_some_and(|settled| settled <= now)
-    });
+    let newest = verdicts.first();
+    let newest = newest.filter(|newest| seen.tasks.first() == Some(newest.task));
+    let is_settled = |newest: &&Judged| match fall {
+        Some(fall) => match verdict::settled(policy, seen, newest, fall) {
+            Some(Settled::At(settled)) => settled <= now,
+            _ => false,
+        },
+        None => newest.task.age(now) >= policy.cooldown,
+    };
     Facts {
         streak: verdict::streak(policy, &verdicts).length,
-        last_verdict: settled.and_then(LastVerdict::new),
+        last_verdict: newest.filter(is_settled).and_then(LastVerdict::new),
     }
 }
 
@@ -121,34 +110,30 @@ fn empty(case: &Case) -> Answer {
     stop_if(case.seen.depth.is_empty(), Skip::Empty)
 }
 
-/// A move task is active: leave it, or stop it if it does harm.
+/// A move task is active. The function leaves it alone, unless a brake or harm calls for its end.
 fn task_active(case: &Case) -> Answer {
     let Some(task) = case.seen.tasks.iter().find(|task| task.status.is_active()) else {
         return Ok(None);
     };
-    let is_stuck = match task.status {
-        TaskStatus::Running => task.age(case.now) > LONGEST_TASK,
-        TaskStatus::Unknown(_) => true,
-        _ => false,
-    };
-    if task.status != TaskStatus::Running {
-        return stop_if(!is_stuck, Skip::TaskActive).map(|it| it.or(Some(stuck(task))));
+    let status = task.status.as_str().to_owned();
+    let stuck = Hold::TaskStuck { status }.into();
+    match task.status {
+        TaskStatus::Running => {}
+        TaskStatus::Unknown(_) => return Ok(Some(stuck)),
+        _ => return Ok(Some(Skip::TaskActive.into())),
     }
     if let Some(alarm) = case.brake_in_alarm()? {
         return Ok(Some(Decision::Cancel(Cause::Braked(alarm))));
     }
-    if is_stuck {
-        return Ok(Some(stuck(task)));
+    if task.age(case.now) > LONGEST_TASK {
+        return Ok(Some(stuck));
     }
-    let cause = match case.sampling()? {
-        Some(fall) if is_ours(case.policy, task) && !is_parking(case.policy, task) => {
-            case.harm(task, fall)?
-        }
+    let is_back = is_ours(case.policy, task) && !is_parking(case.policy, task);
+    let harm = match case.sampling()? {
+        Some(fall) if is_back => case.harm(task, fall)?,
         _ => None,
     };
-    Ok(Some(
-        cause.map_or(Skip::TaskActive.into(), Decision::Cancel),
-    ))
+    Ok(Some(harm.map_or(Skip::TaskActive.into(), Decision::Cancel)))
 }
 
 /// Every message is in flight: someone is reading the DLQ.
@@ -171,49 +156,35 @@ fn paused(case: &Case) -> Answer {
     stop_if(case.policy.paused, Hold::Paused)
 }
 
-/// The last task is not settled: its messages may still come back, or nobody has tried them yet.
+/// It is too early to judge the last task: its messages may still come back, or its consumer has handled
+/// nothing yet. After anything but a sample, the cooldown must be over too.
 fn not_settled(case: &Case) -> Answer {
     let Case { policy, seen, now } = case;
+    let wait = |remaining: Duration| Ok(Some(Skip::CoolingDown { remaining }.into()));
     if let Some(remaining) = case.cooldown_left()? {
-        return Ok(Some(Skip::CoolingDown { remaining }.into()));
+        return wait(remaining);
     }
-    let Some(newest) = case.newest_by_depth()? else {
-        return Ok(None);
-    };
-    let Some(fall) = case.sampling()? else {
-        return Ok(None);
-    };
-    let Some(ended) = verdict::end(policy, newest.task) else {
-        return Ok(None);
-    };
-    let wait_until = |time: SystemTime| {
-        let remaining = time
-            .duration_since(*now)
-            .ok()
-            .filter(|left| !left.is_zero());
-        remaining.map(|remaining| Skip::CoolingDown { remaining }.into())
-    };
-    if let Some(wait) = wait_until(ended + fall.time + SLACK) {
-        return Ok(Some(wait));
-    }
-    case.ask_metrics()?;
-    if case
-        .newest()?
-        .is_none_or(|newest| newest.verdict != Verdict::StayedAway)
-    {
-        return Ok(None);
-    }
-    let Some(readings) = verdict::readings_of(seen, newest.task) else {
-        return Ok(None);
-    };
-    match readings.first_handled {
-        Some(handled) => Ok(wait_until(handled + fall.time + SLACK)),
-        None if !readings.has_handled_data => {
-            Ok(wait_until(ended + fall.time + SLACK + COLD_METRICS))
+    // What depths alone show comes first: it costs no call to CloudWatch.
+    for is_measured in [false, true] {
+        let newest = match is_measured {
+            false => case.newest_by_depth()?,
+            true => case.newest()?,
+        };
+        let (Some(newest), Some(fall)) = (newest, case.sampling()?) else {
+            return Ok(None);
+        };
+        match verdict::settled(policy, seen, &newest, fall) {
+            Some(Settled::At(settled)) if settled > *now => {
+                return wait(settled.duration_since(*now).unwrap_or_default());
+            }
+            Some(Settled::NotConsumed) if newest.task.age(*now) < policy.patience => {
+                return Ok(Some(Skip::NotConsumed.into()));
+            }
+            Some(Settled::NotConsumed) => return Ok(Some(Hold::NotConsumed.into())),
+            _ => {}
         }
-        None if newest.task.age(*now) < policy.patience => Ok(Some(Skip::NotConsumed.into())),
-        None => Ok(Some(Hold::NotConsumed.into())),
     }
+    Ok(None)
 }
 
 /// CloudWatch or SQS fails, so nobody knows how the consumer is. More than a few messages wait.
@@ -311,7 +282,7 @@ fn still_filling(case: &Case) -> Answer {
     if is_sampling && case.newest()?.is_some_and(is_good_sample) {
         return Ok(None);
     }
-    case.ask_metrics()?;
+    case.need_metrics()?;
     let Some(readings) = seen.readings() else {
         return Ok(None);
     };
@@ -358,16 +329,8 @@ fn braked(case: &Case) -> Answer {
 /// A DLQ that still grows this long after its last redrive started does not recover by itself.
 const NEEDS_A_PERSON_AFTER: Duration = Duration::from_secs(3600);
 
-/// SQS ends a move task after 36 hours.
+/// SQS ends a move task after 36 hours; one more is margin.
 const LONGEST_TASK: Duration = Duration::from_secs(37 * 3600);
-
-/// How late the first datapoints of a queue may be that was inactive.
-const COLD_METRICS: Duration = Duration::from_secs(15 * 60);
-
-fn stuck(task: &MoveTask) -> Decision {
-    let status = task.status.as_str().to_owned();
-    Hold::TaskStuck { status }.into()
-}
 
 /// What one decision is about.
 struct Case<'a> {
@@ -390,7 +353,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn ask_metrics(&self) -> Result<(), Question> {
+    fn need_metrics(&self) -> Result<(), Question> {
         match self.seen.metrics {
             None => Err(Question::Metrics),
             Some(_) => Ok(()),
@@ -421,7 +384,7 @@ impl<'a> Case<'a> {
     fn verdicts(&self) -> Result<Vec<Judged<'a>>, Question> {
         let verdicts = self.verdicts_by_depth()?;
         if !verdicts.is_empty() && self.sampling()?.is_some() {
-            self.ask_metrics()?;
+            self.need_metrics()?;
             let stayed_away = |it: &Judged| it.verdict == Verdict::StayedAway;
             let retention = self.sampling()?.and_then(|fall| fall.retention);
             let is_known = self.seen.oldest_age.is_some() || retention.is_none();
@@ -460,7 +423,8 @@ impl<'a> Case<'a> {
         Ok(may_park.then_some(parking))
     }
 
-    /// How long the cooldown still lasts since the newest start. What follows a sample may come sooner.
+    /// How much of the cooldown is left since the newest start. It does not apply after a sample, where
+    /// sampling applies or the redrive is forced.
     fn cooldown_left(&self) -> Result<Option<Duration>, Question> {
         let Self { policy, seen, now } = self;
         let left = |since: Option<Duration>| {
@@ -468,14 +432,13 @@ impl<'a> Case<'a> {
             left.filter(|left| !left.is_zero())
         };
         let others = seen.tasks.iter().filter(|task| !is_sample(policy, task));
-        let since_other = left(others.map(|task| task.age(*now)).min());
-        let since_any = left(newest_start(seen, *now));
-        Ok(
-            match since_any == since_other || policy.forced || self.sampling()?.is_some() {
-                true => since_other,
-                false => since_any,
-            },
-        )
+        let after_other = left(others.map(|task| task.age(*now)).min());
+        let after_any = left(newest_start(seen, *now));
+        // Whether sampling applies is asked only where it makes a difference.
+        if after_any != after_other && (policy.forced || self.sampling()?.is_some()) {
+            return Ok(after_other);
+        }
+        Ok(after_any)
     }
 
     /// The first brake alarm of the DLQ that is in ALARM.
@@ -510,7 +473,7 @@ impl<'a> Case<'a> {
         if came_back > task.moved / 2 {
             return Ok(Some(Cause::Bouncing));
         }
-        self.ask_metrics()?;
+        self.need_metrics()?;
         let Some(readings) = verdict::readings_of(seen, task).filter(|it| it.has_handled_data)
         else {
             return Ok(None);
@@ -532,7 +495,7 @@ impl<'a> Case<'a> {
                 && !is_sample(self.policy, task.task)
                 && before.verdict == Verdict::StayedAway
                 && is_sample(self.policy, before.task);
-            is_overrun.then_some(task.task.max_messages_per_second.unwrap_or(250))
+            is_overrun.then_some(task.task.max_messages_per_second.unwrap_or(SQS_PACE))
         });
         let configured = self.policy.max_messages_per_second;
         let Some(slowest) = overran.min() else {

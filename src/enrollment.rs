@@ -128,14 +128,9 @@ pub fn targets(
                 (final_policy(policy), faults)
             }
         };
-        if let Err(why) = check(&policy, dlq, &enrolled) {
-            let blame = blame(config, settings, &["destination-arn", "parking-arn"]);
-            faults.push(format!("{blame}{why}"));
-        }
-        // A request may bring a pace or a sample that do not fit the other.
-        let contradictions = policy.contradictions();
-        if faults.is_empty() && contradictions.contains(&PolicyError::PaceOfSample) {
-            faults.push(PolicyError::PaceOfSample.to_string());
+        let found = contradiction(&policy, dlq, &enrolled, config, settings);
+        if let Some(found) = found.filter(|found| !faults.iter().any(|it| it.contains(found))) {
+            faults.push(found);
         }
         Target {
             dlq: dlq.clone(),
@@ -149,6 +144,24 @@ pub fn targets(
         not_enrolled,
         dry_run: shared.dry_run,
     }
+}
+
+/// Why a DLQ's final policy cannot be followed, if it cannot: because of where messages would go, or
+/// because a request brings a pace or a sample that does not fit the other.
+fn contradiction(
+    policy: &Policy,
+    dlq: &QueueArn,
+    enrolled: &BTreeSet<&QueueArn>,
+    config: &Config,
+    settings: &[(String, String)],
+) -> Option<String> {
+    if let Err(why) = check(policy, dlq, enrolled) {
+        let blame = blame(config, settings, &["destination-arn", "parking-arn"]);
+        return Some(format!("{blame}{why}"));
+    }
+    let mut found = policy.contradictions().into_iter();
+    let found = found.find(|error| *error == PolicyError::PaceOfSample)?;
+    Some(found.to_string())
 }
 
 /// A DLQ's own settings, as name and text, from its tags.

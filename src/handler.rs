@@ -7,6 +7,7 @@ use crate::deadlines::{Deadlines, half_of_time_left};
 use crate::enrollment::{self, TagsToRead, Target};
 use crate::event::request::Selection;
 use crate::event::{self, EventError, RecordError};
+use crate::look::Context;
 use crate::memory::Memory;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
 use crate::plan::{Action, plan};
@@ -188,24 +189,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
 
         let enrolled = &targets.enrolled;
-        let sample = enrolled.iter().map(|target| target.policy.sample).max();
-        let deadlines = deadlines.with_sample(sample.unwrap_or_default());
-        let mut findings = match &plan.action {
-            Action::Redrive => {
-                let context = redrive::Context {
-                    sqs: &self.sqs,
-                    cloudwatch: &self.cloudwatch,
-                    memory: &self.memory,
-                    limits: &config.limits,
-                    now: *now,
-                    deadlines: &deadlines,
-                };
-                redrive::run(&context, enrolled).await
-            }
-            Action::Cancel(cause) => {
-                cancel::run(&self.sqs, &config.limits, enrolled, cause, &deadlines).await
-            }
-        };
+        let mut findings = self.act(&plan.action, enrolled, *now, &deadlines).await;
         if is_sweep {
             self.rotation.advance(&findings);
         }
@@ -216,6 +200,34 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             unreadable: event.unreadable,
             tags_error,
         })
+    }
+
+    /// Redrives or cancels. Each target gets one finding.
+    async fn act<'a>(
+        &self,
+        action: &Action,
+        targets: &'a [Target],
+        now: SystemTime,
+        deadlines: &Deadlines,
+    ) -> Vec<Finding<'a>> {
+        let limits = &self.config.limits;
+        match action {
+            Action::Redrive => {
+                let sample = targets.iter().map(|target| target.policy.sample).max();
+                let context = Context {
+                    sqs: &self.sqs,
+                    cloudwatch: &self.cloudwatch,
+                    memory: &self.memory,
+                    limits,
+                    now,
+                    deadlines: &deadlines.with_sample(sample.unwrap_or_default()),
+                };
+                redrive::run(&context, targets).await
+            }
+            Action::Cancel(cause) => {
+                cancel::run(&self.sqs, limits, targets, cause, deadlines).await
+            }
+        }
     }
 
     /// Reads the tags that enrollment needs. Takes no call if it needs none.

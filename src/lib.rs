@@ -22,7 +22,9 @@
 //! | [`metrics`] | says what to ask CloudWatch about a DLQ, and reduces the answer |
 //! | [`verdict`] | judges past move tasks: which stayed away, which came back |
 //! | [`decision`] | decides whether to redrive a DLQ, and how much of it: the gates |
-//! | [`redrive`] | looks at the DLQs, and answers what the decisions ask |
+//! | [`redrive`] | redrives: look, ask, decide, then start or stop |
+//! | `look` | looks at the DLQs |
+//! | `ask` | answers what the decisions ask, for many DLQs in as few calls as possible |
 //! | `start` | starts move tasks, and stops samples |
 //! | `memory` | remembers source facts for some minutes, to save calls |
 //! | [`cancel`] | cancels RUNNING move tasks |
@@ -50,22 +52,23 @@
 //!
 //! # When it does not redrive
 //!
-//! The gates of [`decision::decide`], in their order. A new gate is a function in `src/decision.rs` and a
-//! row of its table `GATES`. Numbers in parentheses are defaults.
+//! The gates of [`decision::decide`], in their order. A new gate is a function in `src/decision.rs`, a row
+//! of its table `GATES`, and a variant of `Skip` or `Hold` with its sentence in `src/outcome.rs`; `CONTRIBUTING.md`
+//! has the whole list. Numbers in parentheses are defaults.
 //!
 //! <!-- gates -->
 //! | reason code | when |
 //! |---|---|
 //! | `empty` | The DLQ has no messages. |
-//! | `task-active` | A move task is active. The function cancels it if it does harm. |
+//! | `task-active` | A move task is active. The function stops its own if it does harm, and any if a brake is in ALARM. |
 //! | `in-flight-only` | All its messages are in flight: someone is reading the DLQ. |
 //! | `below-minimum` | Fewer messages are visible than the minimum (1). |
 //! | `paused` | The function or the DLQ is paused. |
-//! | `cooling-down`, `not-consumed` | The last task is not settled: its messages may still come back, or nobody has handled them yet. |
-//! | `metrics-unreadable` | CloudWatch fails, and more than a few messages wait (40). |
-//! | `attempts-exhausted` | Too many redrives in a row came back (5), and there is no parking queue. |
+//! | `cooling-down`, `not-consumed` | It is too early to judge the last task: its messages may still come back, or nobody has handled them yet. After anything but a sample, 15 minutes must pass. |
+//! | `metrics-unreadable` | CloudWatch or SQS fails, and more than a few messages wait (40). |
+//! | `attempts-exhausted` | Too many redrives in a row came back (5) and there is no parking queue; or they, or parking, FAILED. |
 //! | `cooling-down` | The last redrives came back. From the second one on, the cooldown (15 minutes) doubles each time. |
-//! | `still-filling` | It is unclear whether the last redrive came back: too many new messages arrive. |
+//! | `still-filling` | So many new messages arrive that nobody can tell whether the last redrive came back. |
 //! | `still-filling` | The DLQ still grows after a redrive: its consumer still fails. |
 //! | `braked`, `brake-unknown` | A brake alarm is in ALARM, does not exist, or cannot be read. |
 //! <!-- /gates -->
@@ -78,8 +81,8 @@
 //! 3. `src/plan.rs` decides: the alarm is in ALARM and names a queue, so that queue is to be redriven.
 //! 4. `src/tagging.rs` reads the queue's tags, if there is an enroll tag.
 //! 5. `src/enrollment.rs` finds that the queue is enrolled, and works out its policy.
-//! 6. `src/redrive.rs` looks at the DLQ: `src/sqs.rs` returns its depth and its latest move tasks.
-//! 7. `src/decision.rs` asks the gates. If one needs to know more, `src/redrive.rs` asks: `src/sqs.rs` for
+//! 6. `src/look.rs` looks at the DLQ: `src/sqs.rs` returns its depth and its latest move tasks.
+//! 7. `src/decision.rs` asks the gates. If one needs to know more, `src/ask.rs` asks: `src/sqs.rs` for
 //!    the source queues, `src/cloudwatch.rs` for metrics and brake alarms. Then the gates are asked again.
 //! 8. Every gate lets the DLQ pass, so `src/start.rs` starts a sample: a move task at one message a second,
 //!    which it cancels after 20 seconds. If the sample stayed away, the next look starts the rest.
@@ -88,6 +91,7 @@
 //! 10. `src/outcome.rs` has the code, the reason and the sentence for what happened, and `src/report.rs`
 //!     makes them the answer, the log and the metrics.
 
+mod ask;
 mod aws_error;
 pub mod cancel;
 pub mod cloudwatch;
@@ -99,6 +103,7 @@ pub mod enrollment;
 pub mod event;
 pub mod fall;
 pub mod handler;
+mod look;
 mod memory;
 pub mod metrics;
 pub mod observation;

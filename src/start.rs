@@ -1,15 +1,16 @@
 //! Starting redrives: the rest after a sample first, then the deepest DLQs. Samples are stopped after
 //! their time, all together, so that an invocation waits once.
 
+use crate::ask::read_brakes;
 use crate::cloudwatch::CloudWatch;
-use crate::deadlines::{Deadlines, THROTTLED_PAUSE};
+use crate::deadlines::THROTTLED_PAUSE;
 use crate::decision::{Hold, Purpose, Skip, Start};
 use crate::enrollment::Target;
-use crate::observation::BrakeState;
+use crate::look::{Candidate, Context};
+use crate::observation::{Brake, BrakeState};
 use crate::outcome::{Deferred, Failed, Finding, Outcome, SampleEnd, Skipped};
 use crate::policy::Policy;
 use crate::queue::MoveTask;
-use crate::redrive::{Candidate, Context, read_brakes};
 use crate::sqs::{CancelError, Sqs, SqsError, StartError};
 use crate::verdict::is_sample;
 use futures_util::{StreamExt, stream};
@@ -71,57 +72,63 @@ async fn start_one<S: Sqs, C: CloudWatch>(
     let target = candidate.target;
     let mut brakes_read = candidate.brakes_read;
     let visible = candidate.observation.depth.visible;
+    let is_sample = start.purpose == Purpose::Sample;
+    let started = |start, handle| Outcome::Started {
+        start,
+        visible,
+        handle,
+        sample: None,
+    };
     if target.policy.dry_run {
         return Outcome::WouldStart { start, visible };
     }
-    let is_sample = start.purpose == Purpose::Sample;
-    if is_sample && sample_time(context.deadlines, target.policy.sample).is_none() {
+    // A sample that runs for less than a third of its time shows too little.
+    let latest_sample = context.deadlines.stop_from - target.policy.sample / 3;
+    if is_sample && Instant::now() > latest_sample {
         return Outcome::Deferred(Deferred::NoTimeForSample);
     }
-    let until = context.deadlines.act_until;
+    let act_until = context.deadlines.act_until;
+    let until = if is_sample { latest_sample } else { act_until };
     loop {
-        // A brake may have come on while this start waited.
         if brakes_read.is_some_and(|read| read.elapsed() > BRAKES_ARE_FRESH) {
-            let alarms = target.policy.brake_alarms.clone();
-            for brake in read_brakes(context.cloudwatch, alarms, until).await {
-                let alarm = brake.alarm;
-                match brake.state {
-                    BrakeState::On => return Outcome::Held(Hold::Braked { alarm }),
-                    BrakeState::Off => {}
-                    BrakeState::Unknown(why) => {
-                        return Outcome::Held(Hold::BrakeUnknown { alarm, why });
-                    }
-                }
+            if let Some(hold) = brake_again(context, target, until).await {
+                return Outcome::Held(hold);
             }
             brakes_read = Some(Instant::now());
         }
         let call = context.sqs.start(&target.dlq, &start);
         return match timeout_at(until, call).await {
-            Ok(Ok(handle)) => Outcome::Started {
-                start,
-                visible,
-                handle,
-                sample: None,
-            },
-            Ok(Err(error)) if error.is_throttled() => {
-                if Instant::now() + THROTTLED_PAUSE < until {
-                    sleep(THROTTLED_PAUSE).await;
-                    continue;
-                }
-                Outcome::Deferred(Deferred::StartUnconfirmed)
+            Ok(Ok(handle)) => started(start, handle),
+            Ok(Err(error)) if error.is_throttled() && Instant::now() + THROTTLED_PAUSE < until => {
+                sleep(THROTTLED_PAUSE).await;
+                continue;
             }
+            Ok(Err(error)) if error.is_throttled() => Outcome::Deferred(Deferred::StartUnconfirmed),
             // Another invocation was faster, or an earlier start whose answer was lost took effect.
             Ok(Err(StartError::TaskActive)) => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
             Ok(Err(StartError::Sqs(error))) => Outcome::Failed(Failed::Sqs(error)),
-            Err(_) if is_sample => Outcome::Started {
-                start,
-                visible,
-                handle: None,
-                sample: None,
-            },
+            // It may run, and must be stopped then.
+            Err(_) if is_sample => started(start, None),
             Err(_) => Outcome::Deferred(Deferred::StartUnconfirmed),
         };
     }
+}
+
+/// Reads the brakes of a DLQ again: one may have come on while its start waited.
+async fn brake_again<S, C: CloudWatch>(
+    context: &Context<'_, S, C>,
+    target: &Target,
+    until: Instant,
+) -> Option<Hold> {
+    let alarms = target.policy.brake_alarms.clone();
+    let brakes = read_brakes(context.cloudwatch, alarms, until).await;
+    brakes
+        .into_iter()
+        .find_map(|Brake { alarm, state }| match state {
+            BrakeState::On => Some(Hold::Braked { alarm }),
+            BrakeState::Off => None,
+            BrakeState::Unknown(why) => Some(Hold::BrakeUnknown { alarm, why }),
+        })
 }
 
 /// Brakes that were read longer ago are read again before a start.
@@ -146,14 +153,6 @@ impl Sample {
             _ => None,
         }
     }
-}
-
-/// How long a sample can run before it must be stopped; `None` if that is less than a third of its time.
-fn sample_time(deadlines: &Deadlines, sample: Duration) -> Option<Duration> {
-    let left = deadlines
-        .stop_from
-        .saturating_duration_since(Instant::now());
-    (left >= sample / 3).then(|| left.min(sample))
 }
 
 /// Waits for the end of all samples, and stops them.

@@ -248,12 +248,51 @@ pub fn failed_parking<'a>(
     both_failed.then_some(newest)
 }
 
+/// When a task is old enough to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// At this time.
+    At(SystemTime),
+    /// Not yet: its messages seem to have stayed away, but its consumer has handled nothing since.
+    NotConsumed,
+}
+
+/// When the newest task is settled: one fall time after its end and, if its messages seem to have stayed
+/// away, also one fall time after its consumer first handled something.
+///
+/// Metrics that nobody asked for do not delay it. `None` if SQS did not say when the task started.
+pub fn settled(
+    policy: &Policy,
+    seen: &Observation,
+    newest: &Judged,
+    fall: &Fall,
+) -> Option<Settled> {
+    let back_after = |time: SystemTime| time + fall.time + SLACK;
+    let by_depth = back_after(end(policy, newest.task)?);
+    let readings = readings_of(seen, newest.task);
+    let readings = readings.filter(|_| newest.verdict == Verdict::StayedAway);
+    Some(
+        match readings.map(|it| (it.first_handled, it.has_handled_data)) {
+            None => Settled::At(by_depth),
+            Some((Some(handled), _)) => Settled::At(by_depth.max(back_after(handled))),
+            Some((None, false)) => Settled::At(by_depth + COLD_METRICS),
+            Some((None, true)) => Settled::NotConsumed,
+        },
+    )
+}
+
+/// How late the first datapoints of a queue that was inactive may be.
+const COLD_METRICS: Duration = Duration::from_secs(15 * 60);
+
+/// About how many messages per second SQS moves at its own pace.
+pub const SQS_PACE: u32 = 250;
+
 /// When a task ended, about: SQS does not say. `None` if it did not say when it started either.
 pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
     let lasted = if is_sample(policy, task) {
         policy.sample + Duration::from_secs(30)
     } else {
-        let pace = u64::from(task.max_messages_per_second.unwrap_or(250)).max(1);
+        let pace = u64::from(task.max_messages_per_second.unwrap_or(SQS_PACE)).max(1);
         let lasted = Duration::from_secs(task.moved_about() / pace);
         lasted.saturating_mul(if pace < 10 { 2 } else { 1 })
     };

@@ -1,8 +1,8 @@
 use super::*;
+use crate::ask::read_fall_time;
 use crate::decision::Purpose;
 use crate::fall::{Fall, FallTime};
 use crate::policy::Rate;
-use crate::redrive::read_fall_time;
 use crate::wire::{self, REGION, Wire};
 use aws_config::SdkConfig;
 use serde_json::{Value, json};

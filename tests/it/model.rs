@@ -233,7 +233,7 @@ impl World {
     /// The consumer handles what waits for it. Returns how many it handled, and how many redriven
     /// messages failed.
     fn consume(&mut self, t: u64) -> (u64, u64) {
-        if t % self.scenario.batch != 0 {
+        if !t.is_multiple_of(self.scenario.batch) {
             return (0, 0);
         }
         let (mut handled, mut failed_again) = (0, 0);
@@ -300,10 +300,10 @@ async fn play(scenario: Scenario, rule: Rule, concurrent: usize, seed: u64) -> (
             last_busy = t;
         }
         // Those who look rarely look an hour before the round hour.
-        let is_due = (t + HOUR) % world.scenario.wake == 0;
+        let is_due = (t + HOUR).is_multiple_of(world.scenario.wake);
         let is_awake = is_due || alarm_at == Some(t);
         match rule {
-            Rule::Schedule(every) if (t + HOUR) % every.max(world.scenario.wake) == 0 => {
+            Rule::Schedule(every) if (t + HOUR).is_multiple_of(every.max(world.scenario.wake)) => {
                 start_everything(&world).await;
             }
             Rule::Policy { .. } if is_awake => wake(&world, &config, concurrent).await,
@@ -542,8 +542,7 @@ fn is_worse_by_half(new: u64, old: u64) -> bool {
 /// `WORLDS_SEED` chooses other worlds.
 #[tokio::test(start_paused = true)]
 async fn in_random_worlds_samples_halve_the_failures_and_seldom_harm() {
-    let seed =
-        std::env::var("WORLDS_SEED").map_or_else(|_| fastrand::u64(..), |it| it.parse().unwrap());
+    let seed = std::env::var("WORLDS_SEED").map_or(1, |seed| seed.parse().unwrap());
     println!("WORLDS_SEED={seed}");
     let mut dice = fastrand::Rng::with_seed(seed);
     let (mut old_failures, mut new_failures) = (0, 0);

@@ -170,8 +170,12 @@ fn fall_times() -> impl Strategy<Value = FallTime> {
     ]
 }
 
+/// When a task's messages were first and last handled, whether that is known, when its DLQ was calm, and
+/// what it gained and its consumer handled before.
+type Minutes = (Option<u64>, u64, bool, Option<u64>, u64, u64);
+
 prop_compose! {
-    /// What CloudWatch knows about a task, by minutes after its start.
+    /// What CloudWatch knows about a task, in minutes after its start.
     fn task_readings()(
         first in option::weighted(0.8, 0..60_u64),
         last in 0..120_u64,
@@ -179,7 +183,7 @@ prop_compose! {
         calm in option::weighted(0.4, 0..200_u64),
         gained_before in 0..300_u64,
         handled_before in 0..3000_u64,
-    ) -> (Option<u64>, u64, bool, Option<u64>, u64, u64) {
+    ) -> Minutes {
         (first, last, has_handled_data || first.is_some(), calm, gained_before, handled_before)
     }
 }
@@ -203,7 +207,7 @@ prop_compose! {
         ], 0..4)),
     ) -> Observation {
         let brake = |(n, state)| Brake { alarm: format!("brake {n}"), state };
-        let of_task = |(task, it): (&MoveTask, &(Option<u64>, u64, bool, Option<u64>, u64, u64))| {
+        let of_task = |(task, it): (&MoveTask, &Minutes)| {
             let (first, last, has_handled_data, calm, gained_before, handled_before) = *it;
             let started = task.started_at?;
             let after = |minutes| started.checked_add(Duration::from_secs(minutes * 60));

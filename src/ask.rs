@@ -1,0 +1,202 @@
+//! Asking: answers what decisions depend on, for many DLQs in as few calls as possible.
+
+use crate::cloudwatch::CloudWatch;
+use crate::deadlines::{half_of_time_left, retry_while_throttled};
+use crate::decision::{Decision, decide};
+use crate::fall::{FallTime, MAX_SOURCES, fall_time};
+use crate::look::{Candidate, Context};
+use crate::metrics::{Metrics, MetricsQuery};
+use crate::observation::{Brake, BrakeState, Question};
+use crate::queue::QueueArn;
+use crate::sqs::{Sqs, SqsError};
+use crate::verdict::metrics_query;
+use futures_util::{StreamExt, stream};
+use std::collections::BTreeSet;
+use std::future;
+use std::time::SystemTime;
+use tokio::time::{Instant, timeout_at};
+
+/// Answers one question for these DLQs. Silence is an answer too.
+pub(crate) async fn answer<'a, S: Sqs, C: CloudWatch>(
+    context: &Context<'_, S, C>,
+    question: Question,
+    mut asking: Vec<Candidate<'a>>,
+) -> Vec<Candidate<'a>> {
+    let until = half_of_time_left(context.deadlines.ask_until);
+    match question {
+        Question::FallTime => ask_fall_times(context, &mut asking, until).await,
+        Question::Metrics => ask_metrics(context, &mut asking, until).await,
+        Question::OldestMessage => {
+            let dlqs = asking.iter().map(|it| it.target.dlq.clone());
+            let dlqs: Vec<QueueArn> = dlqs.collect();
+            let ages = context.cloudwatch.oldest_ages(&dlqs, context.now);
+            let mut ages = timeout_at(until, ages)
+                .await
+                .unwrap_or_default()
+                .into_iter();
+            for candidate in &mut asking {
+                candidate.observation.oldest_age = Some(ages.next().flatten());
+            }
+        }
+        Question::Brakes => ask_brakes(context.cloudwatch, &mut asking, until).await,
+    }
+    asking
+}
+
+/// Reads the source facts of these DLQs, unless the process remembers them.
+async fn ask_fall_times<S: Sqs, C>(
+    context: &Context<'_, S, C>,
+    asking: &mut [Candidate<'_>],
+    until: Instant,
+) {
+    let asks = asking.iter_mut().map(|candidate| async {
+        let dlq = &candidate.target.dlq;
+        let destination = candidate.target.policy.destination.as_ref();
+        let known = context.memory.fall_time(dlq, destination, context.now);
+        let read = async {
+            let read = async || read_fall_time(context.sqs, dlq, destination).await;
+            retry_while_throttled(read, SqsError::is_throttled).await
+        };
+        let fall_time = match known {
+            Some(known) => known,
+            None => match timeout_at(until, read).await {
+                Ok(Ok(read)) => {
+                    let memory = context.memory;
+                    memory.keep_fall_time(dlq, destination, context.now, read.clone());
+                    read
+                }
+                Ok(Err(error)) => FallTime::Failed(error.to_string()),
+                Err(_) => FallTime::Failed("SQS did not answer in time".to_owned()),
+            },
+        };
+        candidate.observation.fall_time = Some(fall_time);
+    });
+    let asks = stream::iter(asks).buffer_unordered(context.limits.concurrency);
+    asks.for_each(future::ready).await;
+}
+
+/// Takes three calls for a DLQ with one source queue, and one more for each further source. Takes no more
+/// than it needs to see that nobody can tell. `Err` if SQS fails; a refusal is an answer.
+pub(crate) async fn read_fall_time(
+    sqs: &impl Sqs,
+    dlq: &QueueArn,
+    destination: Option<&QueueArn>,
+) -> Result<FallTime, SqsError> {
+    let queues = match destination {
+        _ if dlq.is_fifo() => Ok(Vec::new()),
+        Some(destination) => Ok(vec![destination.clone()]),
+        None => sqs.source_queues(dlq).await,
+    };
+    let queues = match queues {
+        Ok(queues) => queues,
+        Err(error) if error.is_failure() => return Err(error),
+        Err(error) => return Ok(FallTime::Unknown(error.to_string())),
+    };
+    if queues.is_empty() || queues.len() > MAX_SOURCES {
+        let unread = queues.into_iter().map(|queue| (queue, Err(String::new())));
+        return Ok(fall_time(dlq, None, unread.collect()));
+    }
+    let retention = sqs.facts(dlq).await?.retention;
+    let mut facts = Vec::with_capacity(queues.len());
+    for queue in queues {
+        let read = match sqs.facts(&queue).await {
+            Err(error) if error.is_failure() => return Err(error),
+            Err(error) => Err(format!("the facts of `{queue}` cannot be read: {error}")),
+            Ok(facts) => Ok(facts),
+        };
+        facts.push((queue, read));
+    }
+    Ok(fall_time(dlq, retention, facts))
+}
+
+/// Asks CloudWatch about these DLQs, except where it was asked lately, in vain: where depths alone
+/// would hold the DLQ or let it wait, and the metrics changed nothing.
+async fn ask_metrics<S, C: CloudWatch>(
+    context: &Context<'_, S, C>,
+    asking: &mut [Candidate<'_>],
+    until: Instant,
+) {
+    let now = context.now;
+    let newest = |candidate: &Candidate| candidate.observation.tasks.first()?.started_at;
+    let mut to_ask = Vec::new();
+    for candidate in asking {
+        let is_stopped = is_stopped_by_depth(candidate, now);
+        let dlq = &candidate.target.dlq;
+        if is_stopped && context.memory.asked_in_vain(dlq, newest(candidate), now) {
+            candidate.observation.metrics = Some(Metrics::NotAsked);
+        } else {
+            to_ask.push((is_stopped, candidate));
+        }
+    }
+    let queries: Vec<MetricsQuery> = to_ask.iter().map(|(_, it)| query(it, now)).collect();
+    if queries.is_empty() {
+        return;
+    }
+    let answers = timeout_at(until, context.cloudwatch.metrics(queries)).await;
+    let mut answers = answers.unwrap_or_default().into_iter();
+    for (was_stopped, candidate) in to_ask {
+        let answer = answers.next();
+        let answer = answer.unwrap_or_else(|| Metrics::Failed(NO_ANSWER.to_owned()));
+        candidate.observation.metrics = Some(answer);
+        let decision = decide(&candidate.target.policy, &candidate.observation, now);
+        if was_stopped && matches!(decision, Ok(Decision::Skip(_) | Decision::Hold(_))) {
+            let dlq = &candidate.target.dlq;
+            context
+                .memory
+                .keep_asked_in_vain(dlq, newest(candidate), now);
+        }
+    }
+}
+
+/// Whether the DLQ would be held or would wait if CloudWatch knew nothing.
+fn is_stopped_by_depth(candidate: &mut Candidate, now: SystemTime) -> bool {
+    candidate.observation.metrics = Some(Metrics::NotAsked);
+    let decision = decide(&candidate.target.policy, &candidate.observation, now);
+    candidate.observation.metrics = None;
+    matches!(decision, Ok(Decision::Skip(_) | Decision::Hold(_)))
+}
+
+fn query(candidate: &Candidate, now: SystemTime) -> MetricsQuery {
+    let Candidate {
+        target,
+        observation,
+        ..
+    } = candidate;
+    metrics_query(&target.policy, observation, &target.dlq, now)
+}
+
+/// Answers [`Question::Brakes`] for these DLQs.
+async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], until: Instant) {
+    let alarms = asking.iter().flat_map(|it| &it.target.policy.brake_alarms);
+    let alarms: BTreeSet<&String> = alarms.collect();
+    let alarms: Vec<String> = alarms.into_iter().cloned().collect();
+    let brakes = read_brakes(cloudwatch, alarms, until).await;
+    for Candidate {
+        target,
+        observation,
+        brakes_read,
+    } in asking
+    {
+        *brakes_read = Some(Instant::now());
+        let named = &target.policy.brake_alarms;
+        let of_this_dlq = brakes.iter().filter(|brake| named.contains(&brake.alarm));
+        observation.brakes = Some(of_this_dlq.cloned().collect());
+    }
+}
+
+/// Reads the states of these alarms. Those without an answer in time are unknown.
+pub(crate) async fn read_brakes(
+    cloudwatch: &impl CloudWatch,
+    alarms: Vec<String>,
+    until: Instant,
+) -> Vec<Brake> {
+    let brakes = timeout_at(until, cloudwatch.brakes(&alarms)).await;
+    brakes.unwrap_or_else(|_| alarms.into_iter().map(unknown_brake).collect())
+}
+
+fn unknown_brake(alarm: String) -> Brake {
+    let state = BrakeState::Unknown(NO_ANSWER.to_owned());
+    Brake { alarm, state }
+}
+
+const NO_ANSWER: &str = "CloudWatch did not answer in time";

@@ -1,0 +1,111 @@
+//! Looking: what an invocation works with, and the first look at each DLQ.
+
+use crate::config::Limits;
+use crate::deadlines::{Deadlines, retry_while_throttled};
+use crate::decision::facts;
+use crate::enrollment::Target;
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::observation::Observation;
+use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
+use crate::queue::QueueArn;
+use crate::sqs::{Sqs, SqsError};
+use futures_util::{StreamExt, stream};
+use std::future;
+use std::time::SystemTime;
+use tokio::time::{Instant, timeout_at};
+
+/// What redriving works with.
+pub struct Context<'a, S, C> {
+    /// The port to SQS.
+    pub sqs: &'a S,
+    /// The port to CloudWatch.
+    pub cloudwatch: &'a C,
+    /// What the process remembers.
+    pub memory: &'a Memory,
+    /// How much one invocation does.
+    pub limits: &'a Limits,
+    /// The time of the invocation.
+    pub now: SystemTime,
+    /// Until when it does what.
+    pub deadlines: &'a Deadlines,
+}
+
+/// A DLQ that was looked at.
+pub(crate) struct Candidate<'a> {
+    pub target: &'a Target,
+    pub observation: Observation,
+    /// When its brakes were read.
+    pub brakes_read: Option<Instant>,
+}
+
+impl<'a> Candidate<'a> {
+    pub(crate) fn finding(self, outcome: Outcome, now: SystemTime) -> Finding<'a> {
+        let facts = facts(&self.target.policy, &self.observation, now);
+        let metrics_error = match self.observation.metrics {
+            Some(Metrics::Denied(why) | Metrics::Failed(why)) => Some(why),
+            _ => None,
+        };
+        Finding {
+            queue_arn: self.target.dlq.as_str(),
+            outcome,
+            streak: facts.streak,
+            last_verdict: facts.last_verdict,
+            depth: Some(self.observation.depth),
+            tasks: self.observation.tasks,
+            fall_time: self.observation.fall_time,
+            metrics_error,
+        }
+    }
+}
+
+/// Looks at each DLQ whose policy is valid. `None` for DLQs that were not reached, or did not answer,
+/// before the time to look was over.
+pub(crate) async fn look_at_all<S: Sqs, C>(
+    context: &Context<'_, S, C>,
+    targets: &[Target],
+) -> Vec<Option<Result<Observation, SqsError>>> {
+    let mut answers = vec![None; targets.len()];
+    let valid = targets.iter().zip(&mut answers);
+    let valid = valid.filter(|(target, _)| target.policy_error.is_none());
+    let looks = valid.map(|(target, answer)| async {
+        let look = async || look(context.sqs, &target.dlq).await;
+        *answer = Some(retry_while_throttled(look, SqsError::is_throttled).await);
+    });
+    let looks = stream::iter(looks).buffer_unordered(context.limits.concurrency);
+    // Running out of time is no error: the DLQs without an answer are deferred.
+    let _ = timeout_at(context.deadlines.look_until, looks.for_each(future::ready)).await;
+    answers
+}
+
+/// Takes one call if the DLQ is empty, two if it is not.
+async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
+    let depth = sqs.depth(dlq).await?;
+    let tasks = match depth.is_empty() {
+        true => Vec::new(),
+        false => sqs.list_tasks(dlq).await?,
+    };
+    Ok(Observation {
+        depth,
+        tasks,
+        ..Observation::default()
+    })
+}
+
+/// `Err` if the look already decides what happens to the DLQ.
+pub(crate) fn outcome_of_look(
+    target: &Target,
+    look: Option<Result<Observation, SqsError>>,
+) -> Result<Observation, Outcome> {
+    if let Some(error) = &target.policy_error {
+        return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
+    }
+    match look {
+        Some(Ok(observation)) => Ok(observation),
+        Some(Err(SqsError::QueueNotFound(_))) if !target.listed => {
+            Err(Outcome::Skipped(Skipped::RecentlyDeleted))
+        }
+        Some(Err(error)) => Err(Outcome::Failed(Failed::Sqs(error))),
+        None => Err(Outcome::Deferred(Deferred::NotLookedAt)),
+    }
+}
