@@ -26,6 +26,7 @@ async fn dlq_whose_messages_are_all_in_flight_is_left_alone() {
 async fn without_samples_an_active_task_takes_two_calls_and_a_start_three() {
     let queue = dlq("orders-dlq");
     let look = ["GetQueueAttributes", "ListMessageMoveTasks"].as_slice();
+    // This DLQ has no source queue whose facts would be read.
     let facts = ["ListDeadLetterSourceQueues"].as_slice();
     let start = ["StartMessageMoveTask"].as_slice();
     let none = [].as_slice();

@@ -12,7 +12,7 @@ use crate::support::local::servers;
 use crate::support::proxy::{Attempt, Disturbance, Proxy};
 use crate::support::queues::Queues;
 use crate::support::runtime::Process;
-use Disturbance::{InternalError, NotRunning, ResetMidAnswer, Throttled, Truncated};
+use Disturbance::{InternalError, NotRunning, ResetMidAnswer, Throttled, Truncated, Unavailable};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -253,11 +253,18 @@ fn sample_that_nobody_handled_proves_nothing() {
 }
 
 #[test]
-fn cloudwatch_that_fails_is_no_permission_and_one_that_is_denied_leads_to_no_sample() {
+fn doubt_about_the_consumer_is_no_permission_and_a_denied_cloudwatch_means_no_sample() {
     let it = Scenario::new("sampled-blindly", 50);
     let (outcome, queue) = it.look(&mut it.function_watching(&unreachable_url()), TIME);
     assert_eq!(outcome, "skipped/metrics-unreadable", "{queue:#}");
     it.runtime.block_on(it.queues.dlq.assert_no_task());
+
+    // Nor is an SQS that does not say how a failing message comes back.
+    it.disturb("ListDeadLetterSourceQueues", Unavailable, usize::MAX);
+    let (outcome, queue) = it.look(&mut it.function(), TIME);
+    assert_eq!(outcome, "skipped/metrics-unreadable", "{queue:#}");
+    it.runtime.block_on(it.queues.dlq.assert_no_task());
+    it.sqs.heal();
 
     let (outcome, queue) = it.look(&mut it.function_watching(&refusing_url()), TIME);
     assert_eq!(outcome, "started/ready", "{queue:#}");

@@ -204,7 +204,7 @@ fn tagging_api_that_hangs_is_asked_again_until_half_of_the_look_is_over() {
 }
 
 #[test]
-fn source_facts_that_are_not_read_in_time_lead_to_the_policy_without_samples() {
+fn few_messages_do_not_wait_for_source_facts() {
     for_each(&[LONG, LITTLE[0], LITTLE[1]], |time| {
         let sqs = sqs("ListDeadLetterSourceQueues");
         let mut function = function(&sqs.url, &[("REDRIVE_SAMPLE", "10")]);
