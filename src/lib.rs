@@ -42,10 +42,11 @@
 //!
 //! What decides never touches the world, and what touches the world never decides.
 //!
-//! - Pure are [`config`], [`plan`], [`enrollment`], [`policy`], [`observation`], [`fall`], [`metrics`],
-//!   [`verdict`], [`decision`], [`outcome`], [`queue`], `codes` and `text`: no I/O, no clock, no JSON, no AWS and no log. The time is an argument.
+//! - [`config`], [`plan`], [`enrollment`], [`policy`], [`observation`], [`fall`], [`metrics`],
+//!   [`verdict`], [`decision`], [`outcome`], [`queue`], `codes` and `text` are pure: no I/O, no
+//!   clock, no JSON, no AWS and no log. The time is an argument.
 //! - Only a port knows the SDK of its service. It speaks our own types, and no type of the SDK leaves it.
-//! - Only [`handler`] reads the time, once per invocation, and only it prints, the metrics.
+//! - Only [`handler`] reads the time, once per invocation. Only it prints, and only the metrics.
 //! - Nothing panics, and nothing is `unsafe`.
 //!
 //! `tests/it/layout.rs` lists what each file may name. A new file must be added to that list.

@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(expiry(&first), expected);
     }
 
-    /// What is trusted, in words: `TlsContext` shows it only so.
+    /// The trusted certificates as text: `TlsContext` has no other way to show them.
     fn trusted(bundle: &str, region: &str) -> Result<String, String> {
         match context(bundle, region) {
             Ok(trusted) => Ok(format!("{trusted:?}")),

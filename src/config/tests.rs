@@ -392,9 +392,9 @@ fn destination_that_sqs_would_refuse_is_a_fault_naming_both_queues() {
     for variable in ["REDRIVE_DESTINATION_ARN", "REDRIVE_PARKING_ARN"] {
         for (destination, why) in [
             (OTHER_DLQ, "enrolled in `REDRIVE_QUEUES`"),
-            (FIFO, "not of one type"),
-            (ELSEWHERE, "another account or region"),
-            (ANOTHERS, "another account or region"),
+            (FIFO, "of different types"),
+            (ELSEWHERE, "not in the account and region"),
+            (ANOTHERS, "not in the account and region"),
         ] {
             let case = format!("{variable}={destination}");
             let list = format!("{DLQ},{OTHER_DLQ}");

@@ -58,7 +58,8 @@ pub enum Selection {
 
 /// Reads a request. `Err` names the field and what is wrong with it.
 ///
-/// It takes the payload's text: of a field that occurs twice, a [`Value`] would keep only the last.
+/// It parses the payload's text, because a [`Value`] would keep only the last value of a repeated
+/// field.
 pub(super) fn parse(payload: &str) -> Result<Request, String> {
     let json = &mut serde_json::Deserializer::from_str(payload);
     let request: Request = serde_path_to_error::deserialize(json).map_err(|error| {
