@@ -192,7 +192,7 @@ pub(super) fn only_alarm(case: &str, event: &Value) -> Alarm {
     }
 }
 
-/// What a trigger calls for where no alarm is a brake.
+/// What a trigger calls for if no alarm is a brake.
 pub(super) fn plan_of(trigger: Trigger) -> Plan {
     plan(vec![trigger], &[], &Location::new("", "us-east-1"))
 }
@@ -302,7 +302,7 @@ fn configuration_change_is_ignored_with_and_without_its_envelope() {
     assert_eq!(ignored("input path", &event["detail"]), why);
 }
 
-/// It takes two fields to show these kinds; anyone's JSON may have one of them.
+/// Only two fields together show these kinds; anyone's JSON may have one of them.
 #[test]
 fn one_field_of_a_pair_does_not_show_a_kind() {
     let alarm = sns_alarm().to_string();
@@ -540,7 +540,7 @@ fn error_texts_name_no_rust_types() {
 
 // Anything at all.
 
-/// Texts that mean something somewhere, and some that never do.
+/// Texts that have a meaning somewhere, and some that have none.
 #[rustfmt::skip]
 const TEXTS: &[&str] = &[
     "ALARM", "OK", "INSUFFICIENT_DATA", "AWS/SQS", "QueueName", "orders-dlq", ACCOUNT, DLQ, ALARM_ARN,
@@ -615,7 +615,7 @@ fn damaged_event() -> impl Strategy<Value = Value> {
         })
 }
 
-/// What holds of every event that was read, and of every error.
+/// What holds for every event that was read, and for every error.
 fn check_anything(result: Result<Event, EventError>) -> Result<(), TestCaseError> {
     match result {
         Ok(event) => {

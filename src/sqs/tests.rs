@@ -1,8 +1,8 @@
 use super::*;
+use crate::ask::read_fall_time;
 use crate::decision::Purpose;
 use crate::fall::{Fall, FallTime};
 use crate::policy::Rate;
-use crate::ask::read_fall_time;
 use crate::wire::{self, REGION, Wire};
 use aws_config::SdkConfig;
 use serde_json::{Value, json};
@@ -231,7 +231,7 @@ async fn every_refusal_of_a_look_is_distinguished() {
     }
 }
 
-/// SQS words it one way, emulators word it others.
+/// SQS has one wording, emulators have others.
 #[tokio::test]
 async fn refusal_of_a_second_task_is_task_active_in_every_wording() {
     for message in [
@@ -252,7 +252,7 @@ async fn refusal_of_a_second_task_is_task_active_in_every_wording() {
     }
 }
 
-/// Words of a refusal that mean something else in another message.
+/// These messages have words of that refusal, but mean something else.
 #[tokio::test]
 async fn only_a_task_that_is_already_running_is_reported_as_active() {
     for message in [
@@ -420,7 +420,7 @@ async fn cancelling_that_could_not_be_tried_is_a_failure() {
     }
 }
 
-/// If SQS refuses the credentials, the task keeps running: that must not become "nothing to
+/// If SQS refuses the credentials, the task keeps running. The outcome must not be "nothing to
 /// cancel".
 #[tokio::test]
 async fn cancelling_with_refused_credentials_is_a_failure() {

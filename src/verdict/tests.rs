@@ -192,7 +192,7 @@ fn new_messages_after_a_calm_half_hour_are_not_returned_ones() {
 }
 
 #[test]
-fn few_returning_among_many_new_ones_cannot_be_told() {
+fn few_returning_messages_among_many_new_ones_are_unclear() {
     let arriving = |gained_before, handled_before| {
         newest(&doubtful(TaskReadings {
             gained_before,

@@ -182,7 +182,7 @@ fn last_try_sends_all_if_nothing_sent_all_before() {
 }
 
 #[test]
-fn nothing_is_held_or_parked_that_was_not_sent_once_whole() {
+fn no_dlq_is_held_or_parked_before_it_was_sent_whole_once() {
     let samples = (1..=5).map(|k| sample(20, 1000, HOUR * (3 + k)));
     let seen = known(1000, samples);
     starts_for(Purpose::All, decide_by_default(&seen));
@@ -353,7 +353,7 @@ fn task_that_runs_too_long_or_has_an_unknown_status_is_held() {
 }
 
 #[test]
-fn active_task_is_told_before_messages_in_flight() {
+fn active_task_is_reported_before_messages_in_flight() {
     let in_flight = Observation {
         depth: Depth {
             visible: 0,
@@ -423,7 +423,7 @@ fn redrive_that_nobody_consumed_is_no_success() {
 }
 
 #[test]
-fn consumer_without_datapoints_gets_fifteen_minutes_more() {
+fn consumer_without_datapoints_gets_fifteen_more_minutes() {
     let cold = |ago| {
         let seen = known(980, [sample(20, 1000, ago)]);
         with_readings(
@@ -468,7 +468,7 @@ fn more_than_few_messages_wait_while_cloudwatch_fails() {
 }
 
 #[test]
-fn what_cannot_be_told_waits_for_the_patience_and_then_all_goes() {
+fn unclear_verdict_waits_for_the_patience_and_then_all_messages_go() {
     let unclear = |visible, ago| {
         let seen = known(visible, [task(100, ago)]);
         with_readings(
