@@ -101,7 +101,7 @@ pub(crate) async fn read_fall_time(
     for queue in queues {
         let read = match sqs.facts(&queue).await {
             Err(error) if error.is_failure() => return Err(error),
-            Err(error) => Err(format!("the facts of `{queue}` cannot be read: {error}")),
+            Err(error) => Err(format!("the settings of `{queue}` cannot be read: {error}")),
             Ok(facts) => Ok(facts),
         };
         facts.push((queue, read));

@@ -71,7 +71,7 @@ pub fn fall_time(
     queues: Vec<(QueueArn, Result<QueueFacts, String>)>,
 ) -> FallTime {
     if dlq.is_fifo() {
-        let why = "messages of a FIFO group fall back one after another";
+        let why = "messages of a FIFO group come back one after another";
         return FallTime::Unknown(why.to_owned());
     }
     if queues.len() > MAX_SOURCES {

@@ -410,11 +410,11 @@ impl fmt::Display for Outcome {
             Self::Held(hold) => hold.fmt(f),
             Self::Cancelled { cause, .. } => write!(
                 f,
-                "{cause}the running move task is cancelled; messages it already moved stay moved"
+                "{cause}the running move task is canceled; messages it already moved stay moved"
             ),
             Self::WouldCancel { cause, .. } => write!(
                 f,
-                "{cause}without the dry run, the running move task is cancelled"
+                "{cause}without the dry run, the running move task is canceled"
             ),
             Self::Deferred(deferred) => deferred.fmt(f),
             Self::Failed(failed) => failed.fmt(f),
@@ -475,7 +475,7 @@ impl fmt::Display for Skipped {
                 "the queue has the enroll tag but does not exist: it was deleted recently"
             }
             Self::NothingToCancel => "no move task is RUNNING, or SQS returned no handle for it",
-            Self::EndedBeforeCancel => "the move task ended before it could be cancelled",
+            Self::EndedBeforeCancel => "the move task ended before it could be canceled",
         })
     }
 }
@@ -603,7 +603,7 @@ impl fmt::Display for Failed {
             ),
             Self::InvalidPolicy(why) => f.write_str(why),
             Self::CancelUnconfirmed => f.write_str(
-                "the invocation ran out of time before SQS confirmed that the move task is cancelled",
+                "the invocation ran out of time before SQS confirmed that the move task is canceled",
             ),
             Self::StillRunning(why) => write!(
                 f,

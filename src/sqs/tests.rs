@@ -351,7 +351,7 @@ async fn unknown_error_keeps_its_code_and_message() {
 }
 
 #[tokio::test]
-async fn cancelling_what_no_longer_runs_is_not_a_failure() {
+async fn canceling_what_no_longer_runs_is_not_a_failure() {
     let unknown = "Task does not exist.";
     let malformed = "Value for parameter TaskHandle is invalid.";
     for (situation, status, codes, message) in [
@@ -384,7 +384,7 @@ async fn cancelling_what_no_longer_runs_is_not_a_failure() {
 }
 
 #[tokio::test]
-async fn cancelling_that_could_not_be_tried_is_a_failure() {
+async fn canceling_that_could_not_be_tried_is_a_failure() {
     let kind = |fault: &CancelError| match fault {
         CancelError::Sqs(SqsError::AccessDenied(_)) => "denied",
         CancelError::Sqs(SqsError::Throttled(_)) => "throttled",
@@ -423,7 +423,7 @@ async fn cancelling_that_could_not_be_tried_is_a_failure() {
 /// If SQS refuses the credentials, the task keeps running. The outcome must not be "nothing to
 /// cancel".
 #[tokio::test]
-async fn cancelling_with_refused_credentials_is_a_failure() {
+async fn canceling_with_refused_credentials_is_a_failure() {
     for code in [
         "ExpiredToken",
         "InvalidClientTokenId",

@@ -147,8 +147,8 @@ async fn running(name: &str, variables: &[(&str, &str)]) -> (Queues, EmulatedFun
     (queues, function)
 }
 
-/// Asserts that the running redrive of [`running`] was cancelled midway.
-async fn assert_cancelled_midway(queues: &Queues) {
+/// Asserts that the running redrive of [`running`] was canceled midway.
+async fn assert_canceled_midway(queues: &Queues) {
     wait_for_status(&queues.dlq, "CANCELLED").await;
     assert_eq!(queues.dlq.tasks().await.len(), 1);
     let left = queues.dlq.depth().await.visible;
@@ -282,7 +282,7 @@ async fn brake_keeps_from_parking_too() {
     parking.wait_until_holds(1).await;
 }
 
-// Cancelling
+// Canceling
 
 #[tokio::test]
 async fn request_cancels_the_running_task() {

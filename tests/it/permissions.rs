@@ -354,7 +354,7 @@ impl Deployment {
             };
         }
 
-        // Running redrives are to be cancelled, by a request or by a brake.
+        // Running redrives are to be canceled, by a request or by a brake.
         have(&|dlq| vec![task(dlq, "RUNNING", 3, hours(1))]);
         let cancel = json!({"action": "cancel", "queues": "all"}).to_string();
         assert_eq!(invoke(&cancel, "cancelled", &["requested"]), all);

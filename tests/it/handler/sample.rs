@@ -32,7 +32,7 @@ fn minutes_pass(fake: &Fake, queue: &QueueArn, minutes: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sample_is_started_and_cancelled_after_the_wait() {
+async fn sample_is_started_and_canceled_after_the_wait() {
     let queue = dlq("orders-dlq");
     let fake = with_source(Fake::default(), &queue, 100);
     let begun = Instant::now();

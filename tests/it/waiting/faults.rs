@@ -429,7 +429,7 @@ fn disturbance_of_the_start() {
 
 // Calls of a cancel
 
-/// A redrive is to be cancelled, and the disturbance meets one of the calls.
+/// A redrive is to be canceled, and the disturbance meets one of the calls.
 fn cancel(case: &Case) {
     let name = format!("cancel-{}", case.name());
     let scenario = Scenario::new(&name, case.lasts().as_secs() + 30);
@@ -461,7 +461,7 @@ fn cancel(case: &Case) {
 }
 
 /// Waits until the only task of a DLQ is CANCELLED.
-async fn wait_until_cancelled(dlq: &Queue) {
+async fn wait_until_canceled(dlq: &Queue) {
     for _ in 0..100 {
         let tasks = dlq.tasks().await;
         assert_eq!(tasks.len(), 1, "{tasks:?}");
