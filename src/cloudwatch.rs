@@ -25,8 +25,8 @@ pub trait CloudWatch {
     /// a region and period.
     fn metrics(&self, queries: Vec<MetricsQuery>) -> impl Future<Output = Vec<Metrics>>;
 
-    /// The age of the oldest message of each of these DLQs, in the same order; `None` if it cannot be
-    /// read.
+    /// The age of the oldest message of each of these DLQs, in the same order; `None` if it cannot
+    /// be read.
     fn oldest_ages(
         &self,
         dlqs: &[QueueArn],
@@ -75,7 +75,8 @@ impl CloudWatchClients {
             .set_alarm_names(Some(alarms.to_vec()))
             .alarm_types(AlarmType::MetricAlarm)
             .alarm_types(AlarmType::CompositeAlarm)
-            // The default page holds 50. One call asks for at most 100 alarms, so one page is enough.
+            // The default page holds 50. One call asks for at most 100 alarms, so one page is
+            // enough.
             .max_records(100)
             .send()
             .await

@@ -90,8 +90,8 @@ const LONGEST: Duration = days(14);
 /// Stores one setting in a policy. `Err` says what is accepted.
 type Setting = fn(&mut Policy, &str) -> Result<(), String>;
 
-/// The settings of a policy, by their names in a queue's tags. The variable is `REDRIVE_` and the name
-/// in capitals.
+/// The settings of a policy, by their names in a queue's tags. The variable is `REDRIVE_` and the
+/// name in capitals.
 const SETTINGS: &[(&str, Setting)] = &[
     ("max-messages-per-second", |policy, text| {
         policy.max_messages_per_second = match text.to_lowercase().as_str() {
@@ -163,8 +163,8 @@ pub fn set(policy: &mut Policy, name: &str, text: &str) -> Result<(), String> {
 }
 
 impl Config {
-    /// Reads the variables that begin with `REDRIVE_` and ignores all others. An empty variable counts
-    /// as not set, because a template cannot leave one out.
+    /// Reads the variables that begin with `REDRIVE_` and ignores all others. An empty variable
+    /// counts as not set, because a template cannot leave one out.
     ///
     /// `Err` lists everything that is wrong: values out of range, variables that do not exist (a
     /// mistyped `REDRIVE_PAUSED` must not go unnoticed), and settings that contradict each other.
@@ -402,7 +402,8 @@ fn queue_arn(text: &str) -> Result<QueueArn, String> {
         .map_err(|invalid: QueueArnError| format!("it {invalid}"))
 }
 
-/// Alarm names may contain spaces, so only commas separate them. CloudWatch allows 1 to 255 characters.
+/// Alarm names may contain spaces, so only commas separate them. CloudWatch allows 1 to 255
+/// characters.
 fn alarm_names(text: &str) -> Result<Vec<String>, String> {
     let names: Vec<String> = text
         .split(',')

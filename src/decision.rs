@@ -263,8 +263,8 @@ fn attempts_exhausted(case: &Case) -> Answer {
     Ok(Some(Hold::AttemptsExhausted { streak }.into()))
 }
 
-/// The last redrive came back. From the second one on, the cooldown doubles each time, as long as all
-/// attempts still fit into the window.
+/// The last redrive came back. From the second one on, the cooldown doubles each time, as long as
+/// all attempts still fit into the window.
 fn backing_off(case: &Case) -> Answer {
     let Case { policy, seen, now } = case;
     let came_back = |newest: Judged| newest.verdict == Verdict::CameBack;

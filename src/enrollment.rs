@@ -1,5 +1,5 @@
-//! Which DLQs an event concerns, and the policy of each: the environment's, changed by the DLQ's own
-//! tags, changed by a request.
+//! Which DLQs an event concerns, and the policy of each: the environment's, changed by the DLQ's
+//! own tags, changed by a request.
 
 use crate::config::{self, Config};
 use crate::event::request::{Request, Selection};
@@ -14,8 +14,8 @@ use std::sync::Arc;
 pub struct Target {
     /// The DLQ.
     pub dlq: QueueArn,
-    /// Its policy, shared by all DLQs without settings of their own. Where `policy_error` is set, the
-    /// part of the policy that could be read.
+    /// Its policy, shared by all DLQs without settings of their own. Where `policy_error` is set,
+    /// the part of the policy that could be read.
     pub policy: Arc<Policy>,
     /// Why the policy cannot be followed; `None` if it can.
     pub policy_error: Option<String>,
@@ -45,8 +45,8 @@ pub enum TagsToRead {
     Of(Vec<QueueArn>),
 }
 
-/// The tags to read for this selection: of the selected queues, of the queues that delivered the event,
-/// and of the destinations, which must not be enrolled.
+/// The tags to read for this selection: of the selected queues, of the queues that delivered the
+/// event, and of the destinations, which must not be enrolled.
 pub fn tags_to_read(
     selection: &Selection,
     request: Option<&Request>,
@@ -189,8 +189,8 @@ fn resolve<'a>(
     (selected, others.into_iter().collect())
 }
 
-/// The environment's policy, changed by a DLQ's own settings, and everything that is wrong with them.
-/// A tag can add a pause or a dry run but not lift one.
+/// The environment's policy, changed by a DLQ's own settings, and everything that is wrong with
+/// them. A tag can add a pause or a dry run but not lift one.
 fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<String>) {
     let mut policy = config.policy.clone();
     let mut faults: Vec<String> = settings

@@ -79,8 +79,8 @@ impl EventError {
 
 /// Parses an event.
 ///
-/// `Err` if nothing in it can be read, or if it holds dead letters, which Lambda would delete if the
-/// invocation succeeded.
+/// `Err` if nothing in it can be read, or if it holds dead letters, which Lambda would delete if
+/// the invocation succeeded.
 pub fn parse(payload: &str) -> Result<Event, EventError> {
     let value: Value = serde_json::from_str(payload)
         .map_err(|error| EventError(format!("it cannot be read as JSON: {error}")))?;

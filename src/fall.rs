@@ -63,8 +63,8 @@ const MAX_FALL_TIME: Duration = Duration::from_secs(3600);
 /// timeout.
 const POLL: Duration = Duration::from_secs(20);
 
-/// The fall time of a DLQ from the facts about the queues that its messages move to: its source queues,
-/// or the one destination.
+/// The fall time of a DLQ from the facts about the queues that its messages move to: its source
+/// queues, or the one destination.
 pub fn fall_time(
     dlq: &QueueArn,
     retention: Option<Duration>,

@@ -58,7 +58,8 @@ pub struct Answer {
     pub tags_error: Option<TaggingError>,
 }
 
-/// Why an invocation fails. Lambda counts the error, retries, and informs the on-failure destination.
+/// Why an invocation fails. Lambda counts the error, retries, and informs the on-failure
+/// destination.
 #[derive(thiserror::Error)]
 pub enum InvocationError {
     /// The environment is wrong, so the function did nothing.
@@ -278,8 +279,8 @@ fn not_enrolled<'a>(queue_arn: &'a str, tags_error: Option<&TaggingError>) -> Fi
 const EMULATED_TIME: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Starts each sweep where the previous one ran out of time, and the first one at a random DLQ, so that
-/// every DLQ gets its turn.
+/// Starts each sweep where the previous one ran out of time, and the first one at a random DLQ, so
+/// that every DLQ gets its turn.
 #[derive(Default)]
 struct Rotation {
     /// Where the first sweep of this process started.

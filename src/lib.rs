@@ -1,8 +1,8 @@
 //! Redrives SQS dead-letter queues by itself, safely: the AWS Lambda function as a library.
 //!
-//! An event wakes the function. It looks at the dead-letter queues (DLQs) that the event concerns, and
-//! it starts a redrive where every gate lets the DLQ pass. It keeps no state: SQS's own task history is
-//! its memory.
+//! An event wakes the function. It looks at the dead-letter queues (DLQs) that the event concerns,
+//! and it starts a redrive where every gate lets the DLQ pass. It keeps no state: SQS's own task
+//! history is its memory.
 //!
 //! # Modules
 //!
@@ -53,8 +53,8 @@
 //!
 //! # When it does not redrive
 //!
-//! The gates of [`decision::decide`], in their order. A new gate is a function in `src/decision.rs` and a
-//! row of its table `GATES`. Numbers in parentheses are defaults.
+//! The gates of [`decision::decide`], in their order. A new gate is a function in `src/decision.rs`
+//! and a row of its table `GATES`. Numbers in parentheses are defaults.
 //!
 //! <!-- gates -->
 //! | reason code | when |

@@ -19,8 +19,8 @@ pub struct Policy {
     /// `REDRIVE_PATIENCE`, 12 hours: how long after the last start a DLQ that keeps growing is
     /// redriven anyway.
     pub patience: Duration,
-    /// `REDRIVE_MAX_ATTEMPTS`, 5: the number of fruitless redrives in a row after which the function
-    /// stops. With a sample, more than five count as five.
+    /// `REDRIVE_MAX_ATTEMPTS`, 5: the number of fruitless redrives in a row after which the
+    /// function stops. With a sample, more than five count as five.
     pub max_attempts: u32,
     /// `REDRIVE_ATTEMPT_WINDOW`, 24 hours: older move tasks do not count.
     pub attempt_window: Duration,
@@ -98,7 +98,8 @@ impl Policy {
         found
     }
 
-    /// With a sample, SQS's list of tasks has no room for more than five attempts. `None` if they fit.
+    /// With a sample, SQS's list of tasks has no room for more than five attempts. `None` if they
+    /// fit.
     pub fn too_many_attempts(&self) -> Option<PolicyError> {
         let attempts = self.max_attempts;
         let fit = self.sample.is_zero() || attempts <= MAX_ATTEMPTS_WITH_SAMPLE;
@@ -118,8 +119,8 @@ impl Policy {
     }
 
     /// The longest wait between two attempts that still fits all of them into the window, with one
-    /// wait to spare. With longer waits the first attempt would leave the window before the last one
-    /// started, and the attempts would never be exhausted.
+    /// wait to spare. With longer waits the first attempt would leave the window before the last
+    /// one started, and the attempts would never be exhausted.
     pub fn longest_wait(&self) -> Duration {
         self.attempt_window / self.max_attempts.saturating_add(1)
     }

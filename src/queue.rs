@@ -113,7 +113,8 @@ pub fn is_account_id(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Whether SQS accepts `name` for a queue (`CreateQueue`: up to 80 letters, digits, hyphens and underscores, `.fifo` at the end for FIFO queues).
+/// Whether SQS accepts `name` for a queue (`CreateQueue`: up to 80 letters, digits, hyphens and
+/// underscores, `.fifo` at the end for FIFO queues).
 pub fn is_queue_name(name: &str) -> bool {
     let stem = name.strip_suffix(".fifo").unwrap_or(name);
     name.len() <= 80
@@ -231,8 +232,8 @@ impl Location {
         namesakes.iter().find(is_own).copied()
     }
 
-    /// The ARNs of the named queues whose tags can be read. The tagging API knows only its own account
-    /// and region.
+    /// The ARNs of the named queues whose tags can be read. The tagging API knows only its own
+    /// account and region.
     pub fn taggable_here<'a>(
         &self,
         queues: impl IntoIterator<Item = &'a QueueRef>,
@@ -271,7 +272,8 @@ impl TaggedQueue {
 /// How many messages a queue holds, by SQS's approximate counts. They may take a minute to settle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// `ApproximateNumberOfMessages`: a consumer could receive them, and a move task could move them.
+    /// `ApproximateNumberOfMessages`: a consumer could receive them, and a move task could move
+    /// them.
     pub visible: u64,
     /// `ApproximateNumberOfMessagesNotVisible`: someone received them and has not deleted them yet.
     pub in_flight: u64,

@@ -101,7 +101,8 @@ pub struct QueueReport {
     /// The newest task that SQS listed before; absent if it listed none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_task: Option<LastTaskReport>,
-    /// About how long a failing message takes to come back; absent if it is unknown, or did not matter.
+    /// About how long a failing message takes to come back; absent if it is unknown, or did not
+    /// matter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fall_time_seconds: Option<u64>,
     /// Whether CloudWatch's metrics were needed and could not be read.

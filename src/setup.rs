@@ -112,8 +112,8 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The configuration that all clients share. AWS's own loader would also look for profiles, roles to
-/// assume and instance metadata. Lambda has none of these, and the loader makes the binary 14 %
+/// The configuration that all clients share. AWS's own loader would also look for profiles, roles
+/// to assume and instance metadata. Lambda has none of these, and the loader makes the binary 14 %
 /// larger.
 fn sdk_config(trusted: TlsContext, region: &str) -> SdkConfig {
     let connect = Duration::from_secs(2);
@@ -196,8 +196,8 @@ fn credentials(http_client: &SharedHttpClient) -> SharedCredentialsProvider {
     }
 }
 
-/// One TLS stack and one connection pool for all clients. The SDK's own HTTP client would decode the
-/// root certificates again for every client.
+/// One TLS stack and one connection pool for all clients. The SDK's own HTTP client would decode
+/// the root certificates again for every client.
 fn http_client(trusted: TlsContext, connect_timeout: Duration) -> SharedHttpClient {
     let settings = HttpConnectorSettings::builder().connect_timeout(connect_timeout);
     let connector = Connector::builder()

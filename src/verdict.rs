@@ -70,7 +70,8 @@ pub fn is_sample(policy: &Policy, task: &MoveTask) -> bool {
     task.max_messages_per_second == Some(SAMPLE_PACE) && !is_configured && is_ours(policy, task)
 }
 
-/// Whether this policy could have started the task. Any other was started by a person: it has no verdict.
+/// Whether this policy could have started the task. Any other was started by a person: it has no
+/// verdict.
 pub fn is_ours(policy: &Policy, task: &MoveTask) -> bool {
     let sends_to = policy.destination.as_ref().map(QueueArn::as_str);
     task.destination_arn.as_deref() == sends_to || is_parking(policy, task)
@@ -279,8 +280,8 @@ pub fn few(policy: &Policy) -> u64 {
     2 * policy.sample.as_secs()
 }
 
-/// The question to CloudWatch from which these tasks can be judged. Where sampling does not apply, only
-/// the depth within the quiet period matters.
+/// The question to CloudWatch from which these tasks can be judged. Where sampling does not apply,
+/// only the depth within the quiet period matters.
 pub fn metrics_query(
     policy: &Policy,
     seen: &Observation,

@@ -26,8 +26,8 @@ pub struct Request {
     /// Messages per second, instead of the policy's; `None` keeps the policy's.
     #[serde(default, deserialize_with = "rate")]
     pub max_messages_per_second: Option<Rate>,
-    /// How long a sample runs, instead of the policy's time; zero turns samples off, `None` keeps the
-    /// policy's.
+    /// How long a sample runs, instead of the policy's time; zero turns samples off, `None` keeps
+    /// the policy's.
     #[serde(default, deserialize_with = "sample")]
     pub sample: Option<Duration>,
     /// Where the messages go, instead of the policy's destination; `None` keeps the policy's.

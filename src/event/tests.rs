@@ -321,7 +321,8 @@ fn one_field_of_a_pair_does_not_show_a_kind() {
     }
 }
 
-/// Found while the fuzz target `event` was written: Unicode does not count these as control characters.
+/// Found while the fuzz target `event` was written: Unicode does not count these as control
+/// characters.
 #[test]
 fn line_separators_and_direction_marks_are_shown_escaped() {
     let text = "a\u{2028}b\u{2029}c\u{202e}d\u{2066}e";
@@ -424,7 +425,8 @@ fn five_megabytes_are_refused_in_a_short_message() {
     assert_reads_well("a suppressor", &ignored("a suppressor", &event));
 }
 
-/// Texts that come from the JSON library or from the ARN's own errors, with a long and hostile value.
+/// Texts that come from the JSON library or from the ARN's own errors, with a long and hostile
+/// value.
 #[test]
 fn foreign_text_is_quoted_short_and_on_one_line_wherever_it_stands() {
     let long = "\n\u{1b}[31mx".repeat(500);

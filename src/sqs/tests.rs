@@ -875,8 +875,8 @@ fn orders() -> QueueArn {
     ORDERS.parse().unwrap()
 }
 
-/// The attributes of the source queue `orders` as SQS returns them, with these changes. Null leaves an
-/// attribute out.
+/// The attributes of the source queue `orders` as SQS returns them, with these changes. Null leaves
+/// an attribute out.
 fn facts_of_orders(changes: Value) -> Vec<u8> {
     let redrive_policy = json!({"deadLetterTargetArn": dlq().as_str(), "maxReceiveCount": 5});
     let mut attributes = json!({
@@ -1029,8 +1029,8 @@ async fn visibility_timeout_that_is_missing_or_no_number_is_an_error_that_names_
     }
 }
 
-/// The fall time, from a list of the sources with these URLs, and from these answers about each queue by
-/// its name.
+/// The fall time, from a list of the sources with these URLs, and from these answers about each
+/// queue by its name.
 async fn fall_time_of(
     urls: Vec<String>,
     facts: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,

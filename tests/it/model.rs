@@ -1,8 +1,8 @@
 //! What the policy is worth. The real function runs minute by minute over days on a DLQ whose
 //! consumer fails in many ways. Schedules without guards run for comparison. No real time passes.
 //!
-//! `cargo test --test it model:: -- --nocapture` prints the table. docs/how-it-judges.md shows the rows
-//! that matter.
+//! `cargo test --test it model:: -- --nocapture` prints the table. docs/how-it-judges.md shows the
+//! rows that matter.
 
 mod scenarios;
 

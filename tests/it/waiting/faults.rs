@@ -453,7 +453,7 @@ fn cancel(case: &Case) {
     assert!(normal.contains(&again.as_str()), "{again}");
     scenario
         .runtime
-        .block_on(wait_until_cancelled(scenario.dlq()));
+        .block_on(wait_until_canceled(scenario.dlq()));
     let next = scenario.outcome(&mut function, &scenario.alarm());
     assert_eq!(next, "skipped/cooling-down");
     assert_eq!(sqs.seen().started.len(), 1);
