@@ -91,8 +91,8 @@ pub fn facts(policy: &Policy, seen: &Observation, now: SystemTime) -> Facts {
 }
 
 /// What starts once every gate lets the DLQ pass: a sample first, then the rest. All messages go if
-/// they are few, if sampling does not apply, or if it is the last try and no task sent all of them
-/// before.
+/// they are few or if sampling does not apply. They also go at the last try, if no task has sent
+/// all of them before.
 fn go(case: &Case) -> Result<Decision, Question> {
     let Case { policy, seen, .. } = case;
     let parking = case.parking()?;

@@ -279,8 +279,8 @@ fn not_enrolled<'a>(queue_arn: &'a str, tags_error: Option<&TaggingError>) -> Fi
 const EMULATED_TIME: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Starts each sweep where the previous one ran out of time, and the first one at a random DLQ, so
-/// that every DLQ gets its turn.
+/// Starts each sweep where the previous one ran out of time, so that every DLQ gets its turn. The
+/// first sweep starts at a random DLQ.
 #[derive(Default)]
 struct Rotation {
     /// Where the first sweep of this process started.
