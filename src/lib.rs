@@ -94,7 +94,7 @@
 //! 9. If SQS throttles the start, `src/start.rs` repeats it until the time is up. Then the DLQ is
 //!    `deferred`, and the next invocation looks at it again.
 //! 10. `src/outcome.rs` has the code, the reason and the sentence for what happened, and
-//!     `src/report.rs` makes them the answer, the log and the metrics.
+//!     `src/report.rs` turns them into the answer, the log and the metrics.
 
 mod ask;
 mod aws_error;

@@ -39,8 +39,8 @@ pub fn context(bundle: &str, region: &str) -> Result<TlsContext, VariableError> 
 
 /// Whether a region is in AWS's commercial partition, by the form of its name
 /// (<https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>). AWS does
-/// not document the roots of its other partitions (China, GovCloud, the European Sovereign Cloud,
-/// the isolated ones), so there the system's store is used.
+/// not document the roots of its other partitions: China, GovCloud, the European Sovereign Cloud
+/// and the isolated ones. There the function uses the system's store.
 fn has_amazons_roots(region: &str) -> bool {
     let parts: Vec<&str> = region.split('-').collect();
     let [area, _, number] = parts.as_slice() else {

@@ -175,8 +175,9 @@ fn is_excused(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskRead
         .is_ok_and(|calm| calm >= calm_for(policy, task))
 }
 
-/// Whether too many new messages arrive to tell. At its rate before the task, the DLQ gains more
-/// messages in a fall time than half of what the task moved, and its consumer mostly works.
+/// Whether the verdict is unclear: the consumer mostly works, but too many new messages arrive. At
+/// its rate before the task, the DLQ gains more messages in a fall time than half of what the task
+/// moved.
 fn is_unclear(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskReadings) -> bool {
     let quiet = policy.quiet_period.as_secs();
     if quiet == 0 {

@@ -170,8 +170,8 @@ fn fall_times() -> impl Strategy<Value = FallTime> {
     ]
 }
 
-/// When a task's messages were first and last handled, whether that is known, when its DLQ was
-/// calm, what its DLQ gained before, and what its consumer handled before.
+/// When a task's messages were first and last handled, and whether that is known. When its DLQ was
+/// calm. What its DLQ gained before, and what its consumer handled before.
 type Minutes = (Option<u64>, u64, bool, Option<u64>, u64, u64);
 
 prop_compose! {
