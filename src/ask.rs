@@ -76,7 +76,8 @@ async fn ask_fall_times<S: Sqs, C>(
 }
 
 /// Takes three calls for a DLQ with one source queue, and one more for each further source. Stops
-/// as soon as the fall time is known to be unknown. `Err` if SQS fails; a refusal is an answer.
+/// as soon as it is clear that the fall time cannot be known. `Err` if SQS fails; a refusal is an
+/// answer.
 pub(crate) async fn read_fall_time(
     sqs: &impl Sqs,
     dlq: &QueueArn,

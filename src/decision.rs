@@ -463,8 +463,8 @@ impl<'a> Case<'a> {
         Ok(may_park.then_some(parking))
     }
 
-    /// How long the cooldown still lasts since the newest start. The start after a sample need not
-    /// wait for it.
+    /// How long the cooldown still lasts since the newest start. The start after a sample may come
+    /// sooner.
     fn cooldown_left(&self) -> Result<Option<Duration>, Question> {
         let Self { policy, seen, now } = self;
         let left = |since: Option<Duration>| {

@@ -221,8 +221,8 @@ async fn stop_sample(
 /// By how much SQS's clock may differ from the function's.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// How the list says that a sample ended which started at `since` or later. `Err` is the handle
-/// that can stop it, or `None` if the list has no such sample.
+/// How a sample that started at `since` or later ended, by the list. `Err` is the handle that can
+/// stop it, or `None` if the list has no such sample.
 fn end_by_list(
     tasks: &[MoveTask],
     policy: &Policy,

@@ -10,7 +10,8 @@ use sqs_auto_redrive::sqs::SqsError;
 use sqs_auto_redrive::tagging::TaggingError;
 use std::time::Duration;
 
-/// An array of these samples. It does not compile if a variant has no sample, and so no pattern.
+/// An array of these samples. A variant without a sample has no pattern, so the array does not
+/// compile.
 macro_rules! samples {
     ($($pattern:pat => $sample:expr,)+) => {{
         let samples = [$($sample),+];
