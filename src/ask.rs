@@ -1,4 +1,4 @@
-//! Asking: answers what decisions depend on, for many DLQs in as few calls as possible.
+//! Asking: fetches the facts that decisions depend on, for many DLQs in few calls.
 
 use crate::cloudwatch::CloudWatch;
 use crate::deadlines::{half_of_time_left, retry_while_throttled};
@@ -16,7 +16,7 @@ use std::future;
 use std::time::SystemTime;
 use tokio::time::{Instant, timeout_at};
 
-/// Answers one question for these DLQs. Silence is an answer too.
+/// Answers one question for these DLQs. No answer in time is an answer too: it is recorded as one.
 pub(crate) async fn answer<'a, S: Sqs, C: CloudWatch>(
     context: &Context<'_, S, C>,
     question: Question,
@@ -75,8 +75,9 @@ async fn ask_fall_times<S: Sqs, C>(
     asks.for_each(future::ready).await;
 }
 
-/// Takes three calls for a DLQ with one source queue, and one more for each further source. Takes no more
-/// than it needs to see that nobody can tell. `Err` if SQS fails; a refusal is an answer.
+/// Takes three calls for a DLQ with one source queue, and one more for each further source. Stops
+/// as soon as it is clear that the fall time cannot be known. `Err` if SQS fails; a refusal is an
+/// answer.
 pub(crate) async fn read_fall_time(
     sqs: &impl Sqs,
     dlq: &QueueArn,
@@ -101,7 +102,7 @@ pub(crate) async fn read_fall_time(
     for queue in queues {
         let read = match sqs.facts(&queue).await {
             Err(error) if error.is_failure() => return Err(error),
-            Err(error) => Err(format!("the facts of `{queue}` cannot be read: {error}")),
+            Err(error) => Err(format!("the settings of `{queue}` cannot be read: {error}")),
             Ok(facts) => Ok(facts),
         };
         facts.push((queue, read));
@@ -109,8 +110,8 @@ pub(crate) async fn read_fall_time(
     Ok(fall_time(dlq, retention, facts))
 }
 
-/// Asks CloudWatch about these DLQs, except where it was asked lately, in vain: where depths alone
-/// would hold the DLQ or let it wait, and the metrics changed nothing.
+/// Asks CloudWatch about these DLQs. Leaves out a DLQ if the depths alone would hold it or let it
+/// wait, and CloudWatch was asked lately and the metrics changed nothing.
 async fn ask_metrics<S, C: CloudWatch>(
     context: &Context<'_, S, C>,
     asking: &mut [Candidate<'_>],
@@ -184,7 +185,7 @@ async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], 
     }
 }
 
-/// Reads the states of these alarms. Those without an answer in time are unknown.
+/// Reads the states of these alarms. An alarm without an answer in time is unknown.
 pub(crate) async fn read_brakes(
     cloudwatch: &impl CloudWatch,
     alarms: Vec<String>,

@@ -1,4 +1,4 @@
-//! What AWS's errors mean. The one place that knows their codes and wordings, for all three ports.
+//! What AWS's errors mean. Only this file knows their codes and wordings, for all three ports.
 
 use crate::text::{causes, one_line};
 use aws_credential_types::provider::error::CredentialsError;
@@ -6,7 +6,8 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
 use std::fmt;
 
-/// The longest text of AWS's in reports and logs. A denial names the missing action near its end.
+/// The most characters of AWS's text in reports and logs. A denial names the missing action near
+/// its end.
 pub(crate) const MAX_MESSAGE_CHARS: usize = 500;
 
 /// A call to AWS that failed.
@@ -24,7 +25,8 @@ pub(crate) struct AwsError {
 /// What an error means to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A permission is missing. SQS names the action, which may be one it takes for the caller.
+    /// A permission is missing. SQS's message contains the action, which may be one that SQS
+    /// performs for the caller.
     AccessDenied,
     /// The credentials are missing, expired or wrong.
     BadCredentials,
@@ -47,7 +49,7 @@ pub(crate) enum Kind {
 }
 
 impl AwsError {
-    /// Reads the error of a call to `service`, its name for people.
+    /// Reads the error of a call to `service`, which is its name for people.
     pub(crate) fn new<E>(service: &'static str, error: &SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -147,9 +149,10 @@ fn kind(code: &str, message: &str) -> Kind {
     }
 }
 
-/// SQS refuses a second move task with the code of other refusals, so only the wording tells: "There
-/// is already a task running. Only one active task is allowed …". Emulators word it differently, for
-/// example "There is already an active message movement task for this queue".
+/// SQS refuses a second move task with the same code as other refusals, so only the message
+/// distinguishes it: "There is already a task running. Only one active task is allowed …".
+/// Emulators word it differently, for example "There is already an active message movement task for
+/// this queue".
 fn is_about_active_task(message: &str) -> bool {
     let is_active = [" running", " active", " in progress"]
         .iter()
@@ -157,7 +160,8 @@ fn is_about_active_task(message: &str) -> bool {
     message.contains("already") && is_active
 }
 
-/// What to do about a move task that FAILED with this reason of SQS's; `None` if that is not known.
+/// What to do about a move task that FAILED with this reason from SQS; `None` if no remedy is
+/// known.
 pub(crate) fn failed_task_advice(reason: &str) -> Option<&'static str> {
     let reason = reason.to_lowercase();
     let advice = [

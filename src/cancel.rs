@@ -1,4 +1,4 @@
-//! Cancelling: list the move tasks of every DLQ, and cancel the one that is RUNNING.
+//! Canceling: lists the move tasks of every DLQ, and cancels the task that is RUNNING.
 
 use crate::config::Limits;
 use crate::deadlines::{Deadlines, retry_while_throttled};
@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 /// Cancels the RUNNING move task of each of these DLQs. Each target gets one finding, whatever goes
 /// wrong.
 ///
-/// Cancelling needs no valid policy, only its `dry_run`, so a bad tag does not block a brake.
+/// Canceling needs no valid policy, only its `dry_run`, so a bad tag does not block a brake.
 pub async fn run<'a>(
     sqs: &impl Sqs,
     limits: &Limits,
@@ -63,7 +63,7 @@ pub(crate) async fn cancel_listed(
     match retry_while_throttled(cancel, CancelError::is_throttled).await {
         Ok(_) => (Outcome::Cancelled { cause, handle }, tasks),
         Err(CancelError::Sqs(error)) => (Outcome::Failed(Failed::Sqs(error)), tasks),
-        // Only another look shows what SQS meant.
+        // Only another list shows what SQS meant.
         Err(CancelError::NothingToCancel(why)) => match sqs.list_tasks(&target.dlq).await {
             Ok(tasks) if tasks.iter().any(|task| task.cancellable().is_some()) => {
                 (Outcome::Failed(Failed::StillRunning(why)), tasks)

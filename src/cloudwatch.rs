@@ -15,18 +15,18 @@ use std::error::Error;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-/// The calls to CloudWatch that redriving needs. A fact that cannot be read is an answer here, not an
-/// error: the decision says what follows from it.
+/// The calls to CloudWatch that redriving needs. If a fact cannot be read, the answer says so: it
+/// is no error, and the decision says what follows.
 pub trait CloudWatch {
     /// The states of these alarms of the function's own account and region, in the same order.
     fn brakes(&self, alarms: &[String]) -> impl Future<Output = Vec<Brake>>;
 
-    /// What CloudWatch knows about these DLQs, in the same order. One call per 500 metrics of a region
-    /// and period.
+    /// What CloudWatch knows about these DLQs, in the same order. Takes one call per 500 metrics of
+    /// a region and period.
     fn metrics(&self, queries: Vec<MetricsQuery>) -> impl Future<Output = Vec<Metrics>>;
 
-    /// The age of the oldest message of each of these DLQs, in the same order; `None` if it cannot be
-    /// read.
+    /// The age of the oldest message of each of these DLQs, in the same order; `None` if it cannot
+    /// be read.
     fn oldest_ages(
         &self,
         dlqs: &[QueueArn],
@@ -75,7 +75,8 @@ impl CloudWatchClients {
             .set_alarm_names(Some(alarms.to_vec()))
             .alarm_types(AlarmType::MetricAlarm)
             .alarm_types(AlarmType::CompositeAlarm)
-            // The default page holds 50. One call asks for at most 100 alarms, so one page is enough.
+            // The default page holds 50. One call asks for at most 100 alarms, so one page is
+            // enough.
             .max_records(100)
             .send()
             .await
@@ -94,8 +95,9 @@ impl CloudWatchClients {
             .collect())
     }
 
-    /// Reads these series of one region, from `from` on, and hands each datapoint to `take`, in the
-    /// order of time. `Err` of a series says why it cannot be read; the outer `Err` is about all.
+    /// Reads these series of one region, starting at `from`, and hands each datapoint to `take` in
+    /// time order. The inner `Err` says why one series cannot be read; the outer `Err` concerns all
+    /// of them.
     async fn series(
         &self,
         region: &str,
@@ -241,7 +243,7 @@ impl CloudWatch for CloudWatchClients {
                         *age = Some(Duration::from_secs(seconds));
                     }
                 };
-                // What cannot be read stays unknown.
+                // A state that cannot be read stays unknown.
                 let _ = self.series(region, &series, from, now, &mut take).await;
             }
         }
@@ -295,7 +297,8 @@ impl CloudWatchClients {
     }
 }
 
-/// The series that answer these queries, and of each the query it belongs to, and whether it is the depth.
+/// The series that answer these queries. With each series: the index of its query, and whether it
+/// is the depth.
 fn series_of(queries: &[MetricsQuery], period: i32) -> (Vec<(usize, bool)>, Vec<Series>) {
     let mut owners = Vec::new();
     let mut series = Vec::new();
@@ -310,7 +313,7 @@ fn series_of(queries: &[MetricsQuery], period: i32) -> (Vec<(usize, bool)>, Vec<
     (owners, series)
 }
 
-/// How many of these queries fit into one call.
+/// The number of these queries that fit into one call.
 fn queries_per_call(queries: &[(usize, MetricsQuery)]) -> usize {
     let mut metrics = 0;
     let fits = |(_, query): &&(usize, MetricsQuery)| {
@@ -346,8 +349,8 @@ impl Series {
         }
     }
 
-    /// The messages that a queue's consumer handled in each period. Dead-lettering deletes no message
-    /// by a call, so it does not count.
+    /// The number of messages that a queue's consumer handled in each period. Dead-lettering is not
+    /// a `DeleteMessage` call, so it does not count.
     fn handled(queue: &QueueArn, period: i32) -> Self {
         Self {
             queue: queue.clone(),

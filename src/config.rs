@@ -87,11 +87,11 @@ const PREFIX: &str = "REDRIVE_";
 /// SQS keeps messages for at most 14 days, so no longer duration makes sense.
 const LONGEST: Duration = days(14);
 
-/// Sets one setting of a policy. `Err` says what is accepted.
+/// Stores one setting in a policy. `Err` says what is accepted.
 type Setting = fn(&mut Policy, &str) -> Result<(), String>;
 
-/// The settings of a policy, by their names in a queue's tags. The variable is `REDRIVE_` and the name
-/// in capitals.
+/// The settings of a policy, by their names in a queue's tags. The variable is `REDRIVE_` and the
+/// name in capitals.
 const SETTINGS: &[(&str, Setting)] = &[
     ("max-messages-per-second", |policy, text| {
         policy.max_messages_per_second = match text.to_lowercase().as_str() {
@@ -154,7 +154,7 @@ const SETTINGS: &[(&str, Setting)] = &[
     }),
 ];
 
-/// Sets one setting of a policy, by its name in a queue's tags. `Err` says what is accepted.
+/// Stores one setting in a policy, by its name in a queue's tags. `Err` says what is accepted.
 pub fn set(policy: &mut Policy, name: &str, text: &str) -> Result<(), String> {
     match SETTINGS.iter().find(|(setting, _)| *setting == name) {
         Some((_, setting)) => setting(policy, text),
@@ -163,8 +163,8 @@ pub fn set(policy: &mut Policy, name: &str, text: &str) -> Result<(), String> {
 }
 
 impl Config {
-    /// Reads the variables that begin with `REDRIVE_` and ignores all others. An empty variable counts
-    /// as not set, because a template cannot leave one out.
+    /// Reads the variables that begin with `REDRIVE_` and ignores all others. An empty variable
+    /// counts as not set, because a template cannot leave one out.
     ///
     /// `Err` lists everything that is wrong: values out of range, variables that do not exist (a
     /// mistyped `REDRIVE_PAUSED` must not go unnoticed), and settings that contradict each other.
@@ -273,8 +273,8 @@ fn is_ours(variable: &str) -> bool {
 }
 
 impl EnrollTag {
-    /// Reads `key` or `key=value`, in the lengths that AWS allows. A queue's own settings are in tags
-    /// named key + `:` + setting, so the key itself cannot contain a colon.
+    /// Reads `key` or `key=value`, with the lengths that AWS allows. The tags with a queue's own
+    /// settings are named key + `:` + setting, so the key itself cannot contain a colon.
     fn parse(text: &str) -> Result<Self, String> {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key.trim(), Some(value.trim())),
@@ -320,7 +320,8 @@ impl Faults {
         result.map_err(note).ok()
     }
 
-    /// Destinations to which SQS cannot move messages of a listed DLQ, or from which they would loop.
+    /// Destinations to which SQS cannot move a listed DLQ's messages, and destinations from which
+    /// the messages would loop.
     fn destinations(&mut self, policy: &Policy, queues: &[QueueArn]) {
         for (variable, destination) in [
             ("REDRIVE_DESTINATION_ARN", &policy.destination),
@@ -351,7 +352,8 @@ impl Faults {
             || is_faulty("REDRIVE_ATTEMPT_WINDOW")
             || is_faulty("REDRIVE_MAX_ATTEMPTS");
         let is_sample_faulty = is_faulty("REDRIVE_SAMPLE");
-        // Who never heard of samples keeps a function that runs: then the log says it, once.
+        // A function without `REDRIVE_SAMPLE` must keep running after an upgrade. The log warns
+        // once instead.
         let too_many = policy.too_many_attempts().filter(|_| is_sample_set);
         for contradiction in policy.contradictions().into_iter().chain(too_many) {
             let expected = contradiction.to_string();
@@ -400,7 +402,8 @@ fn queue_arn(text: &str) -> Result<QueueArn, String> {
         .map_err(|invalid: QueueArnError| format!("it {invalid}"))
 }
 
-/// Alarm names may contain spaces, so only commas separate them. CloudWatch allows 1 to 255 characters.
+/// Alarm names may contain spaces, so only commas separate them. CloudWatch allows 1 to 255
+/// characters.
 fn alarm_names(text: &str) -> Result<Vec<String>, String> {
     let names: Vec<String> = text
         .split(',')

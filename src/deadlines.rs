@@ -1,4 +1,4 @@
-//! Until when an invocation does what, so that it answers before Lambda ends it.
+//! How the time of an invocation is divided, so that it answers before Lambda ends it.
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -10,17 +10,18 @@ pub struct Deadlines {
     pub look_until: Instant,
     /// For asking CloudWatch.
     pub ask_until: Instant,
-    /// The latest time to begin to stop samples.
+    /// The latest time to begin stopping samples.
     pub stop_from: Instant,
-    /// For starting and cancelling move tasks.
+    /// For starting and canceling move tasks.
     pub act_until: Instant,
 }
 
 impl Deadlines {
     /// Splits the time that Lambda leaves this invocation.
     ///
-    /// A fifth of it, at most five seconds, is kept for CloudWatch, so that a DLQ that hangs cannot
-    /// take it. As much again is kept for what follows, half of that for starting redrives.
+    /// A fifth of it, at most five seconds, is kept for CloudWatch, so that a DLQ that does not
+    /// answer cannot use it up. The same amount again is kept for the later steps, half of it for
+    /// starting redrives.
     pub fn new(time_left: Duration) -> Self {
         let reserve = (time_left / 5).min(Duration::from_secs(5));
         let now = Instant::now();
@@ -33,7 +34,8 @@ impl Deadlines {
         }
     }
 
-    /// The same, with time kept for a sample of this length. At least half of the time to look is left.
+    /// These deadlines, with time kept for a sample of this length. At least half of the time
+    /// for looking remains.
     #[must_use]
     pub fn with_sample(self, sample: Duration) -> Self {
         if sample.is_zero() {

@@ -39,7 +39,7 @@ const GATES: &[Gate] = &[
 pub fn decide(policy: &Policy, seen: &Observation, now: SystemTime) -> Result<Decision, Question> {
     let case = Case { policy, seen, now };
     for gate in GATES {
-        // What came back every time is parked: backoff and growth do not matter to it.
+        // Messages that came back every time are parked: backoff and growth do not matter to them.
         if !gate.applies_to_parking && case.parking()?.is_some() {
             continue;
         }
@@ -79,8 +79,9 @@ pub fn facts(policy: &Policy, seen: &Observation, now: SystemTime) -> Facts {
     }
 }
 
-/// What starts once every gate lets the DLQ pass: a sample first, then the rest. Everything at once only
-/// if it is little, if sampling does not apply, or if it is the last try and nothing sent all before.
+/// What starts once every gate lets the DLQ pass: a sample first, then the rest. All messages go if
+/// they are few or if sampling does not apply. They also go at the last try, if no task has sent
+/// all of them before.
 fn go(case: &Case) -> Result<Decision, Question> {
     let Case { policy, seen, .. } = case;
     let parking = case.parking()?;
@@ -187,7 +188,8 @@ fn not_settled(case: &Case) -> Answer {
     Ok(None)
 }
 
-/// CloudWatch or SQS fails, so nobody knows how the consumer is. More than a few messages wait.
+/// CloudWatch or SQS fails, so it is unknown whether the consumer works. More than a few messages
+/// wait.
 fn metrics_unreadable(case: &Case) -> Answer {
     let Case { policy, seen, now } = case;
     if seen.depth.visible <= few(policy) || policy.sample.is_zero() {
@@ -232,8 +234,8 @@ fn attempts_exhausted(case: &Case) -> Answer {
     Ok(Some(Hold::AttemptsExhausted { streak }.into()))
 }
 
-/// The last redrive came back. From the second one on, the cooldown doubles each time, as long as all
-/// attempts still fit into the window.
+/// The last redrive came back. From the second one on, the cooldown doubles each time, as long as
+/// all attempts still fit into the window.
 fn backing_off(case: &Case) -> Answer {
     let Case { policy, seen, now } = case;
     let came_back = |newest: Judged| newest.verdict == Verdict::CameBack;
@@ -253,8 +255,8 @@ fn backing_off(case: &Case) -> Answer {
     Ok(remaining.map(|remaining| Skip::CoolingDown { remaining }.into()))
 }
 
-/// It cannot be told whether the last redrive came back: so many new messages arrive that a few
-/// returning ones would not show. Wait out the patience, then send all.
+/// It is unclear whether the last redrive came back: too many new messages arrive for a few
+/// returning ones to show. Wait until the patience is over, then send all messages.
 fn cannot_be_told(case: &Case) -> Answer {
     let Case { policy, seen, now } = case;
     let is_unclear = |newest: Judged| {
@@ -266,8 +268,8 @@ fn cannot_be_told(case: &Case) -> Answer {
 
 /// After a redrive the DLQ still grows, by more than a twentieth of what its consumer handles.
 ///
-/// The first redrive of an episode needs no such sign, and patience ends the wait. A sample that stayed
-/// away says more than growth. Where sampling does not apply, any growth counts.
+/// The first redrive of an episode does not ask this, and patience ends the wait. A sample that
+/// stayed away is better evidence than growth. Where sampling does not apply, any growth counts.
 fn still_filling(case: &Case) -> Answer {
     let Case { policy, seen, now } = case;
     let Some(ago) = newest_start(seen, *now).filter(|_| !policy.quiet_period.is_zero()) else {
@@ -340,8 +342,8 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// The way back of a failing message, if sampling applies: it is on, the fall time is known, and
-    /// CloudWatch may be read. `None` leads to the policy without samples, whole.
+    /// How failing messages come back, if sampling applies: it is on, the fall time is known, and
+    /// CloudWatch may be read. `None` means that the rules without samples apply, all of them.
     fn sampling(&self) -> Result<Option<&'a Fall>, Question> {
         if self.policy.sample.is_zero() || matches!(self.seen.metrics, Some(Metrics::Denied(_))) {
             return Ok(None);
@@ -360,14 +362,14 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether there is a task that may have a verdict, so that facts about the consumer matter. How long
-    /// a task counts is one of these facts.
+    /// Whether there is a task that may have a verdict, so that facts about the consumer matter.
+    /// One of these facts is how long a task counts.
     fn has_past(&self) -> bool {
         let is_past = |task: &MoveTask| !task.status.is_active() && is_ours(self.policy, task);
         self.seen.tasks.iter().any(is_past)
     }
 
-    /// The verdicts as far as depths tell: metrics nobody asked for count as silent.
+    /// The verdicts from depths alone: metrics that nobody asked for count as silent.
     fn verdicts_by_depth(&self) -> Result<Vec<Judged<'a>>, Question> {
         let fall = match self.has_past() {
             true => self.sampling()?,
@@ -380,7 +382,7 @@ impl<'a> Case<'a> {
         Ok(self.verdicts_by_depth()?.first().copied())
     }
 
-    /// The verdicts with all that CloudWatch knows, newest first.
+    /// The verdicts with everything that CloudWatch knows, newest first.
     fn verdicts(&self) -> Result<Vec<Judged<'a>>, Question> {
         let verdicts = self.verdicts_by_depth()?;
         if !verdicts.is_empty() && self.sampling()?.is_some() {
@@ -404,15 +406,16 @@ impl<'a> Case<'a> {
         Ok(verdict::streak(self.policy, &self.verdicts()?))
     }
 
-    /// Whether the attempts are exhausted. Nothing is held or parked that was not sent once, whole.
+    /// Whether the attempts are exhausted. No DLQ is held or parked before one task has sent all of
+    /// its messages.
     fn is_exhausted(&self) -> Result<bool, Question> {
         let streak = self.streak()?;
         let was_tried = streak.sent_all || streak.only_failed || self.sampling()?.is_none();
         Ok(streak.length >= self.policy.max_attempts && was_tried)
     }
 
-    /// Where the messages go instead of back: the parking queue, once the attempts are exhausted. `None`
-    /// while they are not, where no messages may be parked, and where nothing reached the consumer.
+    /// The parking queue, if the messages go there. `None` while attempts remain, if the messages
+    /// may not be parked, or if no message reached the consumer.
     fn parking(&self) -> Result<Option<&'a QueueArn>, Question> {
         let Self { policy, seen, now } = self;
         let Some(parking) = policy.parking.as_ref().filter(|_| policy.may_park) else {
@@ -455,8 +458,8 @@ impl<'a> Case<'a> {
         Ok(alarms.iter().find(is_on).cloned())
     }
 
-    /// Why a RUNNING task of ours must stop: a sample whose time is over, or a redrive whose messages
-    /// come back or that nobody consumes.
+    /// Why a RUNNING task of ours must be canceled: it is a sample whose time is over, or a redrive
+    /// whose messages come back or are not consumed.
     fn harm(&self, task: &MoveTask, fall: &Fall) -> Result<Option<Cause>, Question> {
         let Self { policy, seen, now } = self;
         let age = task.age(*now);
@@ -485,8 +488,9 @@ impl<'a> Case<'a> {
         Ok(is_silent.then_some(Cause::Bouncing))
     }
 
-    /// As configured. But if a faster task came back although the sample before it stayed away, the
-    /// consumer was overrun: then a fifth of the slowest such pace, at least 2.
+    /// The configured pace, with one exception. If a faster task came back although the sample
+    /// before it stayed away, the consumer was overrun: then a fifth of the slowest such pace, at
+    /// least 2 messages a second.
     fn pace_of_rest(&self) -> Result<Option<Rate>, Question> {
         let verdicts = self.verdicts()?;
         let overran = verdicts.windows(2).filter_map(|pair| {
@@ -546,7 +550,7 @@ fn stop_if(is_shut: bool, stop: impl Into<Decision>) -> Answer {
 pub enum Decision {
     /// Every gate lets the DLQ pass.
     Start(Start),
-    /// A RUNNING task must stop.
+    /// A RUNNING task must be canceled.
     Cancel(Cause),
     /// There is nothing to do, or not yet. This is normal.
     Skip(Skip),
@@ -620,7 +624,7 @@ pub enum Skip {
 /// Why nothing starts until a person acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// A task is RUNNING for longer than SQS lets one run, or its status is unknown.
+    /// A task has been RUNNING for longer than SQS allows, or its status is unknown.
     TaskStuck {
         /// The status, as SQS writes it.
         status: String,
@@ -636,7 +640,7 @@ pub enum Hold {
     },
     /// Too many redrives in a row FAILED, so nothing reached the consumer.
     TasksFailed {
-        /// How many.
+        /// How many redrives.
         streak: u32,
         /// SQS's reason for the newest one.
         reason: String,

@@ -1,5 +1,5 @@
-//! Which DLQs an event concerns, and the policy of each: the environment's, changed by the DLQ's own
-//! tags, changed by a request.
+//! Which DLQs an event concerns, and the policy of each: the environment's, changed by the DLQ's
+//! own tags, changed by a request.
 
 use crate::config::{self, Config};
 use crate::event::request::{Request, Selection};
@@ -14,12 +14,12 @@ use std::sync::Arc;
 pub struct Target {
     /// The DLQ.
     pub dlq: QueueArn,
-    /// Its policy, shared by all DLQs without settings of their own. Where `policy_error` is set, the
-    /// part of the policy that could be read.
+    /// Its policy, shared by all DLQs without settings of their own. Where `policy_error` is set,
+    /// the part of the policy that could be read.
     pub policy: Arc<Policy>,
     /// Why the policy cannot be followed; `None` if it can.
     pub policy_error: Option<String>,
-    /// Whether `REDRIVE_QUEUES` lists the DLQ. One that only has the tag may be deleted already.
+    /// Whether `REDRIVE_QUEUES` lists the DLQ. A DLQ that only has the tag may already be deleted.
     pub listed: bool,
 }
 
@@ -34,7 +34,7 @@ pub struct Targets {
     pub dry_run: bool,
 }
 
-/// Which tags to read before it is known which DLQs an event concerns.
+/// Which tags to read before it is known which DLQs the event concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagsToRead {
     /// No tags: there is no enroll tag, or the event calls for nothing.
@@ -45,8 +45,8 @@ pub enum TagsToRead {
     Of(Vec<QueueArn>),
 }
 
-/// The tags to read for this selection: of the selected queues, of the queues that delivered the event,
-/// and of the destinations, which must not be enrolled.
+/// The tags to read for this selection: of the selected queues, of the queues that delivered the
+/// event, and of the destinations, which must not be enrolled.
 pub fn tags_to_read(
     selection: &Selection,
     request: Option<&Request>,
@@ -71,8 +71,8 @@ pub fn tags_to_read(
     TagsToRead::Of(location.taggable_here(queues.iter().chain(&others)))
 }
 
-/// The destinations in these tags whose own tags are still to be read. `read` are the queues whose
-/// tags were read.
+/// The destinations in these tags whose own tags are still to be read. `read` lists the queues
+/// whose tags were read.
 pub fn destinations_to_read(
     tagged: &[TaggedQueue],
     read: &[QueueArn],
@@ -84,7 +84,7 @@ pub fn destinations_to_read(
     destinations
 }
 
-/// The enrolled DLQ that delivered the event; `None` if no such DLQ did. Its messages are dead letters,
+/// The enrolled DLQ that delivered the event; `None` if none did. Its messages are dead letters,
 /// and Lambda deletes them if the invocation succeeds.
 pub fn dlq_among<'a>(
     event_source_arns: &'a [String],
@@ -146,8 +146,8 @@ pub fn targets(
     }
 }
 
-/// Why a DLQ's final policy cannot be followed, if it cannot: because of where messages would go, or
-/// because a request brings a pace or a sample that does not fit the other.
+/// Why the final policy of a DLQ cannot be followed, if so: messages would go to an invalid place,
+/// or a request sets a pace or a sample that contradicts the rest of the policy.
 fn contradiction(
     policy: &Policy,
     dlq: &QueueArn,
@@ -189,8 +189,8 @@ fn resolve<'a>(
     (selected, others.into_iter().collect())
 }
 
-/// The environment's policy, changed by a DLQ's own settings, and everything that is wrong with them.
-/// A tag can add a pause or a dry run but not lift one.
+/// The environment's policy, changed by a DLQ's own settings, and everything that is wrong with
+/// them. A tag can add a pause or a dry run but not lift one.
 fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<String>) {
     let mut policy = config.policy.clone();
     let mut faults: Vec<String> = settings
@@ -231,8 +231,8 @@ fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<Str
     (policy, faults)
 }
 
-/// The start of an error message: the tags that set these settings, with their values. Empty if no tag
-/// does.
+/// The start of an error message: the tags that set these settings, with their values. Empty if
+/// these settings come from no tag.
 fn blame(config: &Config, settings: &[(String, String)], names: &[&str]) -> String {
     let key = excerpt(config.enroll_tag.as_ref().map_or("", |tag| &tag.key));
     let tags: Vec<String> = settings
@@ -253,7 +253,7 @@ fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
     };
     let sample = request.sample.unwrap_or(policy.sample);
     let policy = Policy { sample, ..policy };
-    // What is forced sends all, whatever the sample.
+    // A forced redrive sends all messages, whatever the sample.
     let policy = if request.force {
         policy.forced()
     } else {

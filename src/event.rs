@@ -23,11 +23,11 @@ use serde_json::Value;
 pub struct Event {
     /// One for each notification, in their order; at least one.
     pub triggers: Vec<Trigger>,
-    /// The records that could not be read. After handling the other records the invocation must
+    /// The records that could not be read. After the other records are handled, the invocation must
     /// fail, or Lambda would delete these unread.
     pub unreadable: Vec<RecordError>,
-    /// The ARNs of the queues that Lambda read the records from, and deletes them from if the
-    /// invocation succeeds.
+    /// The ARNs of the queues from which Lambda read the records, and from which it deletes them if
+    /// the invocation succeeds.
     pub event_source_arns: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub enum Trigger {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{why}", record.as_ref().map(|record| format!("record `{record}`: ")).unwrap_or_default())]
 pub struct RecordError {
-    /// The message id, or else the place in the batch; `None` if the event is not a batch.
+    /// The message ID, or else the position in the batch; `None` if the event is not a batch.
     pub record: Option<String>,
     /// What is wrong with it: an English clause.
     pub why: String,
@@ -79,8 +79,8 @@ impl EventError {
 
 /// Parses an event.
 ///
-/// `Err` if nothing in it can be read, or if it holds dead letters, which Lambda would delete if the
-/// invocation succeeded.
+/// `Err` if nothing in it can be read, or if it holds dead letters, which Lambda would delete if
+/// the invocation succeeded.
 pub fn parse(payload: &str) -> Result<Event, EventError> {
     let value: Value = serde_json::from_str(payload)
         .map_err(|error| EventError(format!("it cannot be read as JSON: {error}")))?;
@@ -100,8 +100,9 @@ pub fn parse(payload: &str) -> Result<Event, EventError> {
 }
 
 impl Event {
-    /// Unwraps a value and reads what is inside. `record` names the outermost record around it, the
-    /// one Lambda would delete. `envelopes` were unwrapped so far. `Err` only for dead letters.
+    /// Unwraps a value and reads what is inside. `record` names the outermost record around it,
+    /// which Lambda would delete. `envelopes` is the number unwrapped so far. `Err` only for dead
+    /// letters.
     fn read(
         &mut self,
         value: Value,
@@ -144,7 +145,7 @@ impl Event {
     }
 }
 
-/// Reads a value without an envelope. `Err` says what it looks like, if it is not supported.
+/// Reads a value without an envelope. If the value is not supported, `Err` describes it.
 fn read_trigger(value: Value) -> Result<Trigger, String> {
     let has = |field| value.get(field).is_some();
     let alarm = if has("detail-type") {

@@ -3,25 +3,27 @@
 use crate::queue::QueueArn;
 use std::time::Duration;
 
-/// What is known about the way from a DLQ to its consumers and back.
+/// What is known about how a DLQ's messages come back after a redrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FallTime {
     /// A failing message comes back.
     Known(Fall),
-    /// A failing message takes longer than an hour: no sample could wait for it. Move tasks count for
-    /// as long as all attempts take.
+    /// A failing message takes longer than an hour: no sample could wait for it. Move tasks count
+    /// for as long as all attempts take.
     Long(Duration),
-    /// SQS failed while the facts were read; the reason. A doubt: the next look may know more.
+    /// SQS failed while the facts were read; the reason. This is a doubt: the next look may
+    /// succeed.
     Failed(String),
-    /// Nobody can tell; the reason, an English clause.
+    /// The fall time is unknown; the reason, an English clause.
     Unknown(String),
 }
 
-/// The way of a failing message back to its DLQ.
+/// How a failing message comes back to its DLQ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fall {
-    /// About how long it takes: an estimate, and a lower bound. A consumer that changes the visibility
-    /// timeout, a Lambda mapping that backs off and a backlog in front of the message all add to it.
+    /// About how long it takes: an estimate, and a lower bound. A consumer that changes the
+    /// visibility timeout, a Lambda event source mapping that backs off, and a backlog all make it
+    /// longer.
     pub time: Duration,
     /// The queues that the DLQ's messages are moved to, and from which they fall back.
     pub consumed: Vec<QueueArn>,
@@ -47,7 +49,7 @@ pub struct QueueFacts {
 pub struct RedrivePolicy {
     /// The ARN of the DLQ.
     pub dlq_arn: String,
-    /// How many receives a message survives. SQS accepts 1 to 1,000.
+    /// `maxReceiveCount`: how many receives a message survives. SQS accepts 1 to 1,000.
     pub max_receive_count: u32,
 }
 
@@ -57,18 +59,19 @@ pub const MAX_SOURCES: usize = 10;
 /// Sampling does not apply to a longer fall time.
 const MAX_FALL_TIME: Duration = Duration::from_secs(3600);
 
-/// A failing message waits for its next receive about this long, beside each visibility timeout.
+/// About how long a failing message waits for its next receive, in addition to each visibility
+/// timeout.
 const POLL: Duration = Duration::from_secs(20);
 
-/// The fall time of a DLQ from the facts about the queues that its messages move to: its source queues,
-/// or the one destination.
+/// The fall time of a DLQ from the facts about the queues that its messages move to: its source
+/// queues, or the one destination.
 pub fn fall_time(
     dlq: &QueueArn,
     retention: Option<Duration>,
     queues: Vec<(QueueArn, Result<QueueFacts, String>)>,
 ) -> FallTime {
     if dlq.is_fifo() {
-        let why = "messages of a FIFO group fall back one after another";
+        let why = "messages of a FIFO group come back one after another";
         return FallTime::Unknown(why.to_owned());
     }
     if queues.len() > MAX_SOURCES {

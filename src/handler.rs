@@ -54,11 +54,12 @@ pub struct Answer {
     pub report: Report,
     /// The records of the event that could not be read.
     pub unreadable: Vec<RecordError>,
-    /// Why enrollment by tag could not be read. The listed DLQs were served anyway.
+    /// Why enrollment by tag could not be read. The listed DLQs were handled anyway.
     pub tags_error: Option<TaggingError>,
 }
 
-/// Why an invocation fails. Lambda counts the error, retries, and informs the on-failure destination.
+/// Why an invocation fails. Lambda counts the error, retries, and informs the on-failure
+/// destination.
 #[derive(thiserror::Error)]
 pub enum InvocationError {
     /// The environment is wrong, so the function did nothing.
@@ -160,7 +161,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         answer.result()
     }
 
-    /// Does what an event calls for. `Err` if the event is not a supported one; then nothing was touched.
+    /// Does what an event calls for. `Err` if the event is not supported; then nothing was touched.
     pub async fn invoke(
         &self,
         payload: &str,
@@ -253,7 +254,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             }
             Ok(tagged)
         };
-        // A tagging API that hangs must leave time to look at the listed DLQs.
+        // If the tagging API does not answer, there must be time left to look at the listed DLQs.
         let until = match self.config.queues.is_empty() {
             true => deadlines.look_until,
             false => half_of_time_left(deadlines.look_until),
@@ -274,17 +275,17 @@ fn not_enrolled<'a>(queue_arn: &'a str, tags_error: Option<&TaggingError>) -> Fi
     Finding::unseen(queue_arn, outcome)
 }
 
-/// Some emulators send a deadline of 1970. Then an invocation has this much time.
+/// Some emulators send a deadline in 1970. The invocation then has this much time.
 const EMULATED_TIME: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Starts each sweep where the previous one ran out of time, and the first one at a random DLQ, so that
-/// every DLQ gets its turn.
+/// Starts each sweep where the previous one ran out of time, so that every DLQ gets its turn. The
+/// first sweep starts at a random DLQ.
 #[derive(Default)]
 struct Rotation {
     /// Where the first sweep of this process started.
     first: OnceLock<usize>,
-    /// How many DLQs the sweeps of this process dealt with.
+    /// How many DLQs the sweeps of this process have dealt with.
     advanced: AtomicUsize,
 }
 

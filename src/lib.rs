@@ -1,8 +1,8 @@
 //! Redrives SQS dead-letter queues by itself, safely: the AWS Lambda function as a library.
 //!
-//! An event wakes the function. It looks at the dead-letter queues (DLQs) that the event concerns, and
-//! it starts a redrive where every gate lets the DLQ pass. It keeps no state: SQS's own task history is
-//! its memory.
+//! An event wakes the function. It looks at the dead-letter queues (DLQs) that the event concerns,
+//! and it starts a redrive where every gate lets the DLQ pass. It keeps no state: SQS's own task
+//! history is its memory.
 //!
 //! # Modules
 //!
@@ -42,10 +42,12 @@
 //!
 //! What decides never touches the world, and what touches the world never decides.
 //!
-//! - Pure are [`config`], [`plan`], [`enrollment`], [`policy`], [`observation`], [`fall`], [`metrics`],
-//!   [`verdict`], [`decision`], [`outcome`], [`queue`], `codes` and `text`: no I/O, no clock, no JSON, no AWS and no log. The time is an argument.
-//! - Only a port knows the SDK of its service. It speaks our own types, and no type of the SDK leaves it.
-//! - Only [`handler`] reads the time, once per invocation, and only it prints, the metrics.
+//! - [`config`], [`plan`], [`enrollment`], [`policy`], [`observation`], [`fall`], [`metrics`],
+//!   [`verdict`], [`decision`], [`outcome`], [`queue`], `codes` and `text` are pure: no I/O, no
+//!   clock, no JSON, no AWS and no log. The time is an argument.
+//! - Only a port knows the SDK of its service. It speaks our own types, and no type of the SDK
+//!   leaves it.
+//! - Only [`handler`] reads the time, once per invocation. Only it prints, and only the metrics.
 //! - Nothing panics, and nothing is `unsafe`.
 //!
 //! `tests/it/layout.rs` lists what each file may name. A new file must be added to that list.
@@ -75,21 +77,25 @@
 //!
 //! # An alarm becomes a move task
 //!
-//! 1. Lambda invokes the function with an event. `src/handler.rs` reads the time and Lambda's deadline.
-//! 2. `src/event.rs` parses the event: `src/event/envelope.rs` unwraps it, and `src/event/alarm.rs` reads
-//!    the alarm, whatever its shape.
-//! 3. `src/plan.rs` decides: the alarm is in ALARM and names a queue, so that queue is to be redriven.
+//! 1. Lambda invokes the function with an event. `src/handler.rs` reads the time and Lambda's
+//!    deadline.
+//! 2. `src/event.rs` parses the event: `src/event/envelope.rs` unwraps it, and `src/event/alarm.rs`
+//!    reads the alarm, whatever its shape.
+//! 3. `src/plan.rs` decides: the alarm is in ALARM and names a queue, so the plan is to redrive
+//!    that queue.
 //! 4. `src/tagging.rs` reads the queue's tags, if there is an enroll tag.
 //! 5. `src/enrollment.rs` finds that the queue is enrolled, and works out its policy.
 //! 6. `src/look.rs` looks at the DLQ: `src/sqs.rs` returns its depth and its latest move tasks.
-//! 7. `src/decision.rs` asks the gates. If one needs to know more, `src/ask.rs` asks: `src/sqs.rs` for
-//!    the source queues, `src/cloudwatch.rs` for metrics and brake alarms. Then the gates are asked again.
-//! 8. Every gate lets the DLQ pass, so `src/start.rs` starts a sample: a move task at one message a second,
-//!    which it cancels after 20 seconds. If the sample stayed away, the next look starts the rest.
+//! 7. `src/decision.rs` asks the gates. If one needs to know more, `src/ask.rs` asks: `src/sqs.rs`
+//!    for the source queues, `src/cloudwatch.rs` for metrics and brake alarms. Then the gates are
+//!    asked again.
+//! 8. Every gate lets the DLQ pass, so `src/start.rs` starts a sample: a move task at one message a
+//!    second, which it cancels after 20 seconds. If the sample stayed away, the next look starts
+//!    the rest.
 //! 9. If SQS throttles the start, `src/start.rs` repeats it until the time is up. Then the DLQ is
 //!    `deferred`, and the next invocation looks at it again.
-//! 10. `src/outcome.rs` has the code, the reason and the sentence for what happened, and `src/report.rs`
-//!     makes them the answer, the log and the metrics.
+//! 10. `src/outcome.rs` has the code, the reason and the sentence for what happened, and
+//!     `src/report.rs` turns them into the answer, the log and the metrics.
 
 mod ask;
 mod aws_error;

@@ -1,4 +1,4 @@
-//! Looking: what an invocation works with, and the first look at each DLQ.
+//! Looking: the context of an invocation, and the first look at each DLQ.
 
 use crate::config::Limits;
 use crate::deadlines::{Deadlines, retry_while_throttled};
@@ -15,7 +15,7 @@ use std::future;
 use std::time::SystemTime;
 use tokio::time::{Instant, timeout_at};
 
-/// What redriving works with.
+/// What redriving needs, apart from the DLQs.
 pub struct Context<'a, S, C> {
     /// The port to SQS.
     pub sqs: &'a S,
@@ -27,11 +27,11 @@ pub struct Context<'a, S, C> {
     pub limits: &'a Limits,
     /// The time of the invocation.
     pub now: SystemTime,
-    /// Until when it does what.
+    /// When each step must end.
     pub deadlines: &'a Deadlines,
 }
 
-/// A DLQ that was looked at.
+/// A DLQ after the first look.
 pub(crate) struct Candidate<'a> {
     pub target: &'a Target,
     pub observation: Observation,
@@ -59,8 +59,8 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Looks at each DLQ whose policy is valid. `None` for DLQs that were not reached, or did not answer,
-/// before the time to look was over.
+/// Looks at each DLQ whose policy is valid. `None` for a DLQ that was not reached, or did not
+/// answer, before the time to look was over.
 pub(crate) async fn look_at_all<S: Sqs, C>(
     context: &Context<'_, S, C>,
     targets: &[Target],
@@ -78,7 +78,7 @@ pub(crate) async fn look_at_all<S: Sqs, C>(
     answers
 }
 
-/// Takes one call if the DLQ is empty, two if it is not.
+/// Takes one call if the DLQ is empty, two otherwise.
 async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
     let depth = sqs.depth(dlq).await?;
     let tasks = match depth.is_empty() {

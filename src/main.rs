@@ -17,7 +17,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             let function = &function;
             run(service_fn(async move |event| function.handle(event).await)).await
         }
-        // Exiting would make Lambda restart us in a loop; answer every invocation with the error instead.
+        // Exiting would make Lambda restart us in a loop; answer every invocation with the error
+        // instead.
         Err(invalid) => {
             let invalid = &invalid;
             run(service_fn(
@@ -30,7 +31,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     }
 }
 
-/// Follows Lambda's log settings: `AWS_LAMBDA_LOG_FORMAT` (`JSON` or text) and `AWS_LAMBDA_LOG_LEVEL`.
+/// Follows Lambda's log settings: `AWS_LAMBDA_LOG_FORMAT` (`JSON` or text) and
+/// `AWS_LAMBDA_LOG_LEVEL`.
 fn init_log() {
     let setting = |name| std::env::var(name).unwrap_or_default();
     let level = match setting("AWS_LAMBDA_LOG_LEVEL").to_uppercase().as_str() {

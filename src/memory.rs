@@ -1,5 +1,5 @@
-//! What the process remembers between invocations, to save calls. Forgetting it costs calls, never a
-//! right decision.
+//! What the process remembers between invocations, to save calls. If it forgets, it makes more
+//! calls, but decides the same.
 
 use crate::fall::FallTime;
 use crate::queue::QueueArn;
@@ -17,14 +17,14 @@ pub struct Memory {
 /// A DLQ and the policy's destination.
 type Way = (QueueArn, Option<QueueArn>);
 
-/// How long source facts stay valid, refusals too.
+/// How long source facts stay valid, and refusals to read them too.
 const FACTS: Duration = Duration::from_secs(10 * 60);
 
-/// How long CloudWatch is not asked again where its answer changed nothing. A metric costs money: at
-/// this distance 1,000 held DLQs cost about 29 USD a month, and with every look 173.
+/// How long CloudWatch is not asked again after its answer changed nothing. Each requested metric
+/// costs money: with this pause 1,000 held DLQs cost about 29 USD a month, and 173 USD without it.
 const IN_VAIN: Duration = Duration::from_secs(30 * 60);
 
-/// More entries than this are forgotten together.
+/// Above this many entries, all of them are forgotten together.
 const MAX_ENTRIES: usize = 20_000;
 
 impl Memory {
@@ -61,8 +61,9 @@ impl Memory {
         known.insert((dlq.clone(), destination.cloned()), (now, fall_time));
     }
 
-    /// Whether CloudWatch was asked about this DLQ within the last 30 minutes, in vain, and no task has
-    /// started since. `newest_start` is that of the DLQ's newest task.
+    /// Whether CloudWatch was asked about this DLQ within the last 30 minutes, its answer changed
+    /// nothing, and no task has started since. `newest_start` is the start of the DLQ's newest
+    /// task.
     pub fn asked_in_vain(
         &self,
         dlq: &QueueArn,

@@ -12,7 +12,7 @@ pub const METRICS_DELAY: Duration = Duration::from_secs(120);
 pub struct MetricsQuery {
     /// The DLQ. Its depth is always read.
     pub dlq: QueueArn,
-    /// The queues whose handled messages are summed up. Empty if only the depth matters.
+    /// The queues whose handled messages are added up. Empty if only the depth matters.
     pub consumed: Vec<QueueArn>,
     /// The start of the period.
     pub from: SystemTime,
@@ -27,7 +27,7 @@ pub struct MetricsQuery {
     pub tasks: Vec<TaskSpan>,
 }
 
-/// The times that matter for the judgement of one move task.
+/// The times that matter for the judgment of one move task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskSpan {
     /// When the task started.
@@ -36,7 +36,7 @@ pub struct TaskSpan {
     pub until: SystemTime,
     /// The depth at or below which the DLQ counts as calm.
     pub calm_depth: u64,
-    /// How long it must stay calm on end.
+    /// How long it must stay calm without a break.
     pub calm_for: Duration,
 }
 
@@ -45,15 +45,15 @@ pub struct TaskSpan {
 pub enum Metrics {
     /// Its datapoints, reduced.
     Read(Readings),
-    /// The function has no permission to read; AWS's words. An operator's choice.
+    /// The function has no permission to read; AWS's words. This is the operator's choice.
     Denied(String),
-    /// CloudWatch failed, or did not answer in time; the reason. A doubt.
+    /// CloudWatch failed, or did not answer in time; the reason. This is a doubt.
     Failed(String),
     /// Nobody asked, because the answer changed nothing a little while ago.
     NotAsked,
 }
 
-/// The datapoints of one DLQ, reduced to what decides.
+/// The datapoints of one DLQ, reduced to what the decision needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readings {
     /// The lowest depth within the quiet period; `None` without a datapoint.
@@ -66,10 +66,10 @@ pub struct Readings {
     pub tasks: Vec<TaskReadings>,
 }
 
-/// The datapoints around one move task, reduced to what decides.
+/// The datapoints around one move task, reduced to what the verdict needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskReadings {
-    /// When the task started: what tells it apart from the others.
+    /// When the task started. This identifies it.
     pub started: SystemTime,
     /// When the consumer first handled a message after the start; `None` if it did not.
     pub first_handled: Option<SystemTime>,
@@ -100,7 +100,8 @@ impl TaskReadings {
 }
 
 impl MetricsQuery {
-    /// The length of one datapoint: a minute if the period is under three hours long, else five.
+    /// The length of one datapoint: one minute if the period is under three hours long, otherwise
+    /// five.
     pub fn period(&self) -> Duration {
         let length = self.now.duration_since(self.from).unwrap_or_default();
         match length < Duration::from_secs(3 * 3600) {
@@ -111,8 +112,9 @@ impl MetricsQuery {
 }
 
 impl MetricsQuery {
-    /// A long datapoint has the depth at its end. The one that overlaps the start of a window therefore
-    /// belongs to the window, or growth would be measured over a shorter time than what was handled.
+    /// A long datapoint has the depth at its end. So the datapoint that overlaps the start of a
+    /// window belongs to the window. Otherwise growth would cover a shorter time than the handled
+    /// messages.
     fn overlap(&self) -> Duration {
         match self.period().as_secs() {
             ..=60 => Duration::ZERO,
@@ -121,12 +123,13 @@ impl MetricsQuery {
     }
 }
 
-/// Reduces the datapoints of one DLQ as they come. Each series must come in the order of time.
+/// Reduces the datapoints of one DLQ as they arrive. Each series must arrive in time order.
 #[derive(Debug)]
 pub struct Reading {
     query: MetricsQuery,
     readings: Readings,
-    /// Of each task: since when the DLQ is calm, and the lowest and the last depth before the start.
+    /// For each task: since when the DLQ has been calm, and the lowest and the last depth before
+    /// the start.
     calm_since: Vec<Option<SystemTime>>,
     before: Vec<Option<(u64, u64)>>,
     /// The end of the newest period whose depth was read.
@@ -211,7 +214,7 @@ impl Reading {
             if time < span.started && time >= before_time(span.started, query.quiet_period) {
                 task.handled_before = task.handled_before.saturating_add(handled);
             }
-            // A period that began before the start may hold what the task brought.
+            // A period that began before the start may include messages that the task brought.
             if time + period <= span.started || time >= span.until {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! What is known of one DLQ: the facts that a decision is made of, and the questions it may ask.
+//! What is known of one DLQ: the facts that a decision uses, and the questions it may ask.
 
 use crate::fall::FallTime;
 use crate::metrics::{Metrics, Readings};
@@ -10,9 +10,10 @@ use std::time::Duration;
 pub struct Observation {
     /// How many messages the DLQ holds.
     pub depth: Depth,
-    /// The DLQ's move tasks, newest first, at most ten. Empty if the DLQ is empty: then nobody asks.
+    /// The DLQ's move tasks, newest first, at most ten. Empty if the DLQ is empty, because nobody
+    /// asks then.
     pub tasks: Vec<MoveTask>,
-    /// The way back of a failing message; `None` until someone asks [`Question::FallTime`].
+    /// How failing messages come back; `None` until someone asks [`Question::FallTime`].
     pub fall_time: Option<FallTime>,
     /// What CloudWatch knows; `None` until someone asks [`Question::Metrics`].
     pub metrics: Option<Metrics>,
@@ -67,8 +68,8 @@ impl Observation {
         }
     }
 
-    /// Whether SQS deletes the oldest messages before a failing one could be back. Then a lower depth
-    /// proves nothing.
+    /// Whether SQS deletes the oldest messages before a failing one could be back. A lower depth
+    /// then proves nothing.
     pub fn is_expiring(&self) -> bool {
         let Some(FallTime::Known(fall)) = &self.fall_time else {
             return false;

@@ -28,7 +28,7 @@ pub struct Finding<'a> {
     pub streak: u32,
     /// What became of the newest task's messages; `None` while that is not settled.
     pub last_verdict: Option<LastVerdict>,
-    /// The way back of a failing message, if the decision depended on it.
+    /// How failing messages come back, if the decision depended on it.
     pub fall_time: Option<FallTime>,
     /// Why CloudWatch's metrics could not be read, if the decision depended on them.
     pub metrics_error: Option<String>,
@@ -59,14 +59,14 @@ pub enum Outcome {
     Skipped(Skipped),
     /// There is something to do, and it waits for a person.
     Held(Hold),
-    /// A running task was told to stop.
+    /// SQS was asked to cancel a RUNNING task.
     Cancelled {
         /// Why.
         cause: Cause,
         /// The handle of the task.
         handle: String,
     },
-    /// A running task would have been told to stop without the dry run.
+    /// Without the dry run, SQS would have been asked to cancel a RUNNING task.
     WouldCancel {
         /// Why.
         cause: Cause,
@@ -82,7 +82,7 @@ pub enum Outcome {
 /// How a sample ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleEnd {
-    /// The function stopped it. SQS says it had moved about so many messages; the count lags.
+    /// The function stopped it. SQS had counted about this many moved messages; the count lags.
     Stopped {
         /// Messages moved.
         moved: u64,
@@ -101,8 +101,8 @@ pub enum Skipped {
     Gate(Skip),
     /// The event named a queue that is not enrolled.
     NotEnrolled,
-    /// The queue has the enroll tag and does not exist. The tagging API lists a deleted queue for a
-    /// while.
+    /// The queue has the enroll tag but does not exist. The tagging API lists a deleted queue for
+    /// some time.
     RecentlyDeleted,
     /// No task is RUNNING, or SQS returned no handle for it.
     NothingToCancel,
@@ -113,7 +113,7 @@ pub enum Skipped {
 /// Why the next invocation will deal with a DLQ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deferred {
-    /// The invocation started as many redrives as it may: this many.
+    /// The invocation started the most redrives it may; this is the number.
     StartLimit(usize),
     /// The time was up before anyone looked.
     NotLookedAt,
@@ -128,12 +128,12 @@ pub enum Deferred {
 pub enum Failed {
     /// A call to SQS failed.
     Sqs(SqsError),
-    /// The tags could not be read, so nobody knows whether the queue is enrolled.
+    /// The tags could not be read, so it is unknown whether the queue is enrolled.
     Tags(TaggingError),
     /// The policy cannot be followed for this DLQ; what is wrong with it.
     InvalidPolicy(String),
-    /// The time was up before SQS confirmed the cancel. No later look would cancel the task, so this is
-    /// not deferred: a failure makes Lambda try again.
+    /// The time was up before SQS confirmed the cancel. No later look would cancel the task, so the
+    /// DLQ is not deferred: a failure makes Lambda try again.
     CancelUnconfirmed,
     /// SQS refused to cancel a task that is still RUNNING; its words.
     StillRunning(String),
@@ -200,7 +200,7 @@ codes! {
         Requested = "requested",
         /// A sample's time is over.
         SampleOver = "sample-over",
-        /// The messages of a running redrive come back, or nobody handles them.
+        /// The messages of a RUNNING redrive come back, or nobody handles them.
         Bouncing = "bouncing",
         /// No task is RUNNING.
         NothingToCancel = "nothing-to-cancel",
@@ -391,7 +391,7 @@ impl fmt::Display for Outcome {
                 match sample {
                     None => {}
                     Some(SampleEnd::Stopped { moved }) => {
-                        write!(f, "; SQS counted {moved} when it was stopped")?;
+                        write!(f, "; when it was stopped, SQS had counted {moved} as moved")?;
                     }
                     Some(SampleEnd::EndedItself { moved }) => {
                         write!(f, "; it ended by itself, with {moved} moved")?;
@@ -410,11 +410,11 @@ impl fmt::Display for Outcome {
             Self::Held(hold) => hold.fmt(f),
             Self::Cancelled { cause, .. } => write!(
                 f,
-                "{cause}the running move task is cancelled; messages it already moved stay moved"
+                "{cause}the running move task is canceled; messages it already moved stay moved"
             ),
             Self::WouldCancel { cause, .. } => write!(
                 f,
-                "{cause}without the dry run, the running move task is cancelled"
+                "{cause}without the dry run, the running move task is canceled"
             ),
             Self::Deferred(deferred) => deferred.fmt(f),
             Self::Failed(failed) => failed.fmt(f),
@@ -475,7 +475,7 @@ impl fmt::Display for Skipped {
                 "the queue has the enroll tag but does not exist: it was deleted recently"
             }
             Self::NothingToCancel => "no move task is RUNNING, or SQS returned no handle for it",
-            Self::EndedBeforeCancel => "the move task ended before it could be cancelled",
+            Self::EndedBeforeCancel => "the move task ended before it could be canceled",
         })
     }
 }
@@ -501,7 +501,7 @@ impl fmt::Display for Skip {
             }
             Self::StillFilling { fewest } => still_filling(*fewest, f),
             Self::CannotBeTold => f.write_str(
-                "so many new messages arrive that it cannot be told whether the last redrive came back",
+                "it is unclear whether the last redrive came back, because too many new messages arrive",
             ),
             Self::NotConsumed => not_consumed(f),
             Self::MetricsUnreadable { why } => metrics_unreadable(why, f),
@@ -519,7 +519,7 @@ fn metrics_unreadable(why: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let why = one_line(why, MAX_MESSAGE_CHARS);
     write!(
         f,
-        "CloudWatch's metrics could not be read, so nobody knows whether the consumer works: {why}"
+        "CloudWatch's metrics could not be read, so it is unknown whether the consumer works: {why}"
     )
 }
 
@@ -528,7 +528,7 @@ impl fmt::Display for Hold {
         match self {
             Self::TaskStuck { status } => write!(
                 f,
-                "a move task is `{}` for longer than SQS lets one run, or in a status unknown here; cancel it, or ask AWS Support",
+                "a move task has been `{}` for longer than SQS allows, or its status is unknown to this function; cancel it, or ask AWS Support",
                 excerpt(status)
             ),
             Self::Paused => f.write_str("the kill switch is on"),
@@ -603,7 +603,7 @@ impl fmt::Display for Failed {
             ),
             Self::InvalidPolicy(why) => f.write_str(why),
             Self::CancelUnconfirmed => f.write_str(
-                "the invocation ran out of time before SQS confirmed that the move task is cancelled",
+                "the invocation ran out of time before SQS confirmed that the move task is canceled",
             ),
             Self::StillRunning(why) => write!(
                 f,

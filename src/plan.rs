@@ -49,7 +49,7 @@ pub enum Action {
     Cancel(Cause),
 }
 
-/// Why tasks are cancelled.
+/// Why tasks are canceled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A request asked for it.
@@ -62,8 +62,8 @@ pub enum Cause {
     Bouncing,
 }
 
-/// Combines the triggers of one event. A brake wins over a request, a request over a sweep, a sweep
-/// over named queues, and an ignored trigger counts only if there is no other. `brake_alarms` are
+/// Combines the triggers of one event. A brake wins over a request, a request over a sweep, and a
+/// sweep over named queues. An ignored trigger counts only if there is no other. `brake_alarms` are
 /// names; a brake alarm is in the function's own account and region, its `location`.
 pub fn plan(triggers: Vec<Trigger>, brake_alarms: &[String], location: &Location) -> Plan {
     let is_brake = |alarm: &Alarm| is_brake(alarm, brake_alarms, location);

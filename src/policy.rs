@@ -19,8 +19,8 @@ pub struct Policy {
     /// `REDRIVE_PATIENCE`, 12 hours: how long after the last start a DLQ that keeps growing is
     /// redriven anyway.
     pub patience: Duration,
-    /// `REDRIVE_MAX_ATTEMPTS`, 5: the number of fruitless redrives in a row after which the function
-    /// stops. With a sample, more than five count as five.
+    /// `REDRIVE_MAX_ATTEMPTS`, 5: the number of fruitless redrives in a row after which the
+    /// function stops. With a sample, more than five count as five.
     pub max_attempts: u32,
     /// `REDRIVE_ATTEMPT_WINDOW`, 24 hours: older move tasks do not count.
     pub attempt_window: Duration,
@@ -34,14 +34,15 @@ pub struct Policy {
     pub may_park: bool,
     /// `REDRIVE_BRAKE_ALARMS`, none: nothing starts while one of these alarms is in ALARM.
     pub brake_alarms: Vec<String>,
-    /// `REDRIVE_PAUSED`, false: the kill switch. The function looks and reports, and starts nothing.
+    /// `REDRIVE_PAUSED`, false: the kill switch. The function looks and reports, but starts
+    /// nothing.
     pub paused: bool,
-    /// `REDRIVE_SAMPLE`, 20 seconds: how long the first try runs, and about as many messages as it moves
-    /// at most. Zero turns samples off.
+    /// `REDRIVE_SAMPLE`, 20 seconds: how long the first try runs. At 1 message a second, it moves
+    /// about as many messages at most. Zero turns samples off.
     pub sample: Duration,
     /// Whether a request forces the redrive. Not a setting.
     pub forced: bool,
-    /// `REDRIVE_DRY_RUN`, false: the function decides and reports, and starts and cancels nothing.
+    /// `REDRIVE_DRY_RUN`, false: the function decides and reports, but starts and cancels nothing.
     pub dry_run: bool,
 }
 
@@ -97,14 +98,15 @@ impl Policy {
         found
     }
 
-    /// With a sample, SQS's list of tasks has no room for more than five attempts. `None` if they fit.
+    /// With a sample, SQS's list of tasks has no room for more than five attempts. `None` if they
+    /// fit.
     pub fn too_many_attempts(&self) -> Option<PolicyError> {
         let attempts = self.max_attempts;
         let fit = self.sample.is_zero() || attempts <= MAX_ATTEMPTS_WITH_SAMPLE;
         (!fit).then_some(PolicyError::TooManyAttempts { attempts })
     }
 
-    /// The policy to follow: attempts that SQS's list of tasks has no room for do not count.
+    /// The policy to follow: it has no more attempts than SQS's list of tasks has room for.
     #[must_use]
     pub fn with_attempts_that_fit(self) -> Self {
         match self.too_many_attempts() {
@@ -117,14 +119,14 @@ impl Policy {
     }
 
     /// The longest wait between two attempts that still fits all of them into the window, with one
-    /// wait to spare. With longer waits the first attempt would leave the window before the last one
-    /// started, and the attempts would never be exhausted.
+    /// wait to spare. With longer waits the first attempt would leave the window before the last
+    /// one started, and the attempts would never be exhausted.
     pub fn longest_wait(&self) -> Duration {
         self.attempt_window / self.max_attempts.saturating_add(1)
     }
 
-    /// The policy of a request with `force`. A person has looked, so the gates that save effort or
-    /// wait for better times let the DLQ pass. The safety gates stay as they are.
+    /// The policy of a request with `force`. A person has looked, so the DLQ passes the gates that
+    /// save effort or wait for better times. The safety gates stay as they are.
     #[must_use]
     pub fn forced(self) -> Self {
         Self {
@@ -145,7 +147,8 @@ pub const SAMPLE_PACE: u32 = 1;
 /// What [`sample_time`] accepts.
 pub const ACCEPTED_SAMPLES: &str = "0, or a whole number of seconds from 10 to 30";
 
-/// How long a sample runs; zero turns samples off. `None` if no sample runs for so many seconds.
+/// How long a sample runs; zero turns samples off. `None` if no sample may run for this many
+/// seconds.
 pub fn sample_time(seconds: u64) -> Option<Duration> {
     matches!(seconds, 0 | 10..=30).then_some(Duration::from_secs(seconds))
 }
@@ -153,8 +156,8 @@ pub fn sample_time(seconds: u64) -> Option<Duration> {
 /// SQS lists ten tasks, and with a sample an attempt takes up to two of them.
 const MAX_ATTEMPTS_WITH_SAMPLE: u32 = 5;
 
-/// A forced start keeps this distance from the newest one, because Lambda repeats a failed asynchronous
-/// request.
+/// The minimum time between the newest start and a forced one, because Lambda repeats a failed
+/// asynchronous request.
 const FORCED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
 
 /// Why messages of a DLQ cannot move to a queue. Checked before any call, because AWS does not
@@ -166,7 +169,7 @@ pub enum DestinationError {
     Itself(QueueArn),
     /// SQS moves messages only between queues of the same type.
     #[error(
-        "the destination `{destination}` and the DLQ `{dlq}` are not of one type: one is FIFO, one is standard"
+        "the destination `{destination}` and the DLQ `{dlq}` are of different types: one is FIFO, one is standard"
     )]
     OtherType {
         /// The queue the messages are in.
@@ -175,7 +178,7 @@ pub enum DestinationError {
         destination: QueueArn,
     },
     /// AWS documents move tasks only within one account and region.
-    #[error("the destination `{destination}` is in another account or region than the DLQ `{dlq}`")]
+    #[error("the destination `{destination}` is not in the account and region of the DLQ `{dlq}`")]
     Elsewhere {
         /// The queue the messages are in.
         dlq: QueueArn,
@@ -205,12 +208,12 @@ pub enum PolicyError {
         /// `REDRIVE_ATTEMPT_WINDOW`.
         window: Duration,
     },
-    /// A redrive could not be told from a sample.
+    /// A redrive would look like a sample.
     #[error(
         "a pace of {SAMPLE_PACE} message a second is that of samples; set 2 to 500 or `auto`, or turn samples off (`sample` 0)"
     )]
     PaceOfSample,
-    /// The first attempt would leave the list before the last one started.
+    /// The first attempt would leave SQS's list before the last attempt started.
     #[error(
         "with a sample at most {MAX_ATTEMPTS_WITH_SAMPLE} attempts count, not {attempts}: SQS lists ten tasks, and an attempt takes two; set 1 to {MAX_ATTEMPTS_WITH_SAMPLE}, or turn samples off (`sample` 0)"
     )]

@@ -113,7 +113,8 @@ pub fn is_account_id(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Whether SQS accepts `name` for a queue (`CreateQueue`: up to 80 letters, digits, hyphens and underscores, `.fifo` at the end for FIFO queues).
+/// Whether SQS accepts `name` for a queue (`CreateQueue`: up to 80 letters, digits, hyphens and
+/// underscores, `.fifo` at the end for FIFO queues).
 pub fn is_queue_name(name: &str) -> bool {
     let stem = name.strip_suffix(".fifo").unwrap_or(name);
     name.len() <= 80
@@ -123,7 +124,7 @@ pub fn is_queue_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// Whether `text` could be a region: lower-case letters, digits and hyphens.
+/// Whether `text` could be a region: lowercase letters, digits and hyphens.
 pub fn is_region(text: &str) -> bool {
     is_arn_component(text)
 }
@@ -135,7 +136,7 @@ fn is_arn_component(text: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// A queue as an event names it. Where the event leaves out the account or region, the function's own
+/// A queue as an event names it. If the event leaves out the account or region, the function's own
 /// applies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueueRef {
@@ -190,7 +191,7 @@ pub struct Location {
     pub account: Option<String>,
 }
 
-/// DLQs by name and region. Several accounts may have queues of the same name.
+/// DLQs by name and region. Several accounts may have a queue of the same name.
 pub type QueuesByName<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a QueueArn>>;
 
 impl Location {
@@ -231,8 +232,8 @@ impl Location {
         namesakes.iter().find(is_own).copied()
     }
 
-    /// The ARNs of the named queues whose tags can be read. The tagging API knows only its own account
-    /// and region.
+    /// The ARNs of the named queues whose tags can be read. The tagging API knows only its own
+    /// account and region.
     pub fn taggable_here<'a>(
         &self,
         queues: impl IntoIterator<Item = &'a QueueRef>,
@@ -271,14 +272,15 @@ impl TaggedQueue {
 /// How many messages a queue holds, by SQS's approximate counts. They may take a minute to settle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// `ApproximateNumberOfMessages`: a consumer could receive them, and a move task could move them.
+    /// `ApproximateNumberOfMessages`: a consumer could receive them, and a move task could move
+    /// them.
     pub visible: u64,
     /// `ApproximateNumberOfMessagesNotVisible`: someone received them and has not deleted them yet.
     pub in_flight: u64,
 }
 
 impl Depth {
-    /// Nothing visible and nothing in flight.
+    /// Whether no message is visible or in flight.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -287,7 +289,7 @@ impl Depth {
 /// One message move task, as `ListMessageMoveTasks` returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoveTask {
-    /// The state of the task.
+    /// The status of the task.
     pub status: TaskStatus,
     /// What `CancelMessageMoveTask` takes. SQS returns it only while the task is RUNNING.
     pub handle: Option<String>,
@@ -321,8 +323,8 @@ impl MoveTask {
         self.moved.max(self.to_move.unwrap_or_default())
     }
 
-    /// About how many messages it moved. For a CANCELLED task what SQS says, at least 1; for any other
-    /// [`size`](Self::size).
+    /// About how many messages it moved. For a CANCELLED task, the number that SQS reports, at
+    /// least 1; for any other task, [`size`](Self::size).
     pub fn moved_about(&self) -> u64 {
         match self.status {
             TaskStatus::Cancelled => self.moved.max(1),
@@ -330,8 +332,8 @@ impl MoveTask {
         }
     }
 
-    /// How long ago the task started. A start time that is missing or in the future counts as now,
-    /// which is the cautious reading: the task looks recent.
+    /// How long ago the task started. A start time that is missing or in the future counts as now.
+    /// This is the cautious reading: the task looks recent.
     pub fn age(&self, now: SystemTime) -> Duration {
         self.started_at
             .and_then(|started| now.duration_since(started).ok())
@@ -339,14 +341,14 @@ impl MoveTask {
     }
 }
 
-/// The state of a message move task.
+/// The status of a message move task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskStatus {
     /// Moving messages.
     Running,
     /// Cancel was requested; the task may still move messages.
     Cancelling,
-    /// Stopped before its end. Messages it moved stay moved.
+    /// Stopped before it moved everything. Messages it moved stay moved.
     Cancelled,
     /// Moved everything it could.
     Completed,

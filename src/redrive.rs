@@ -1,4 +1,4 @@
-//! Redriving: look at every DLQ, decide, then start or stop what the decision says.
+//! Redriving: looks at every DLQ, decides, then starts or cancels what the decision says.
 
 use crate::ask::answer;
 use crate::cancel;
@@ -58,7 +58,7 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
     findings
 }
 
-/// DLQs by what the gates answer.
+/// DLQs, grouped by the answer of the gates.
 #[derive(Default)]
 struct Sorted<'a> {
     findings: Vec<Finding<'a>>,

@@ -14,8 +14,8 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::Level;
 
-/// Above this many DLQs, a report counts empty and unchecked ones instead of listing them. It is also
-/// the most names, and the most queues that are not enrolled, that a report lists.
+/// Above this many DLQs, a report counts empty and unchecked DLQs instead of listing them. It is
+/// also the most names, and the most queues that are not enrolled, that a report lists.
 pub const MAX_LISTED: usize = 100;
 
 /// The result of an invocation.
@@ -95,24 +95,26 @@ pub struct QueueReport {
     /// The number of fruitless redrives in a row; absent if SQS listed no task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streak: Option<u32>,
-    /// The task that started or was cancelled; absent if there is none.
+    /// The task that was started or canceled; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskReport>,
     /// The newest task that SQS listed before; absent if it listed none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_task: Option<LastTaskReport>,
-    /// About how long a failing message takes to come back; absent if it is unknown, or did not matter.
+    /// About how long a failing message takes to come back; absent if it is unknown, or did not
+    /// matter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fall_time_seconds: Option<u64>,
     /// Whether CloudWatch's metrics were needed and could not be read.
     #[serde(skip)]
     depth_history_unreadable: bool,
-    /// How many messages this invocation redrove: of a sample what SQS says it moved.
+    /// How many messages this invocation redrove. For a sample, the number that SQS reported as
+    /// moved.
     #[serde(skip)]
     redriven: u64,
 }
 
-/// A task that started or was cancelled.
+/// A task that was started or canceled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskReport {
@@ -320,8 +322,9 @@ impl Unlisted {
         *self == Self::default()
     }
 
-    /// The count for a queue that the report does not list; `None` if it lists the queue. `is_large`
-    /// and `is_full` say whether more than [`MAX_LISTED`] queues are enrolled, or are not.
+    /// The counter for a queue that the report does not list; `None` if it lists the queue.
+    /// `is_large` says whether more than [`MAX_LISTED`] DLQs are enrolled, `is_full` whether more
+    /// queues than that are not.
     fn count_of(&mut self, outcome: &Outcome, is_large: bool, is_full: bool) -> Option<&mut u64> {
         match outcome {
             Outcome::Skipped(Skipped::NotEnrolled) if is_full => Some(&mut self.not_enrolled),
@@ -447,7 +450,7 @@ impl QueueReport {
 
     fn log(&self) {
         let name = self.queue_arn.rsplit(':').next().unwrap_or_default();
-        // The macro needs to know its level when it is compiled.
+        // The macro needs its level at compile time.
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(

@@ -61,7 +61,7 @@ struct Environment {
     region: String,
     /// What all clients share.
     sdk: SdkConfig,
-    /// The endpoints of SQS, CloudWatch and the tagging API; `None` is AWS's own.
+    /// The endpoints of SQS, CloudWatch and the tagging API; `None` means AWS's own.
     endpoints: [Option<String>; 3],
 }
 
@@ -102,7 +102,7 @@ fn variable(name: &str) -> String {
     value.to_string_lossy().into_owned()
 }
 
-/// The environment. What is not UTF-8 cannot be one of our values; it is read as far as it goes.
+/// The environment. A value that is not UTF-8 cannot be valid for us; its readable part is used.
 fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| {
         (
@@ -112,8 +112,8 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The configuration that all clients share. AWS's own loader would also look for profiles, roles to
-/// assume and instance metadata. Lambda has none of these, and the loader makes the binary 14 %
+/// The configuration that all clients share. AWS's own loader would also look for profiles, roles
+/// to assume and instance metadata. Lambda has none of these, and the loader makes the binary 14 %
 /// larger.
 fn sdk_config(trusted: TlsContext, region: &str) -> SdkConfig {
     let connect = Duration::from_secs(2);
@@ -152,8 +152,8 @@ fn boolean_variable(name: &str) -> Result<bool, VariableError> {
 }
 
 /// The endpoint of one service, from its own variable or the one for all services
-/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>). `Ok(None)` is AWS's
-/// own.
+/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>). `Ok(None)` means
+/// AWS's own.
 fn endpoint(service: &str) -> Result<Option<String>, VariableError> {
     let names = [
         format!("AWS_ENDPOINT_URL_{service}"),
@@ -173,15 +173,15 @@ fn endpoint(service: &str) -> Result<Option<String>, VariableError> {
     }
 }
 
-/// The configuration with the endpoint of one service; `None` is AWS's own.
+/// The configuration with the endpoint of one service; `None` means AWS's own.
 fn with_endpoint(sdk: &SdkConfig, url: Option<String>) -> SdkConfig {
     let mut config = sdk.clone().into_builder();
     config.set_endpoint_url(url);
     config.build()
 }
 
-/// The role's credentials. Lambda puts them into the environment or, for some kinds of start, behind
-/// an address that the environment names
+/// The role's credentials. Lambda puts them into the environment or, for some kinds of start,
+/// serves them at an address that the environment contains
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>).
 fn credentials(http_client: &SharedHttpClient) -> SharedCredentialsProvider {
     let are_given = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
@@ -196,13 +196,13 @@ fn credentials(http_client: &SharedHttpClient) -> SharedCredentialsProvider {
     }
 }
 
-/// One TLS stack and one connection pool for all clients. The SDK's own HTTP client would decode the
-/// root certificates again for every client.
+/// One TLS stack and one connection pool for all clients. The SDK's own HTTP client would decode
+/// the root certificates again for every client.
 fn http_client(trusted: TlsContext, connect_timeout: Duration) -> SharedHttpClient {
     let settings = HttpConnectorSettings::builder().connect_timeout(connect_timeout);
     let connector = Connector::builder()
         .connector_settings(settings.build())
-        // The other provider spends half a second on entropy in the first invocation.
+        // The other provider collects entropy for half a second in the first invocation.
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(trusted)
         .build();

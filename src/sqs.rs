@@ -40,8 +40,8 @@ pub trait Sqs {
         start: &Start,
     ) -> impl Future<Output = Result<Option<String>, StartError>>;
 
-    /// Cancels the task with this handle. Messages it already moved stay moved. `Ok` is about how many
-    /// they are; the count lags.
+    /// Cancels the task with this handle. Messages it already moved stay moved. `Ok` is about how
+    /// many messages that is; the count lags.
     fn cancel(
         &self,
         dlq: &QueueArn,
@@ -49,10 +49,11 @@ pub trait Sqs {
     ) -> impl Future<Output = Result<u64, CancelError>>;
 }
 
-/// Why a call to SQS failed, in SQS's own words where it sent any.
+/// Why a call to SQS failed, in SQS's own words if it sent any.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SqsError {
-    /// A permission is missing. SQS names the action, which may be one it takes for the function.
+    /// A permission is missing. SQS's message contains the action, which may be one that SQS
+    /// performs for the function.
     #[error("access denied: {0}")]
     AccessDenied(String),
     /// No queue uses this queue as its DLQ.
@@ -90,7 +91,7 @@ pub enum StartError {
     Sqs(#[from] SqsError),
 }
 
-/// Why a task was not cancelled.
+/// Why a task was not canceled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CancelError {
     /// There is nothing to cancel: the task ended, or never existed.
@@ -266,8 +267,8 @@ impl Sqs for SqsClients {
     }
 }
 
-/// Far more than a connection within a region needs. Without a route to SQS the start waits no
-/// longer than this.
+/// Far more than a connection within a region needs. If there is no route to SQS, the start-up
+/// waits no longer than this.
 const CONNECT_AHEAD_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The queue's URL in path style. SQS reads the queue from the path alone.
@@ -299,7 +300,8 @@ fn queue_of_url(url: &str, dlq: &QueueArn) -> Result<QueueArn, SqsError> {
     arn.parse().map_err(unreadable)
 }
 
-/// A queue's redrive policy. SQS accepts `maxReceiveCount` as a number and as text, and returns it so.
+/// A queue's redrive policy. SQS accepts `maxReceiveCount` as a number or as text, and returns it
+/// in the same form.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RedrivePolicyJson {

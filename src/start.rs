@@ -1,5 +1,5 @@
-//! Starting redrives: the rest after a sample first, then the deepest DLQs. Samples are stopped after
-//! their time, all together, so that an invocation waits once.
+//! Starting redrives: first the rest after a sample, then the deepest DLQs. All samples are stopped
+//! together, so that an invocation waits once.
 
 use crate::ask::read_brakes;
 use crate::cloudwatch::CloudWatch;
@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// Starts these redrives, as many as one invocation may start.
+/// Starts these redrives, up to the limit of one invocation.
 pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
     context: &Context<'_, S, C>,
     mut ready: Vec<(Start, Candidate<'a>)>,
@@ -39,8 +39,8 @@ pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
             })
             .buffer_unordered(context.limits.concurrency);
         while let Some((outcome, candidate)) = starts.next().await {
-            // A deferred start may have taken effect. A failed one leaves its place to the next DLQ,
-            // or the same few would take all places every time.
+            // A deferred start may have taken effect. A failed start leaves its place to the next
+            // DLQ. Otherwise the same few DLQs would take all places every time.
             if !matches!(
                 outcome,
                 Outcome::Failed(_) | Outcome::Skipped(_) | Outcome::Held(_)
@@ -107,14 +107,14 @@ async fn start_one<S: Sqs, C: CloudWatch>(
             // Another invocation was faster, or an earlier start whose answer was lost took effect.
             Ok(Err(StartError::TaskActive)) => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
             Ok(Err(StartError::Sqs(error))) => Outcome::Failed(Failed::Sqs(error)),
-            // It may run, and must be stopped then.
+            // It may be running, and must then be stopped.
             Err(_) if is_sample => started(start, None),
             Err(_) => Outcome::Deferred(Deferred::StartUnconfirmed),
         };
     }
 }
 
-/// Reads the brakes of a DLQ again: one may have come on while its start waited.
+/// Reads the brakes of a DLQ again: an alarm may have entered ALARM while the start waited.
 async fn brake_again<S, C: CloudWatch>(
     context: &Context<'_, S, C>,
     target: &Target,
@@ -131,7 +131,7 @@ async fn brake_again<S, C: CloudWatch>(
         })
 }
 
-/// Brakes that were read longer ago are read again before a start.
+/// Brakes that were read longer ago than this are read again before a start.
 const BRAKES_ARE_FRESH: Duration = Duration::from_secs(5);
 
 /// A sample that is running, or may be.
@@ -141,7 +141,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// `None` for the outcome of anything but the start of a sample.
+    /// `None` if the outcome is not the start of a sample.
     fn of(outcome: &Outcome) -> Option<Self> {
         match outcome {
             Outcome::Started { start, handle, .. } if start.purpose == Purpose::Sample => {
@@ -184,8 +184,8 @@ async fn end_samples<'a, S: Sqs, C: CloudWatch>(
         .await
 }
 
-/// Stops a sample by its handle, or without one by the list. Tries again until it is stopped, or until
-/// another try would not help.
+/// Stops a sample by its handle, or if it has none, by the list. Tries again until it is stopped,
+/// or until another try would not help.
 async fn stop_sample(
     sqs: &impl Sqs,
     target: &Target,
@@ -221,8 +221,8 @@ async fn stop_sample(
 /// By how much SQS's clock may differ from the function's.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// What the list says about a sample that started at `since` or later: how it ended. `Err` is the handle
-/// by which it can be stopped, or `None` if the list has no such sample.
+/// How a sample that started at `since` or later ended, by the list. `Err` is the handle that can
+/// stop it, or `None` if the list has no such sample.
 fn end_by_list(
     tasks: &[MoveTask],
     policy: &Policy,

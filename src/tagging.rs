@@ -45,8 +45,8 @@ pub enum TaggingError {
     BadAnswer(String),
 }
 
-/// The tagging API itself. Its client is created on first use or by [`create`](Self::create); without
-/// an enroll tag nobody needs it.
+/// The tagging API itself. Its client is created on first use or by [`create`](Self::create);
+/// without an enroll tag it is never needed.
 pub struct TaggingClient {
     client: LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>,
 }
@@ -63,7 +63,7 @@ impl TaggingClient {
         }
     }
 
-    /// Creates the client now, so that the first invocation need not.
+    /// Creates the client now, so that the first invocation does not have to.
     pub fn create(&self) {
         LazyLock::force(&self.client);
     }
@@ -78,7 +78,8 @@ impl Tagging for TaggingClient {
         let mut pages = self
             .client
             .get_resources()
-            // The service's name: SQS has only one type of resource, and the API has no name for it.
+            // The service name. SQS has only one type of resource, and the API has no name for that
+            // type.
             .resource_type_filters("sqs")
             .tag_filters(filter)
             .into_paginator()

@@ -1,6 +1,6 @@
 //! Text for people: how errors and reports quote foreign text.
 
-/// At most 100 characters of a foreign text, as [`one_line`] shows them.
+/// At most 100 characters of text that others wrote, as [`one_line`] shows it.
 pub fn excerpt(text: &str) -> String {
     one_line(text, 100)
 }

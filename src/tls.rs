@@ -7,9 +7,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 /// The five roots of Amazon Trust Services. AWS recommends them for private trust stores, and they
-/// sign the certificates of its endpoints. Decoding all roots of the system would take longer than the
-/// rest of the start-up. A test fails one year before the first root expires; the successors are at
-/// <https://www.amazontrust.com/repository>.
+/// sign the certificates of its endpoints. Decoding all roots of the system would take longer than
+/// the rest of the start-up. A test fails one year before the first root expires; the successors
+/// are at <https://www.amazontrust.com/repository>.
 const AMAZON: &str = include_str!("tls/amazon.pem");
 
 /// Names a PEM file of root certificates, as for the AWS CLI.
@@ -18,8 +18,9 @@ const BUNDLE: &str = "AWS_CA_BUNDLE";
 /// The roots to trust in a region, given the value of `AWS_CA_BUNDLE`. An empty value counts as not
 /// set.
 ///
-/// A bundle replaces all other roots, so that a proxy or a private CA can take Amazon's place. `Err` if
-/// the file cannot be read or contains anything except certificates: the client would panic on it.
+/// A bundle replaces all other roots, so that a proxy or a private CA can take Amazon's place.
+/// `Err` if the file cannot be read or contains anything except certificates: the client would
+/// panic on it.
 pub fn context(bundle: &str, region: &str) -> Result<TlsContext, VariableError> {
     let trusted = match bundle.trim() {
         "" if !has_amazons_roots(region) => Ok(TrustStore::default()),
@@ -37,9 +38,9 @@ pub fn context(bundle: &str, region: &str) -> Result<TlsContext, VariableError> 
 }
 
 /// Whether a region is in AWS's commercial partition, by the form of its name
-/// (<https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>). AWS does not
-/// document the roots of its other partitions (China, GovCloud, the European Sovereign Cloud, the
-/// isolated ones), so there the system's store is used.
+/// (<https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>). AWS does
+/// not document the roots of its other partitions: China, GovCloud, the European Sovereign Cloud
+/// and the isolated ones. There the function uses the system's store.
 fn has_amazons_roots(region: &str) -> bool {
     let parts: Vec<&str> = region.split('-').collect();
     let [area, _, number] = parts.as_slice() else {
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(expiry(&first), expected);
     }
 
-    /// What is trusted, in words: `TlsContext` shows it only so.
+    /// The trusted certificates as text: `TlsContext` has no other way to show them.
     fn trusted(bundle: &str, region: &str) -> Result<String, String> {
         match context(bundle, region) {
             Ok(trusted) => Ok(format!("{trusted:?}")),

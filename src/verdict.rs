@@ -1,6 +1,7 @@
 //! What past move tasks brought: which stayed away, which came back, and how sure that is.
 //!
-//! Pure. SQS's task list is the only memory; source facts and CloudWatch make the verdict fairer.
+//! Pure. SQS's task list is the only memory; source facts and CloudWatch make the verdict more
+//! accurate.
 
 use crate::fall::{Fall, FallTime};
 use crate::metrics::{METRICS_DELAY, MetricsQuery, TaskReadings, TaskSpan};
@@ -17,7 +18,7 @@ pub enum Verdict {
     StayedAway,
     /// More than half of them are in the DLQ again, or the task FAILED.
     CameBack,
-    /// The DLQ gains so many new messages that a few returning ones would not show.
+    /// The DLQ gains too many new messages for a few returning ones to show.
     Unclear,
 }
 
@@ -57,10 +58,11 @@ impl LastVerdict {
     }
 }
 
-/// What an estimate of time may be off by.
+/// The error allowed for an estimate of time.
 pub const SLACK: Duration = Duration::from_secs(120);
 
-/// Whether this task is a sample of ours: it has the sample pace, and so has no redrive of this policy.
+/// Whether this task is a sample of ours: it has the sample pace, which no redrive of this policy
+/// has.
 pub fn is_sample(policy: &Policy, task: &MoveTask) -> bool {
     let is_configured = policy
         .max_messages_per_second
@@ -68,7 +70,8 @@ pub fn is_sample(policy: &Policy, task: &MoveTask) -> bool {
     task.max_messages_per_second == Some(SAMPLE_PACE) && !is_configured && is_ours(policy, task)
 }
 
-/// Whether this policy could have started the task. Any other was started by a person: it has no verdict.
+/// Whether this policy could have started the task. Any other was started by a person: it has no
+/// verdict.
 pub fn is_ours(policy: &Policy, task: &MoveTask) -> bool {
     let sends_to = policy.destination.as_ref().map(QueueArn::as_str);
     task.destination_arn.as_deref() == sends_to || is_parking(policy, task)
@@ -82,9 +85,9 @@ pub fn is_parking(policy: &Policy, task: &MoveTask) -> bool {
 
 /// The verdicts on the move tasks of ours, newest first.
 ///
-/// Judged are the tasks within the attempt window that had a message to move, up to the first COMPLETED
-/// task to the parking queue. `fall` is `None` if sampling does not apply: then a CANCELLED task has no
-/// verdict, and neither metrics nor expiry count.
+/// It judges the tasks within the attempt window that had a message to move, up to the first
+/// COMPLETED task to the parking queue. `fall` is `None` if sampling does not apply: then a
+/// CANCELLED task has no verdict, and neither metrics nor expiry count.
 pub fn verdicts<'a>(
     policy: &Policy,
     seen: &'a Observation,
@@ -106,7 +109,7 @@ pub fn verdicts<'a>(
         if task.size() == 0 && task.status != TaskStatus::Failed {
             continue;
         }
-        // A task that had nothing to move says nothing about the depth: counts settle late.
+        // A task that had nothing to move says nothing about the depth, because counts settle late.
         let mut newer = seen.tasks.iter().take(n).rev();
         let newer = newer.find(|task| task.size() > 0);
         judged.push(judge(policy, seen, fall, task, newer));
@@ -142,8 +145,8 @@ fn judge<'a>(
     }
 }
 
-/// About how many messages more are in the DLQ than the task left there: those in it now, or when the
-/// next newer task started.
+/// About how many more messages are in the DLQ than the task left there. The DLQ is counted now, or
+/// at the start of the next newer task.
 fn came_back(seen: &Observation, task: &MoveTask, newer: Option<&MoveTask>) -> u64 {
     let after = match newer {
         None => seen.depth.visible.saturating_add(seen.depth.in_flight),
@@ -157,8 +160,8 @@ fn came_back(seen: &Observation, task: &MoveTask, newer: Option<&MoveTask>) -> u
     after.saturating_sub(left)
 }
 
-/// What came back is new: CloudWatch saw the DLQ calm for long enough after the task's messages should
-/// have been back.
+/// Whether the messages in the DLQ are new: CloudWatch saw it calm for long enough after the task's
+/// messages should have been back.
 fn is_excused(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskReadings) -> bool {
     let (Some(handled), Some(calm_since)) = (readings.first_handled, readings.calm_since) else {
         return false;
@@ -169,8 +172,9 @@ fn is_excused(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskRead
     calm_since >= ended.max(handled) + fall.time
 }
 
-/// At its rate before the task, the DLQ gains more messages in a fall time than half of what the task
-/// moved, and its consumer is mostly well.
+/// Whether the verdict is unclear: the consumer mostly works, but too many new messages arrive. At
+/// its rate before the task, the DLQ gains more messages in a fall time than half of what the task
+/// moved.
 fn is_unclear(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskReadings) -> bool {
     let quiet = policy.quiet_period.as_secs();
     if quiet == 0 {
@@ -193,16 +197,16 @@ pub fn is_small_share(gained: u64, handled: u64) -> bool {
 /// The fruitless redrives in a row, newest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streak {
-    /// How many there are.
+    /// The number of redrives.
     pub length: u32,
     /// Whether every one of them FAILED, so that nothing reached the consumer.
     pub only_failed: bool,
-    /// Whether one of them sent all.
+    /// Whether one of them sent all messages.
     pub sent_all: bool,
 }
 
-/// Counts the redrives that came back. A CANCELLED task that stayed away and an unclear one are passed
-/// over; any other that stayed away ends the streak.
+/// Counts the redrives that came back. It skips a CANCELLED task that stayed away and an unclear
+/// task; any other task that stayed away ends the streak.
 pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
     let mut streak = Streak::default();
     for Judged { task, verdict, .. } in judged {
@@ -220,7 +224,7 @@ pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
     streak
 }
 
-/// Whether a task sent the whole DLQ. One that was cancelled did if it got halfway.
+/// Whether a task sent the whole DLQ. A canceled task did if it got halfway.
 fn has_sent_all(policy: &Policy, task: &MoveTask) -> bool {
     let is_half = task.moved_about() >= task.size() / 2;
     !is_sample(policy, task) && (task.status != TaskStatus::Cancelled || is_half)
@@ -296,7 +300,8 @@ pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
     task.started_at?.checked_add(lasted)
 }
 
-/// For how long tasks count: the attempt window, or what all attempts need if that is longer.
+/// For how long tasks count: the attempt window, or the time that all attempts need if that is
+/// longer.
 pub fn window(policy: &Policy, seen: &Observation, fall: Option<&Fall>) -> Duration {
     let fall_time = match &seen.fall_time {
         Some(FallTime::Long(time)) if !policy.sample.is_zero() => Some(*time),
@@ -307,13 +312,13 @@ pub fn window(policy: &Policy, seen: &Observation, fall: Option<&Fall>) -> Durat
     policy.attempt_window.max(needed.unwrap_or_default())
 }
 
-/// How many messages are few: twice what a sample moves at most.
+/// How many messages are few: twice the most that a sample moves.
 pub fn few(policy: &Policy) -> u64 {
     2 * policy.sample.as_secs()
 }
 
-/// The question to CloudWatch from which these tasks can be judged. Where sampling does not apply, only
-/// the depth within the quiet period matters.
+/// The question to CloudWatch from which these tasks can be judged. Where sampling does not apply,
+/// only the depth within the quiet period matters.
 pub fn metrics_query(
     policy: &Policy,
     seen: &Observation,

@@ -1,5 +1,5 @@
-//! The wire below the three ports, for their tests: requests are recorded, answers are recorded
-//! bytes.
+//! A fake HTTP layer below the three ports, for their tests. It records requests and answers with
+//! recorded bytes.
 //!
 //! The clients are the real ones, without retries. A whole HTTP response reaches them in memory.
 //! Any other bytes reach them over a connection that is closed afterwards, so that the real HTTP
@@ -31,7 +31,7 @@ pub const REGION: &str = "us-east-1";
 pub struct Request {
     /// The service and the operation: the header of a JSON protocol, or the path of the CBOR one.
     pub target: String,
-    /// The signature, which contains the region that the request was signed for.
+    /// The signature, which contains the region of the request.
     pub authorization: String,
     /// JSON, or CBOR as JSON: times are seconds since 1970.
     pub body: Value,
@@ -56,7 +56,7 @@ impl Request {
     }
 }
 
-/// Answers every request, and keeps it.
+/// Answers every request, and records it.
 pub struct Wire {
     http: SharedHttpClient,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -152,7 +152,7 @@ fn response(bytes: &[u8]) -> Option<HttpResponse> {
     (length == body.len()).then_some(response)
 }
 
-/// Where one connection is answered with these bytes, and then closed.
+/// The address of a server that answers one connection with these bytes and then closes it.
 fn url_answering(bytes: Vec<u8>) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -162,7 +162,7 @@ fn url_answering(bytes: Vec<u8>) -> String {
         _ = connection.read(&mut [0; 1024]);
         connection.write_all(&bytes).unwrap();
         connection.shutdown(Shutdown::Write).unwrap();
-        // To close it with something unread would reset it, and the answer might be lost.
+        // Closing with unread bytes would reset the connection, and the answer might be lost.
         _ = connection.read_to_end(&mut Vec::new());
     });
     url
@@ -192,7 +192,7 @@ fn decoded(from: &mut Decoder) -> Value {
     }
 }
 
-/// The items of an array or a map of this length; `None` means that a mark ends it.
+/// The items of an array or a map of this length; `None` means that a break code ends it.
 fn items<T>(from: &mut Decoder, length: Option<u64>, item: impl Fn(&mut Decoder) -> T) -> Vec<T> {
     if let Some(length) = length {
         return (0..length).map(|_| item(from)).collect();

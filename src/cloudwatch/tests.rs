@@ -40,7 +40,7 @@ impl Request {
     }
 }
 
-/// Answers as this function of the request does.
+/// Answers each request with what this function returns.
 struct Server(Wire);
 
 impl Server {
@@ -52,8 +52,8 @@ impl Server {
         CloudWatchClients::new(&self.0.config(), [REGION, ELSEWHERE].map(str::to_owned))
     }
 
-    /// The lowest depth within the quiet period of each of these DLQs; `Err` for those that were not
-    /// read.
+    /// The lowest depth within the quiet period of each of these DLQs; `Err` for those that were
+    /// not read.
     async fn fewest(&self, queries: &[MetricsQuery]) -> Vec<Result<Option<u64>, Metrics>> {
         let metrics = self.clients().metrics(queries.to_vec()).await;
         let fewest = |metrics| match metrics {
@@ -193,7 +193,7 @@ fn by_queue(result_of: impl Fn(&str, &str) -> Option<Value>) -> impl Fn(&Request
     }
 }
 
-/// What a page with this one result becomes.
+/// The reading from a page with this one result.
 async fn fewest_of(
     result_of: impl Fn(&str) -> Value + Send + Sync + 'static,
 ) -> Result<Option<u64>, Metrics> {
@@ -613,7 +613,7 @@ async fn a_region_without_a_client_is_unreadable_and_takes_no_call() {
     server.only_request("GetMetricData");
 }
 
-/// Why metrics and a brake cannot be read if these bytes are the answer.
+/// Why metrics and a brake cannot be read, if the answer is these bytes.
 async fn whys(case: &str, bytes: Vec<u8>) -> [String; 2] {
     let server = Server::answering(move |_| bytes.clone());
     let clients = server.clients();
@@ -926,7 +926,7 @@ fn no_such_alarm() -> BrakeState {
 }
 
 #[tokio::test]
-async fn brakes_are_asked_for_by_name_in_the_own_region_metric_and_composite_and_all_on_one_page() {
+async fn brakes_are_asked_for_by_name_in_the_functions_region_metric_and_composite_on_one_page() {
     let server = Server::answering(|_| ok(&json!({})));
     let names = ["orders consumer: errors", "billing"].map(str::to_owned);
     server.clients().brakes(&names).await;

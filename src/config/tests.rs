@@ -17,7 +17,7 @@ fn read(vars: Vars) -> Result<Config, ConfigError> {
     Config::from_vars(vars.iter().map(owned))
 }
 
-/// Reads these variables beside a list of one DLQ, so that nothing else is wrong.
+/// Reads these variables together with a list of one DLQ, so that nothing else is wrong.
 fn with(vars: Vars) -> Result<Config, ConfigError> {
     read(&[&[("REDRIVE_QUEUES", DLQ)], vars].concat())
 }
@@ -26,7 +26,7 @@ fn faults(result: Result<Config, ConfigError>) -> Vec<VariableError> {
     result.map_or_else(|invalid| invalid.0, |_| Vec::new())
 }
 
-/// The one fault there is, as people read it.
+/// The only fault, as a person reads it.
 fn only_fault(case: &str, result: Result<Config, ConfigError>) -> String {
     match &faults(result)[..] {
         [fault] => fault.to_string(),
@@ -43,7 +43,7 @@ fn hours(n: u64) -> Duration {
 }
 
 #[test]
-fn nothing_said_means_the_defaults_of_the_table() {
+fn unset_variables_mean_the_defaults_of_the_table() {
     let config = read(&[("REDRIVE_QUEUES", DLQ)]).unwrap();
     assert_eq!(config.queues, [arn(DLQ)]);
     assert_eq!(config.enroll_tag, None);
@@ -124,7 +124,7 @@ fn every_variable_takes_effect_and_touches_nothing_else() {
 }
 
 #[test]
-fn every_fault_is_reported_at_once_with_variable_value_and_what_is_accepted() {
+fn all_faults_are_reported_together_with_variable_value_and_what_is_accepted() {
     let long_list = "a,".repeat(60) + &"b".repeat(256);
     let table = [
         ("REDRIVE_QUEUES", "orders-dlq", "queue ARN"),
@@ -392,9 +392,9 @@ fn destination_that_sqs_would_refuse_is_a_fault_naming_both_queues() {
     for variable in ["REDRIVE_DESTINATION_ARN", "REDRIVE_PARKING_ARN"] {
         for (destination, why) in [
             (OTHER_DLQ, "enrolled in `REDRIVE_QUEUES`"),
-            (FIFO, "not of one type"),
-            (ELSEWHERE, "another account or region"),
-            (ANOTHERS, "another account or region"),
+            (FIFO, "of different types"),
+            (ELSEWHERE, "not in the account and region"),
+            (ANOTHERS, "not in the account and region"),
         ] {
             let case = format!("{variable}={destination}");
             let list = format!("{DLQ},{OTHER_DLQ}");
@@ -439,7 +439,7 @@ fn standard_destination_of_a_fifo_dlq_is_a_fault() {
 }
 
 #[test]
-fn enrol_tag_is_a_key_or_a_key_with_its_value() {
+fn enroll_tag_is_a_key_or_a_key_with_its_value() {
     let tag = |key: &str, value: Option<&str>| EnrollTag {
         key: key.to_owned(),
         value: value.map(str::to_owned),
@@ -583,7 +583,7 @@ fn more_than_five_attempts_are_a_fault_only_beside_a_sample_that_is_set() {
 }
 
 #[test]
-fn parking_queue_that_is_the_destination_too_is_a_fault() {
+fn parking_queue_that_is_also_the_destination_is_a_fault() {
     let parked = "arn:aws:sqs:eu-west-1:123456789012:parked";
     let vars = [
         ("REDRIVE_DESTINATION_ARN", parked),
@@ -626,7 +626,7 @@ fn fault_shows_the_name_of_an_unknown_variable_on_one_line_and_cut() {
     assert_eq!(shown.chars().count(), 101, "{shown}");
 }
 
-/// What is wrong with an ARN quotes a part of it; that too is text that others wrote.
+/// The error about an ARN quotes a part of it, and others wrote that text.
 #[test]
 fn fault_of_an_arn_shows_its_parts_on_one_line_and_cut() {
     let long = "x".repeat(500);
@@ -661,7 +661,7 @@ fn fault_of_an_arn_shows_its_parts_on_one_line_and_cut() {
     }
 }
 
-/// A cooldown that could not be read says nothing about the window: no fault follows from its default.
+/// A cooldown that cannot be read says nothing about the window, so its default causes no fault.
 #[test]
 fn fault_of_one_setting_brings_no_second_one_with_it() {
     let vars = [

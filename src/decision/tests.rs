@@ -1,5 +1,5 @@
-//! Each rule of the decision is one test, named as a sentence. Here sampling does not apply; see
-//! `sampling` for the others.
+//! Each rule of the decision has a test, named as a sentence. Sampling does not apply here;
+//! `sampling` has the tests where it does.
 
 mod sampling;
 
@@ -50,7 +50,7 @@ fn parking() -> QueueArn {
         .unwrap()
 }
 
-/// A DLQ with so many visible messages and these tasks, newest first.
+/// A DLQ with this many visible messages and these tasks, newest first.
 fn seen(visible: u64, tasks: impl IntoIterator<Item = MoveTask>) -> Observation {
     Observation {
         depth: Depth {
@@ -121,8 +121,8 @@ fn all_came_back(n: u32) -> Observation {
     seen(100, (1..=n).map(|k| task(100, HOUR * (2 * k + 1))))
 }
 
-/// The README's table of gates is the list of the gates: each DLQ here passes all gates before the one
-/// that stops it.
+/// The README's table of gates lists the gates in order: each DLQ here passes all gates before the
+/// gate that stops it.
 #[test]
 fn gates_are_asked_in_the_order_of_the_readme() {
     let paused = Policy {
@@ -381,7 +381,7 @@ fn cooldown_doubles_from_the_second_fruitless_redrive_on() {
 }
 
 #[test]
-fn cooldown_grows_no_longer_than_lets_all_attempts_fit_into_the_window() {
+fn cooldown_grows_only_while_all_attempts_still_fit_into_the_window() {
     // Doubled, the fourth wait would be 8 hours; a sixth of the window is 4.
     let policy = Policy {
         cooldown: HOUR,
@@ -448,7 +448,7 @@ fn growth_within_the_quiet_period_means_no_start() {
 }
 
 #[test]
-fn growth_for_over_an_hour_wants_a_human() {
+fn growth_for_over_an_hour_is_held_for_a_person() {
     let after = |ago| decide_by_default(&with_fewest(9, seen(10, [task(1000, ago)])));
     assert_eq!(
         after(HOUR),
@@ -468,7 +468,7 @@ fn growth_does_not_delay_the_first_redrive_of_an_episode() {
 }
 
 #[test]
-fn growth_forgets_a_redrive_before_the_window_however_long_the_patience() {
+fn growth_ignores_a_redrive_before_the_window_however_long_the_patience() {
     let policy = Policy {
         patience: HOUR * 48,
         ..Policy::default()
@@ -502,7 +502,7 @@ fn growth_does_not_matter_without_a_quiet_period() {
 }
 
 #[test]
-fn growth_that_cloudwatch_does_not_know_lets_pass() {
+fn growth_that_cloudwatch_does_not_know_stops_nothing() {
     for metrics in [
         Metrics::Read(Readings::default()),
         Metrics::Denied("access denied".to_owned()),
@@ -658,7 +658,7 @@ fn force_passes_no_other_gate() {
 }
 
 #[test]
-fn the_streak_is_the_row_of_redrives_that_came_back() {
+fn streak_is_the_number_of_redrives_in_a_row_that_came_back() {
     let cancelled = |task| with_status("CANCELLED", task);
     let failed = |task| with_status("FAILED", task);
     let t = |size, hours| task(size, HOUR * hours);

@@ -23,7 +23,7 @@ fn queue(account: Option<&str>, region: Option<&str>) -> QueueRef {
 }
 
 #[test]
-fn only_queues_of_the_own_account_and_region_are_asked_for_their_tags() {
+fn tags_are_read_only_of_queues_in_the_functions_account_and_region() {
     let own = |account, region| location().taggable_here(&[queue(account, region)]);
     let asked: QueueArn = OWN.parse().unwrap();
     assert_eq!(own(None, None), std::slice::from_ref(&asked));
@@ -48,7 +48,7 @@ fn with_tag(policy: Policy) -> Config {
     }
 }
 
-/// The one queue that bears the tag.
+/// The only queue with the tag.
 fn target(policy: Policy, settings: &[(&str, &str)], request: Option<&Request>) -> Target {
     let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let tagged = TaggedQueue {
@@ -91,7 +91,7 @@ fn fault_of_the_environment_blames_no_tag() {
 
 /// Found by the seeded run of tests/it/properties.rs.
 #[test]
-fn fault_of_a_tag_shows_the_enrol_tag_on_one_line() {
+fn fault_of_a_tag_shows_the_enroll_tag_on_one_line() {
     let why = fault(Policy::default(), &[("cooldown", "soon")]);
     assert!(
         why.starts_with("tag `k\\n\\u{202e}:cooldown` holds `soon`: "),

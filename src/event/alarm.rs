@@ -21,7 +21,7 @@ pub struct Alarm {
     pub account: Option<String>,
     /// The region it is in; `None` if the notification does not have it.
     pub region: Option<String>,
-    /// Why CloudWatch runs none of its actions; `None` if it does.
+    /// Why CloudWatch does not run its actions; `None` if it does.
     pub silenced: Option<Silence>,
     /// Whether this is a composite alarm, which watches other alarms instead of a metric.
     pub composite: bool,
@@ -40,11 +40,11 @@ pub enum AlarmState {
     Ok,
     /// `INSUFFICIENT_DATA`
     InsufficientData,
-    /// Text that is not one of CloudWatch's states today.
+    /// A state that CloudWatch does not document today.
     Other(String),
 }
 
-/// Why CloudWatch runs none of an alarm's actions.
+/// Why CloudWatch does not run an alarm's actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Silence {
     /// `actionsSuppressedBy`: `Alarm`, `WaitPeriod` or `ExtensionPeriod`.
@@ -53,7 +53,7 @@ pub enum Silence {
     Muted,
 }
 
-/// An alarm watches a queue that cannot exist.
+/// The alarm watches a queue that cannot exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AlarmQueueError {
     /// SQS would not accept the queue's name.
@@ -316,7 +316,7 @@ impl Notification {
 }
 
 impl Origin {
-    /// From the ARN if it is an alarm's, or else from the fields beside it.
+    /// Where the alarm is: from the ARN if it is an alarm's, or else from the fields beside it.
     fn account_and_region(&self) -> (Option<String>, Option<String>) {
         let arn = self.arn.as_deref().unwrap_or_default();
         if let ["arn", _, "cloudwatch", region, account, "alarm", ..] =

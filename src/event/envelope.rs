@@ -17,7 +17,8 @@ pub(super) enum Unwrapped {
     /// with the `Records` of Lambda, since each record is an envelope, and 1 with the bare array of
     /// Pipes (`events/alarm-pipes.json`).
     Batch { records: Vec<Value>, depth: usize },
-    /// The text of a message, and the ARN of the queue it came from; `None` if SNS delivered it.
+    /// The text of a message, and the ARN of the queue that delivered it; `None` if SNS delivered
+    /// it.
     Message {
         queue_arn: Option<String>,
         text: String,
@@ -49,7 +50,7 @@ pub(super) fn unwrap_envelope(mut value: Value) -> Result<Unwrapped, String> {
     }
 }
 
-/// The message id of a record, or else its place in the batch, counted from 1.
+/// The message ID of a record, or else its position in the batch, counted from 1.
 pub(super) fn record_name(record: &Value, n: usize) -> String {
     record
         .get("messageId")
@@ -121,7 +122,8 @@ struct SnsMessage {
     message: String,
 }
 
-/// SQS sets this attribute when it moves a message to a DLQ, and removes it when it redrives it.
+/// SQS sets this attribute when it moves a message to a DLQ, and removes it when it redrives the
+/// message.
 const DEAD_LETTER_ATTRIBUTE: &str = "DeadLetterQueueSourceArn";
 
 fn batch(records: Vec<Value>, depth: usize) -> Result<Unwrapped, String> {

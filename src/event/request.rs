@@ -26,8 +26,8 @@ pub struct Request {
     /// Messages per second, instead of the policy's; `None` keeps the policy's.
     #[serde(default, deserialize_with = "rate")]
     pub max_messages_per_second: Option<Rate>,
-    /// How long a sample runs, instead of the policy's time; zero turns samples off, `None` keeps the
-    /// policy's.
+    /// How long a sample runs, instead of the policy's time; zero turns samples off, `None` keeps
+    /// the policy's.
     #[serde(default, deserialize_with = "sample")]
     pub sample: Option<Duration>,
     /// Where the messages go, instead of the policy's destination; `None` keeps the policy's.
@@ -58,7 +58,8 @@ pub enum Selection {
 
 /// Reads a request. `Err` names the field and what is wrong with it.
 ///
-/// It takes the payload's text: of a field that occurs twice, a [`Value`] would keep only the last.
+/// It parses the payload's text, because a [`Value`] would keep only the last value of a repeated
+/// field.
 pub(super) fn parse(payload: &str) -> Result<Request, String> {
     let json = &mut serde_json::Deserializer::from_str(payload);
     let request: Request = serde_path_to_error::deserialize(json).map_err(|error| {

@@ -192,7 +192,7 @@ pub(super) fn only_alarm(case: &str, event: &Value) -> Alarm {
     }
 }
 
-/// What a trigger calls for where no alarm is a brake.
+/// What a trigger calls for if no alarm is a brake.
 pub(super) fn plan_of(trigger: Trigger) -> Plan {
     plan(vec![trigger], &[], &Location::new("", "us-east-1"))
 }
@@ -302,7 +302,7 @@ fn configuration_change_is_ignored_with_and_without_its_envelope() {
     assert_eq!(ignored("input path", &event["detail"]), why);
 }
 
-/// It takes two fields to show these kinds; anyone's JSON may have one of them.
+/// Only two fields together show these kinds; anyone's JSON may have one of them.
 #[test]
 fn one_field_of_a_pair_does_not_show_a_kind() {
     let alarm = sns_alarm().to_string();
@@ -321,7 +321,8 @@ fn one_field_of_a_pair_does_not_show_a_kind() {
     }
 }
 
-/// Found while the fuzz target `event` was written: Unicode does not count these as control characters.
+/// Found while the fuzz target `event` was written: Unicode does not count these as control
+/// characters.
 #[test]
 fn line_separators_and_direction_marks_are_shown_escaped() {
     let text = "a\u{2028}b\u{2029}c\u{202e}d\u{2066}e";
@@ -424,7 +425,8 @@ fn five_megabytes_are_refused_in_a_short_message() {
     assert_reads_well("a suppressor", &ignored("a suppressor", &event));
 }
 
-/// Texts that come from the JSON library or from the ARN's own errors, with a long and hostile value.
+/// Texts that come from the JSON library or from the ARN's own errors, with a long and hostile
+/// value.
 #[test]
 fn foreign_text_is_quoted_short_and_on_one_line_wherever_it_stands() {
     let long = "\n\u{1b}[31mx".repeat(500);
@@ -540,7 +542,7 @@ fn error_texts_name_no_rust_types() {
 
 // Anything at all.
 
-/// Texts that mean something somewhere, and some that never do.
+/// Texts that have a meaning somewhere, and some that have none.
 #[rustfmt::skip]
 const TEXTS: &[&str] = &[
     "ALARM", "OK", "INSUFFICIENT_DATA", "AWS/SQS", "QueueName", "orders-dlq", ACCOUNT, DLQ, ALARM_ARN,
@@ -615,7 +617,7 @@ fn damaged_event() -> impl Strategy<Value = Value> {
         })
 }
 
-/// What holds of every event that was read, and of every error.
+/// What holds for every event that was read, and for every error.
 fn check_anything(result: Result<Event, EventError>) -> Result<(), TestCaseError> {
     match result {
         Ok(event) => {

@@ -38,7 +38,7 @@ fn read_depths(query: MetricsQuery, depths: &[(u64, u64)]) -> Readings {
 }
 
 #[test]
-fn fewest_is_of_the_quiet_period_and_the_last_hour() {
+fn lowest_depth_is_of_the_quiet_period_and_the_last_hour() {
     let readings = read_depths(
         query(),
         &[(0, 9), (50, 1), (57, 3), (58, 7), (108, 20), (115, 8)],
@@ -57,7 +57,7 @@ fn fewest_is_of_the_quiet_period_and_the_last_hour() {
 }
 
 #[test]
-fn calm_is_thirty_minutes_on_end_after_the_start() {
+fn calm_is_thirty_minutes_without_a_break_after_the_start() {
     let calm = |depths: &[(u64, u64)]| read_depths(query(), depths).tasks[0].calm_since;
     assert_eq!(calm(&[(60, 10)]), Some(at(90)));
     assert_eq!(calm(&[(60, 11)]), None);
@@ -93,7 +93,7 @@ fn gain_before_the_start_is_of_the_quiet_period() {
 }
 
 #[test]
-fn handled_messages_are_summed_over_the_sources_and_told_apart_by_time() {
+fn handled_messages_are_added_over_the_sources_and_distinguished_by_time() {
     let mut reading = Reading::new(query());
     for (minute, handled) in [
         (49, 1),
@@ -131,7 +131,7 @@ fn period_in_which_the_task_started_may_hold_what_it_brought() {
 }
 
 #[test]
-fn silence_and_zero_are_told_apart() {
+fn silence_and_zero_are_distinguished() {
     let mut reading = Reading::new(query());
     reading.handled(at(59), 5);
     assert!(

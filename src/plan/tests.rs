@@ -152,7 +152,7 @@ fn brake_in_any_other_state_is_ignored() {
 }
 
 #[test]
-fn brakes_namesake_in_another_account_or_region_is_no_brake() {
+fn alarm_named_like_a_brake_in_another_account_or_region_is_no_brake() {
     let elsewhere = [
         Alarm {
             account: Some("999999999999".to_owned()),

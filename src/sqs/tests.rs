@@ -231,7 +231,7 @@ async fn every_refusal_of_a_look_is_distinguished() {
     }
 }
 
-/// SQS words it one way, emulators word it others.
+/// SQS has one wording, emulators have others.
 #[tokio::test]
 async fn refusal_of_a_second_task_is_task_active_in_every_wording() {
     for message in [
@@ -252,7 +252,7 @@ async fn refusal_of_a_second_task_is_task_active_in_every_wording() {
     }
 }
 
-/// Words of a refusal that mean something else in another message.
+/// These messages have words of that refusal, but mean something else.
 #[tokio::test]
 async fn only_a_task_that_is_already_running_is_reported_as_active() {
     for message in [
@@ -351,7 +351,7 @@ async fn unknown_error_keeps_its_code_and_message() {
 }
 
 #[tokio::test]
-async fn cancelling_what_no_longer_runs_is_not_a_failure() {
+async fn canceling_what_no_longer_runs_is_not_a_failure() {
     let unknown = "Task does not exist.";
     let malformed = "Value for parameter TaskHandle is invalid.";
     for (situation, status, codes, message) in [
@@ -384,7 +384,7 @@ async fn cancelling_what_no_longer_runs_is_not_a_failure() {
 }
 
 #[tokio::test]
-async fn cancelling_that_could_not_be_tried_is_a_failure() {
+async fn canceling_that_could_not_be_tried_is_a_failure() {
     let kind = |fault: &CancelError| match fault {
         CancelError::Sqs(SqsError::AccessDenied(_)) => "denied",
         CancelError::Sqs(SqsError::Throttled(_)) => "throttled",
@@ -420,10 +420,10 @@ async fn cancelling_that_could_not_be_tried_is_a_failure() {
     }
 }
 
-/// If SQS refuses the credentials, the task keeps running: that must not become "nothing to
+/// If SQS refuses the credentials, the task keeps running. The outcome must not be "nothing to
 /// cancel".
 #[tokio::test]
-async fn cancelling_with_refused_credentials_is_a_failure() {
+async fn canceling_with_refused_credentials_is_a_failure() {
     for code in [
         "ExpiredToken",
         "InvalidClientTokenId",
@@ -875,8 +875,8 @@ fn orders() -> QueueArn {
     ORDERS.parse().unwrap()
 }
 
-/// The attributes of the source queue `orders` as SQS returns them, with these changes. Null leaves an
-/// attribute out.
+/// The attributes of the source queue `orders` as SQS returns them, with these changes. Null leaves
+/// an attribute out.
 fn facts_of_orders(changes: Value) -> Vec<u8> {
     let redrive_policy = json!({"deadLetterTargetArn": dlq().as_str(), "maxReceiveCount": 5});
     let mut attributes = json!({
@@ -1029,8 +1029,8 @@ async fn visibility_timeout_that_is_missing_or_no_number_is_an_error_that_names_
     }
 }
 
-/// The fall time, from a list of the sources with these URLs, and from these answers about each queue by
-/// its name.
+/// The fall time, from a list of the sources with these URLs, and from these answers about each
+/// queue by its name.
 async fn fall_time_of(
     urls: Vec<String>,
     facts: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,

@@ -7,7 +7,7 @@ const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redri
 
 // The real client, answered with recorded bytes.
 
-/// Answers as this function of the request's body does.
+/// Answers each request with what this function returns for its body.
 struct Server(Wire);
 
 impl Server {
@@ -310,7 +310,7 @@ async fn other_errors_keep_their_code_and_message() {
     }
 }
 
-/// A part of the queues must not be taken for all of them.
+/// A part of the queues must not count as all of them.
 #[tokio::test]
 async fn a_later_page_that_fails_fails_the_whole() {
     let server = Server::answering(|request| match request["PaginationToken"].as_str() {

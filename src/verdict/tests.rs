@@ -67,7 +67,7 @@ fn more_than_half_in_the_dlq_again_came_back() {
 }
 
 #[test]
-fn of_a_cancelled_task_what_it_left_does_not_count() {
+fn of_a_canceled_task_what_it_left_does_not_count() {
     for (visible, moved, expected) in [
         (980, 20, (Verdict::StayedAway, 0)),
         (990, 20, (Verdict::StayedAway, 10)),
@@ -84,7 +84,7 @@ fn of_a_cancelled_task_what_it_left_does_not_count() {
 }
 
 #[test]
-fn cancelled_task_without_a_count_of_messages_to_move_came_back() {
+fn canceled_task_without_a_count_of_messages_to_move_came_back() {
     let seen = seen(1, 0, &[task("CANCELLED", 20, None, HOUR)]);
     assert_eq!(newest(&seen).0, Verdict::CameBack);
 }
@@ -192,7 +192,7 @@ fn new_messages_after_a_calm_half_hour_are_not_returned_ones() {
 }
 
 #[test]
-fn few_returning_among_many_new_ones_cannot_be_told() {
+fn few_returning_messages_among_many_new_ones_are_unclear() {
     let arriving = |gained_before, handled_before| {
         newest(&doubtful(TaskReadings {
             gained_before,

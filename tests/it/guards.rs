@@ -147,8 +147,8 @@ async fn running(name: &str, variables: &[(&str, &str)]) -> (Queues, EmulatedFun
     (queues, function)
 }
 
-/// Asserts that the running redrive of [`running`] was cancelled midway.
-async fn assert_cancelled_midway(queues: &Queues) {
+/// Asserts that the running redrive of [`running`] was canceled midway.
+async fn assert_canceled_midway(queues: &Queues) {
     wait_for_status(&queues.dlq, "CANCELLED").await;
     assert_eq!(queues.dlq.tasks().await.len(), 1);
     let left = queues.dlq.depth().await.visible;
@@ -282,7 +282,7 @@ async fn brake_keeps_from_parking_too() {
     parking.wait_until_holds(1).await;
 }
 
-// Cancelling
+// Canceling
 
 #[tokio::test]
 async fn request_cancels_the_running_task() {
@@ -301,7 +301,7 @@ async fn request_cancels_the_running_task() {
     assert_eq!(report["trigger"]["queues"], json!([dlq.name]));
     let queue = assert_verdict(&report, dlq, "cancelled", "requested");
     assert!(queue["task"]["handle"].is_string(), "{queue:#}");
-    assert_cancelled_midway(&queues).await;
+    assert_canceled_midway(&queues).await;
 
     let report = function.invoke(&cancel(json!({}))).unwrap();
     let queue = assert_verdict(&report, dlq, "skipped", "nothing-to-cancel");
@@ -496,7 +496,7 @@ async fn assert_cancels(name: &str, brake: &str, event: String) {
     assert_eq!(report["trigger"]["source"], arn);
     let queue = assert_verdict(&report, &queues.dlq, "cancelled", "braked");
     assert_eq!(queue["lastTask"]["status"], "RUNNING");
-    assert_cancelled_midway(&queues).await;
+    assert_canceled_midway(&queues).await;
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Each pure file, with the only paths it may name outside itself: no I/O, no clock, no JSON, no AWS
-/// and no log. A path stands for everything below it.
+/// Each pure file, with the only paths it may name outside itself: no I/O, no clock, no JSON, no
+/// AWS and no log. A path stands for everything below it.
 #[rustfmt::skip]
 const PURE: &[(&str, &[&str])] = &[
     ("src/codes.rs", &["serde"]),
@@ -43,8 +43,8 @@ const PURE: &[(&str, &[&str])] = &[
     ]),
 ];
 
-/// Each of the other files, likewise. Only the files of `event` know the shapes of AWS's events, and
-/// only a port knows the SDK of its service.
+/// Each of the other files, likewise. Only the files of `event` know the shapes of AWS's events,
+/// and only a port knows the SDK of its service.
 #[rustfmt::skip]
 const OTHERS: &[(&str, &[&str])] = &[
     ("src/ask.rs", &[
@@ -329,8 +329,8 @@ fn find(tokens: &[(usize, String)], words: &str) -> Vec<usize> {
     found.map(|window| window[0].0).collect()
 }
 
-/// The paths that begin outside the file: with a crate, `crate` or `super`. A group of a `use` ends a
-/// path.
+/// The paths that begin outside the file: with a crate, `crate` or `super`. A group of a `use` ends
+/// a path.
 fn paths(code: &[TokenTree]) -> Vec<(usize, String)> {
     let roots = roots();
     let tokens = tokens(code.to_vec());
@@ -354,7 +354,8 @@ fn paths(code: &[TokenTree]) -> Vec<(usize, String)> {
     paths
 }
 
-/// The first words of the paths that lead out of a file: the dependencies of Cargo.toml, and Rust's own.
+/// The first words of the paths that lead out of a file: the dependencies of Cargo.toml, and Rust's
+/// own.
 fn roots() -> BTreeSet<String> {
     let manifest = include_str!("../../Cargo.toml");
     let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();

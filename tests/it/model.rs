@@ -1,8 +1,8 @@
-//! What the policy is worth: the real function on a DLQ whose consumer fails in many ways, minute by
-//! minute over days, beside schedules without guards. No real time passes.
+//! What the policy is worth. The real function runs minute by minute over days on a DLQ whose
+//! consumer fails in many ways. Schedules without guards run for comparison. No real time passes.
 //!
-//! `cargo test --test it model:: -- --nocapture` prints the table. docs/how-it-judges.md shows the rows
-//! that matter.
+//! `cargo test --test it model:: -- --nocapture` prints the table. docs/how-it-judges.md shows the
+//! rows that matter.
 
 mod scenarios;
 
@@ -23,7 +23,7 @@ pub const DAY: u64 = 24 * HOUR;
 /// Who starts redrives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// A schedule without guards, every so many minutes.
+    /// A schedule without guards; the minutes between two starts.
     Schedule(u64),
     /// The function: with samples or without, with a parking queue or without.
     Policy { sample: bool, parking: bool },
@@ -59,13 +59,13 @@ const RULES: [(&str, Rule); 6] = [
     ),
 ];
 
-/// What a rule made of a scenario.
+/// The results of a scenario under a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Run {
     starts: u64,
     moved: u64,
     failed_again: u64,
-    /// Minutes from the heal until the DLQ is empty for good and nothing is on its way back.
+    /// Minutes from the recovery until the DLQ is empty for good and no message is on its way back.
     recovered: Option<u64>,
     left: u64,
     parked: u64,
@@ -74,7 +74,7 @@ pub struct Run {
     good_parked: u64,
 }
 
-/// Gives out thousandths as whole numbers, none lost.
+/// Distributes thousandths as whole numbers, without losing any.
 struct Share(u64);
 
 impl Share {
@@ -92,11 +92,12 @@ struct World {
     fake: Fake,
     source: QueueArn,
     dlq: QueueArn,
-    /// What is in the DLQ, oldest first.
+    /// The messages in the DLQ, oldest first.
     dead: VecDeque<(Message, u64)>,
-    /// What has failed and is on its way to the DLQ, by the minute it gets there.
+    /// Failed messages on their way to the DLQ, by the minute they arrive there.
     returning: BTreeMap<u64, Vec<(Message, u64)>>,
-    /// What waits for a consumer that works in batches: the message, how many, whether redriven.
+    /// What waits for a consumer that works in batches: the message, the number, and whether it was
+    /// redriven.
     waiting: Vec<(Message, u64, bool)>,
     arrivals: Share,
     dice: fastrand::Rng,
@@ -116,7 +117,7 @@ struct Minute {
 impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
         let (source, dlq) = (dlq("orders"), dlq("orders-dlq"));
-        // An estimate of so many minutes: one receive for each.
+        // The source queue's settings give this estimate: one receive per minute.
         let receives = u32::try_from(scenario.fall_estimate).unwrap();
         let visibility = Duration::from_secs(40);
         let fake = Fake::default()
@@ -139,7 +140,7 @@ impl World {
         }
     }
 
-    /// How many of `n` meet a fate that meets so many of a thousand.
+    /// How many of `n` messages are hit, if `thousandths` of a thousand are.
     fn fate(&mut self, n: u64, thousandths: u64) -> u64 {
         match thousandths {
             0 => 0,
@@ -230,8 +231,8 @@ impl World {
         }
     }
 
-    /// The consumer handles what waits for it. Returns how many it handled, and how many redriven
-    /// messages failed.
+    /// The consumer handles the messages that wait for it. Returns the number of handled messages
+    /// and the number of redriven messages that failed.
     fn consume(&mut self, t: u64) -> (u64, u64) {
         if !t.is_multiple_of(self.scenario.batch) {
             return (0, 0);
@@ -261,8 +262,8 @@ impl World {
     }
 }
 
-/// Plays a scenario under a rule; `concurrent` invocations run at the same time, as when alarm, schedule
-/// and a retry coincide.
+/// Plays a scenario under a rule. `concurrent` invocations run at the same time, as when an alarm,
+/// a schedule and a retry coincide.
 async fn play(scenario: Scenario, rule: Rule, concurrent: usize, seed: u64) -> (Run, World) {
     let mut world = World::new(scenario, seed);
     let parking = matches!(rule, Rule::Policy { parking: true, .. });
@@ -299,7 +300,7 @@ async fn play(scenario: Scenario, rule: Rule, concurrent: usize, seed: u64) -> (
         if !world.is_at_rest() {
             last_busy = t;
         }
-        // Those who look rarely look an hour before the round hour.
+        // A function that wakes rarely wakes an hour before the full hour.
         let is_due = (t + HOUR).is_multiple_of(world.scenario.wake);
         let is_awake = is_due || alarm_at == Some(t);
         match rule {
@@ -335,7 +336,7 @@ async fn start_everything(world: &World) {
         purpose: Purpose::All,
     };
     let fake = &world.fake;
-    // SQS refuses it while a task is active.
+    // SQS refuses the start while a task is active.
     let _ = fake.start(&world.dlq, &start).await;
 }
 
@@ -370,10 +371,11 @@ fn target(scenario: &str, rule: &str) -> Option<Run> {
     })
 }
 
-/// Within five minutes and a tenth of the target, or better. Ten messages are up to the dice.
+/// Within five minutes and a tenth of the target, or better. Ten messages are left to chance.
 fn is_as_good(got: &Run, target: &Run, has_poison: bool) -> bool {
     let within = |got: u64, target: u64| got <= target + target / 10 + 10;
-    // Poison is parked sooner or later: the dice say how much has failed by then, and how much is left.
+    // Poison is parked sooner or later: chance decides how much has failed by then, and how much is
+    // left.
     let (failed, left) = match has_poison && target.parked > 0 {
         true => (
             within(
@@ -454,9 +456,9 @@ async fn the_policy_meets_its_target_in_every_scenario() {
     }
 }
 
-/// The dice decide what a sample moves, what SQS says of it, and which messages fail. Whatever they do,
-/// in poison whose fall time is estimated right a sample spares the backlog, and after an outage it costs
-/// at most a fall time and two looks.
+/// Chance decides what a sample moves, what SQS reports about it, and which messages fail. Whatever
+/// the seed, a sample spares a backlog of poison if the fall time is estimated right. After an
+/// outage it costs at most a fall time and two looks.
 #[tokio::test(start_paused = true)]
 async fn the_policy_meets_its_target_whatever_the_seed() {
     let mut seen = [0, 0];
@@ -489,7 +491,8 @@ async fn the_policy_meets_its_target_whatever_the_seed() {
                     4
                 };
                 let is_spared = new.failed_again * share <= old.failed_again;
-                // Whoever polls the DLQ makes it seem to grow, which stops the policy without samples.
+                // Someone who polls the DLQ makes it seem to grow, which stops the policy without
+                // samples.
                 let is_spared =
                     is_spared || scenario.console && new.failed_again < old.failed_again;
                 assert!(is_spared, "{name}, seed {seed}: {new:?} {old:?}");
@@ -499,7 +502,8 @@ async fn the_policy_meets_its_target_whatever_the_seed() {
     assert!(seen[0] >= 3 && seen[1] >= 8, "{seen:?}");
 }
 
-/// A world of two days at random: arrivals, outages, poison, bursts, wrong fall times, rare wake-ups.
+/// A random scenario of two days: arrivals, outages, poison, bursts, wrong fall times, rare
+/// wake-ups.
 fn random_world(dice: &mut fastrand::Rng) -> Scenario {
     const NEVER: fn(u64) -> u64 = |_| 0;
     const OUTAGES: [fn(u64) -> u64; 5] = [
@@ -513,7 +517,7 @@ fn random_world(dice: &mut fastrand::Rng) -> Scenario {
     let bounce = pick(dice, &[2, 3, 5, 10, 20]);
     let wrong = pick(dice, &[1, 1, 1, 2, 5]);
     Scenario {
-        name: "a random world",
+        name: "a random scenario",
         minutes: 2 * DAY,
         arrivals: dice.u64(0..=300_000),
         poison: pick(dice, &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 10, 10, 10, 10, 100]),
@@ -534,14 +538,14 @@ fn random_world(dice: &mut fastrand::Rng) -> Scenario {
     }
 }
 
-/// Worse by half, and by more than the dice make of it.
+/// Worse by half, and by more than chance explains.
 fn is_worse_by_half(new: u64, old: u64) -> bool {
     new > old + old / 2 + 50
 }
 
-/// `WORLDS_SEED` chooses other worlds.
+/// Set `WORLDS_SEED` to play other random scenarios.
 #[tokio::test(start_paused = true)]
-async fn in_random_worlds_samples_halve_the_failures_and_seldom_harm() {
+async fn samples_halve_the_failures_of_random_scenarios_and_seldom_harm() {
     let seed = std::env::var("WORLDS_SEED").map_or(1, |seed| seed.parse().unwrap());
     println!("WORLDS_SEED={seed}");
     let mut dice = fastrand::Rng::with_seed(seed);
@@ -594,7 +598,7 @@ async fn in_random_worlds_samples_halve_the_failures_and_seldom_harm() {
     );
 }
 
-/// With `OUTAGE_DATA`, which `make pictures` sets, the data go to that file instead.
+/// If `OUTAGE_DATA` is set, as `make pictures` does, the data go to that file instead.
 #[tokio::test(start_paused = true)]
 async fn the_picture_of_an_outage_shows_the_model_run() {
     let mut scenarios = scenarios().into_iter();
@@ -662,16 +666,16 @@ async fn starts_stay_below_the_limit_while_nothing_heals() {
                 let name = scenario.name;
                 assert!(
                     most <= limit,
-                    "{name}: {most} starts in a window, {concurrent} at once"
+                    "{name}: {most} starts in a window, {concurrent} concurrent invocations"
                 );
             }
         }
     }
 }
 
-/// A DLQ of nothing but poison moves itself once a window, and else only samples.
+/// In a DLQ with nothing but poison, all messages move once a window; otherwise only samples move.
 #[tokio::test(start_paused = true)]
-async fn poison_moves_itself_once_a_window_and_else_only_samples() {
+async fn poison_moves_whole_once_a_window_and_otherwise_only_in_samples() {
     let scenario = Scenario {
         minutes: DAY,
         ..scenarios()
@@ -686,7 +690,7 @@ async fn poison_moves_itself_once_a_window_and_else_only_samples() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_invocations_at_once_do_no_more_than_one() {
+async fn three_concurrent_invocations_do_no_more_than_one() {
     for scenario in scenarios() {
         let rule = RULES[5].1;
         let (one, _) = play(scenario.clone(), rule, 1, 7).await;

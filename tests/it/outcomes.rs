@@ -1,4 +1,4 @@
-//! One sample of every outcome, and what holds for all of them.
+//! One sample of every outcome, and rules that hold for all outcomes.
 
 use crate::fuzz::text::assert_reads_well;
 use crate::support::fake::dlq;
@@ -10,7 +10,8 @@ use sqs_auto_redrive::sqs::SqsError;
 use sqs_auto_redrive::tagging::TaggingError;
 use std::time::Duration;
 
-/// An array of these samples. A variant without a sample does not compile: it has no pattern.
+/// An array of these samples. A variant without a sample has no pattern, so the array does not
+/// compile.
 macro_rules! samples {
     ($($pattern:pat => $sample:expr,)+) => {{
         let samples = [$($sample),+];
@@ -22,7 +23,7 @@ macro_rules! samples {
     }};
 }
 
-/// One sample of every outcome that the types can tell apart.
+/// One sample of every outcome that the types distinguish.
 #[rustfmt::skip]
 pub fn samples() -> Vec<Outcome> {
     use Outcome::{Cancelled, Deferred as Later, Failed as Wrong, Held, Skipped as Not, Started, WouldCancel, WouldStart};
@@ -102,7 +103,7 @@ pub fn samples() -> Vec<Outcome> {
     ].into()
 }
 
-/// A report makes it a sentence, and a log line puts the queue's name before it.
+/// A report turns the clause into a sentence; a log line puts the queue's name before it.
 #[test]
 fn every_outcome_is_described_by_a_clause_on_one_line() {
     for outcome in samples() {

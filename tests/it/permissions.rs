@@ -24,8 +24,8 @@ const ON_THE_DLQ_TO_START: &[&str] = &[
     "sqs:GetQueueAttributes",
 ];
 
-/// The actions that a call needs, on the queue that it names and on each queue that messages go to, or on `*` if the
-/// action has no resources. Sources: the SQS developer guide
+/// The actions that a call needs, on the queue that it names and on each queue that messages go to,
+/// or on `*` if the action has no resources. Sources: the SQS developer guide
 /// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html>)
 /// and the Service Authorization Reference
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html>).
@@ -354,7 +354,7 @@ impl Deployment {
             };
         }
 
-        // Running redrives are to be cancelled, by a request or by a brake.
+        // Running redrives are to be canceled, by a request or by a brake.
         have(&|dlq| vec![task(dlq, "RUNNING", 3, hours(1))]);
         let cancel = json!({"action": "cancel", "queues": "all"}).to_string();
         assert_eq!(invoke(&cancel, "cancelled", &["requested"]), all);
@@ -424,10 +424,10 @@ impl Deployment {
     }
 
     /// What Lambda itself does with the role: it writes the log
-    /// (<https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>) and sends to the
-    /// destinations of asynchronous invocations
-    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>). An encrypted
-    /// topic also needs its key
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>) and sends
+    /// to the destinations of asynchronous invocations
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>). An
+    /// encrypted topic also needs its key
     /// (<https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html>).
     fn needs_of_lambda(&self) -> Vec<Access> {
         let group = self.function()["LoggingConfig"]["LogGroup"].as_str();
@@ -490,8 +490,8 @@ impl Deployment {
                 ),
             }
         }
-        // The role must not take messages from a source queue, nor send any to a DLQ. It may read the
-        // attributes of both.
+        // The role must not take messages from a source queue, nor send any to a DLQ. It may read
+        // the attributes of both.
         let dlqs = BTreeSet::from_iter(self.dlqs.iter().map(|dlq| queue_arn(dlq)));
         let of_dlqs = needed
             .iter()

@@ -1,5 +1,5 @@
-//! Rules of every decision, under any policy and any observation, and of every event, however
-//! hostile.
+//! Rules that hold for every decision, under any policy and any observation, and for every event,
+//! however hostile.
 
 use crate::fuzz;
 use crate::fuzz::event::{WORLDS, World};
@@ -39,7 +39,7 @@ fn queue(name: &str) -> QueueArn {
 
 // Random policies and observations
 
-/// Small numbers, around the limits of the rules, and a few that no queue has.
+/// Small numbers, around the limits of the rules, and a few that occur on no real queue.
 fn counts() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..200_u64, 1 => Just(1 << 53), 1 => Just(u64::MAX)]
 }
@@ -139,7 +139,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A sample a while ago, of a DLQ that is about as deep now, or less so by some.
+    /// A sample some time ago, of a DLQ that is now about as deep, or somewhat less.
     fn sampled()(moved in 0..27_u64, to_move in 30..400_u64, minutes in 1..200_u64, older in vec(tasks(), 0..6)) -> Vec<MoveTask> {
         let sample = MoveTask {
             status: TaskStatus::Cancelled,
@@ -170,8 +170,8 @@ fn fall_times() -> impl Strategy<Value = FallTime> {
     ]
 }
 
-/// When a task's messages were first and last handled, whether that is known, when its DLQ was calm, and
-/// what it gained and its consumer handled before.
+/// When a task's messages were first and last handled, and whether that is known. When its DLQ was
+/// calm. What its DLQ gained before, and what its consumer handled before.
 type Minutes = (Option<u64>, u64, bool, Option<u64>, u64, u64);
 
 prop_compose! {
@@ -324,13 +324,13 @@ proptest! {
         let is_rest = started(&policy, &seen) == Some(Purpose::Rest);
         let newest = seen.tasks.iter().find(|task| task.destination_arn == policy.destination.as_ref().map(QueueArn::to_string));
         let is_after_sample = newest.is_some_and(|task| task.max_messages_per_second == Some(1));
-        // Patience is over for what cannot be told.
+        // If the verdict is unclear, all messages go once the patience is over.
         let is_patient = newest.is_some_and(|task| task.age(now()) < policy.patience);
         prop_assert!(!applies || policy.forced || is_last_try || (is_rest && is_after_sample) || (!is_rest && !is_patient));
     }
 
     #[test]
-    fn streak_of_failed_tasks_only_is_never_parked(policy in policies(), seen in observations()) {
+    fn dlq_whose_tasks_all_failed_is_never_parked(policy in policies(), seen in observations()) {
         let failed = |task: &MoveTask| MoveTask { status: TaskStatus::Failed, ..task.clone() };
         let seen = Observation { tasks: seen.tasks.iter().map(failed).collect(), ..seen };
         prop_assert_ne!(started(&policy, &seen), Some(Purpose::Parking));
@@ -348,7 +348,7 @@ proptest! {
     }
 
     #[test]
-    fn only_our_tasks_are_cancelled_but_for_a_brake(policy in policies(), seen in observations()) {
+    fn only_a_brake_cancels_tasks_that_are_not_ours(policy in policies(), seen in observations()) {
         use sqs_auto_redrive::plan::Cause;
         if let Ok(Decision::Cancel(cause)) = decide(&policy, &seen, now())
             && !matches!(cause, Cause::Braked(_))
@@ -360,7 +360,7 @@ proptest! {
     }
 
     #[test]
-    fn same_facts_come_to_the_same_decision(policy in policies(), seen in observations()) {
+    fn same_facts_lead_to_the_same_decision(policy in policies(), seen in observations()) {
         prop_assert_eq!(decide(&policy, &seen, now()), decide(&policy, &seen, now()));
     }
 
@@ -422,7 +422,8 @@ proptest! {
                 Question::Brakes => seen.brakes = answered.brakes.clone(),
             }
         }
-        // A missing permission shows only once CloudWatch was asked; until then the DLQ waits longer.
+        // A missing permission shows only after a call to CloudWatch; until then the DLQ waits
+        // longer.
         if !matches!(answered.metrics, Some(Metrics::Denied(_))) {
             prop_assert_eq!(decide(&policy, &seen, now()), decide(&policy, &answered, now()));
         }
@@ -518,7 +519,7 @@ fn strange_values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Queues that are enrolled in one of the worlds, destinations, and other queues.
+/// Queues that are enrolled in one of the setups, destinations, and other queues.
 fn queue_names() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "orders-dlq",
@@ -625,7 +626,7 @@ fn pointers(value: &Value) -> Vec<String> {
 /// Everything an event made the function start: the DLQ, and where its messages go.
 type Starts = Vec<(QueueArn, Option<String>)>;
 
-/// Invokes the whole function in a world where every queue has messages, and checks its calls and
+/// Invokes the whole function in a setup where every queue has messages, and checks its calls and
 /// its texts.
 fn take(payload: &str, world: &World) -> Starts {
     const NAMES: [&str; 10] = [
@@ -690,7 +691,7 @@ fn take(payload: &str, world: &World) -> Starts {
             operation,
             "GetResources" | "DescribeAlarms" | "GetMetricData"
         );
-        // Of a destination, only facts are read.
+        // The function only reads the facts of a destination.
         let is_destination = |queue: &str| {
             let configured = enrolled.iter().flat_map(|dlq| configured(world, dlq));
             let mut destinations = configured.chain(requested(payload)).flatten();

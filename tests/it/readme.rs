@@ -14,7 +14,8 @@ const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const OPERATING: &str = include_str!("../../docs/operating.md");
 const BENCH_RESULTS: &str = include_str!("../../bench/results.md");
 
-/// The cells of each row of the table between `<!-- name -->` and `<!-- /name -->`, without its head.
+/// The cells of each row of the table between `<!-- name -->` and `<!-- /name -->`, without its
+/// head.
 fn table<'a>(document: &'a str, name: &str) -> Vec<Vec<&'a str>> {
     let (_, rest) = document
         .split_once(&format!("<!-- {name} -->"))

@@ -182,7 +182,7 @@ fn last_try_sends_all_if_nothing_sent_all_before() {
 }
 
 #[test]
-fn nothing_is_held_or_parked_that_was_not_sent_once_whole() {
+fn no_dlq_is_held_or_parked_before_it_was_sent_whole_once() {
     let samples = (1..=5).map(|k| sample(20, 1000, HOUR * (3 + k)));
     let seen = known(1000, samples);
     starts_for(Purpose::All, decide_by_default(&seen));
@@ -257,7 +257,7 @@ fn brake_in_alarm_cancels_where_sampling_does_not_apply_too() {
 }
 
 #[test]
-fn sample_whose_time_is_over_is_cancelled() {
+fn sample_whose_time_is_over_is_canceled() {
     let after = |seconds, to_move| {
         let running = running(sample(20, to_move, Duration::from_secs(seconds)));
         decide_by_default(&known(1000, [running]))
@@ -268,7 +268,7 @@ fn sample_whose_time_is_over_is_cancelled() {
 }
 
 #[test]
-fn task_of_a_person_is_cancelled_for_a_brake_only() {
+fn task_of_a_person_is_canceled_for_a_brake_only() {
     let elsewhere = "arn:aws:sqs:eu-west-1:123456789012:elsewhere".to_owned();
     let foreign = |task: MoveTask| MoveTask {
         destination_arn: Some(elsewhere.clone()),
@@ -286,7 +286,7 @@ fn task_of_a_person_is_cancelled_for_a_brake_only() {
 }
 
 #[test]
-fn redrive_whose_messages_come_back_is_cancelled() {
+fn redrive_whose_messages_come_back_is_canceled() {
     let moving = |moved, visible, ago| {
         let task = MoveTask {
             moved,
@@ -309,7 +309,7 @@ fn redrive_whose_messages_come_back_is_cancelled() {
 }
 
 #[test]
-fn redrive_that_nobody_consumes_is_cancelled() {
+fn redrive_that_nobody_consumes_is_canceled() {
     let moving = |silent: Duration| {
         let task = MoveTask {
             moved: 400,
@@ -353,7 +353,7 @@ fn task_that_runs_too_long_or_has_an_unknown_status_is_held() {
 }
 
 #[test]
-fn active_task_is_told_before_messages_in_flight() {
+fn active_task_is_reported_before_messages_in_flight() {
     let in_flight = Observation {
         depth: Depth {
             visible: 0,
@@ -423,7 +423,7 @@ fn redrive_that_nobody_consumed_is_no_success() {
 }
 
 #[test]
-fn consumer_without_datapoints_gets_fifteen_minutes_more() {
+fn consumer_without_datapoints_gets_fifteen_more_minutes() {
     let cold = |ago| {
         let seen = known(980, [sample(20, 1000, ago)]);
         with_readings(
@@ -468,7 +468,7 @@ fn more_than_few_messages_wait_while_cloudwatch_fails() {
 }
 
 #[test]
-fn what_cannot_be_told_waits_for_the_patience_and_then_all_goes() {
+fn unclear_verdict_waits_for_the_patience_and_then_all_messages_go() {
     let unclear = |visible, ago| {
         let seen = known(visible, [task(100, ago)]);
         with_readings(
@@ -552,7 +552,7 @@ fn streak_of_failed_tasks_is_held_with_the_reason_and_never_parked() {
 }
 
 #[test]
-fn parking_that_failed_or_was_cancelled_does_not_end_the_streak() {
+fn parking_that_failed_or_was_canceled_does_not_end_the_streak() {
     let exhausted = (2..=6).map(|k| task(100, HOUR * k));
     let parking = |status, ago| parked(with_status(status, task(100, ago)));
     for status in ["FAILED", "CANCELLED"] {

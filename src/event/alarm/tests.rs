@@ -279,7 +279,7 @@ fn suppressed_and_muted_alarms_are_ignored() {
             let event = with(event.clone(), path, value);
             let why = ignored(&case, &event);
             assert!(why.contains(because), "{case}: {why}");
-            // It may be a brake, which counts anyway.
+            // The alarm may be a brake, and a brake counts anyway.
             let alarm = only_alarm(&case, &event);
             assert_eq!(alarm.state, AlarmState::Alarm, "{case}");
         }
@@ -320,7 +320,7 @@ fn every_field_but_the_state_value_may_be_missing_or_null() {
             if needed.contains(&&*path) && !(is_action && path == "/source") {
                 continue;
             }
-            // Without the name, these two look like anyone's JSON.
+            // Without the name, these two events look like anyone's JSON.
             let tells = (is_bare && path == "/alarmName") || path == "/AlarmName";
             let missing = (!tells).then(|| ("missing", without(event.clone(), &path)));
             let null = ("null", with(event.clone(), &path, json!(null)));
@@ -328,7 +328,7 @@ fn every_field_but_the_state_value_may_be_missing_or_null() {
                 match read(&event) {
                     Ok(read) if read.unreadable.is_empty() && read.triggers.len() == 1 => {
                         let plan = plan_of(read.triggers[0].clone());
-                        // Less is known: fewer queues or none, but never a sweep.
+                        // The function then knows less: fewer queues or none, but it never sweeps.
                         if plan.selection == Selection::All && !composite {
                             wrong.push(format!("{shape}: {path} {how}: it sweeps"));
                         }

@@ -274,7 +274,7 @@ fn request_in_an_envelope_is_rejected() {
             "{envelope}: {why}"
         );
     }
-    // Nor beside an alarm that can be read.
+    // A request beside a readable alarm is not accepted either.
     let batch = json!([
         sqs_record("1", &eventbridge().to_string()),
         sqs_record("2", &request.to_string())
@@ -283,7 +283,7 @@ fn request_in_an_envelope_is_rejected() {
     assert_eq!((event.triggers.len(), event.unreadable.len()), (1, 1));
     assert!(matches!(event.triggers[0], Trigger::Alarm(_)));
 
-    // Nor as the detail of an event that anyone may put on a bus.
+    // Nor is one that is the detail of an event, because anyone may put events on a bus.
     let event = json!({"detail-type": "Redrive", "source": "me", "detail": request});
     rejected("eventbridge", &event);
 }

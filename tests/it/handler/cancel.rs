@@ -1,4 +1,4 @@
-//! Cancelling move tasks.
+//! Canceling move tasks.
 
 use super::*;
 
@@ -109,7 +109,7 @@ async fn cancel_of_many_dlqs_counts_those_with_nothing_to_cancel() {
 }
 
 #[tokio::test]
-async fn bad_tag_does_not_keep_a_task_from_being_cancelled() {
+async fn bad_tag_does_not_keep_a_task_from_being_canceled() {
     let queue = dlq("orders-dlq");
     let past = || with_past(&queue, 5, "RUNNING", MINUTE).with_tags(&queue, &[("cooldown", "5s")]);
     let fake = past();

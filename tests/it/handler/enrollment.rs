@@ -155,7 +155,7 @@ async fn bad_tag_fails_its_queue_alone_and_says_what_is_accepted() {
                 "destination-arn",
                 "arn:aws:sqs:us-east-1:210987654321:orders",
             )],
-            vec!["another account or region"],
+            vec!["not in the account and region"],
         ),
         (
             vec![("parking-arn", "arn:aws:sqs:us-east-1:123456789012:fine")],
@@ -268,7 +268,7 @@ async fn fault_of_a_destination_names_its_tag() {
     let detail = &answer.report.queues[0].detail;
     let blame = format!("tag `auto-redrive:destination-arn` holds `{elsewhere}`: ");
     assert!(
-        detail.starts_with(&blame) && detail.contains("another account or region"),
+        detail.starts_with(&blame) && detail.contains("not in the account and region"),
         "{detail}"
     );
 }

@@ -1,5 +1,5 @@
-//! Samples: a few messages go first, the invocation waits, and cancels them. The time of these tests
-//! is tokio's, which does not pass.
+//! Samples: a few messages go first, and the invocation waits and cancels the task. These tests use
+//! tokio's paused time.
 
 use super::*;
 use sqs_auto_redrive::sqs::Sqs;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 const SAMPLE: Duration = Duration::from_secs(20);
 
-/// A DLQ with this many messages, and a source queue from which a message falls after 150 seconds.
+/// A DLQ with this many messages, and a source queue whose fall time is 150 seconds.
 fn with_source(fake: Fake, queue: &QueueArn, visible: u64) -> Fake {
     let source = dlq(&format!("{}-source", queue.name()));
     fake.with(queue, visible)
@@ -32,7 +32,7 @@ fn minutes_pass(fake: &Fake, queue: &QueueArn, minutes: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sample_is_started_waited_for_and_cancelled() {
+async fn sample_is_started_and_canceled_after_the_wait() {
     let queue = dlq("orders-dlq");
     let fake = with_source(Fake::default(), &queue, 100);
     let begun = Instant::now();
@@ -52,7 +52,10 @@ async fn sample_is_started_waited_for_and_cancelled() {
         ]
     );
     let metrics: Value = serde_json::from_str(&report.metrics("redrive", fake.now())).unwrap();
-    assert_eq!(metrics["MessagesRedriven"], 20, "what SQS says it moved");
+    assert_eq!(
+        metrics["MessagesRedriven"], 20,
+        "the number that SQS reports as moved"
+    );
     let report = serde_json::to_value(report).unwrap();
     assert_eq!(outcomes(&report), ["started/sample"]);
     let queue_report = &report["queues"][0];
@@ -101,7 +104,7 @@ async fn sweep_of_a_thousand_dlqs_waits_once_for_a_hundred_samples() {
             let visible = if n % 10 == 0 { 100 } else { 0 };
             with_source(fake, queue, visible)
         });
-    // The sources are queues of the fake too, but not enrolled.
+    // The source queues are queues of the fake too, but not enrolled.
     let enrolled: Vec<&QueueArn> = queues.iter().collect();
     let begun = Instant::now();
     let invoke = fake.invoke(SWEEP).listing(&enrolled).max_starts(100);
@@ -118,7 +121,7 @@ async fn sweep_of_a_thousand_dlqs_waits_once_for_a_hundred_samples() {
     };
     assert_eq!(count("StartMessageMoveTask"), 100);
     assert_eq!(count("CancelMessageMoveTask"), 100);
-    // Of the empty ones, only the depth.
+    // Of an empty DLQ, the function reads only the depth.
     assert_eq!(count("ListMessageMoveTasks"), 100);
     assert_eq!(count("ListDeadLetterSourceQueues"), 100);
     for queue in queues.iter().step_by(10) {
@@ -126,7 +129,7 @@ async fn sweep_of_a_thousand_dlqs_waits_once_for_a_hundred_samples() {
     }
 }
 
-/// Polls this future so many times, and drops it. `None` if it was not done by then.
+/// Polls this future `polls` times, and drops it. `None` if it is not done by then.
 async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -171,12 +174,12 @@ async fn sample_of_an_invocation_that_ends_anywhere_is_over_two_looks_later() {
             break;
         }
     }
-    // While it waits, and while it cancels.
+    // The invocation ends while it waits, and while it cancels.
     assert!(left_running >= 2, "{left_running}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn sample_that_must_not_be_cancelled_fails_and_says_so() {
+async fn sample_that_sqs_refuses_to_cancel_fails_and_says_so() {
     let queue = dlq("orders-dlq");
     let denied = SqsError::AccessDenied("not authorized".to_owned());
     let fake = with_source(Fake::default(), &queue, 100);

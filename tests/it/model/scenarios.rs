@@ -1,8 +1,8 @@
-//! What can happen to a DLQ, and what its consumer is like.
+//! The scenarios: what arrives at a DLQ, and how its consumer behaves.
 
 use super::{DAY, HOUR};
 
-/// What a consumer makes of a message.
+/// What a consumer does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Handled, unless the consumer is down.
@@ -11,37 +11,37 @@ pub enum Message {
     Poison,
 }
 
-/// A DLQ's life: what arrives at its source queue, and what the consumer makes of it.
+/// What arrives at a source queue, and what its consumer does with it.
 #[derive(Clone)]
 pub struct Scenario {
     pub name: &'static str,
-    /// How long it is watched, in minutes.
+    /// How long the scenario runs, in minutes.
     pub minutes: u64,
     /// Messages in the DLQ from the start.
     pub dead: [(Message, u64); 1],
     /// Messages that arrive each minute, in thousandths.
     pub arrivals: u64,
-    /// Messages that arrive at once in the first minute.
+    /// Messages that arrive together in the first minute.
     pub burst: u64,
-    /// Of a thousand arriving messages, so many are poison.
+    /// How many of 1,000 arriving messages are poison.
     pub poison: u64,
-    /// Of a thousand handlings, so many fail by chance.
+    /// How many of 1,000 handlings fail by chance.
     pub chance: u64,
-    /// Until when arrivals go on, in minutes.
+    /// The minute in which the last messages arrive.
     pub arrive_until: u64,
-    /// In which minutes the consumer is down, and then for how many of a thousand messages.
+    /// For each minute, how many of 1,000 messages fail because the consumer is down.
     pub down: fn(u64) -> u64,
-    /// When the trouble is over for good; `None` if never.
+    /// The minute in which the trouble is over for good; `None` if never.
     pub healed: Option<u64>,
-    /// Minutes from a failed handling to the DLQ.
+    /// Minutes that a failed message really takes to reach the DLQ.
     pub bounce: u64,
-    /// The same by the facts of the source queue.
+    /// Minutes that it takes by the settings of the source queue.
     pub fall_estimate: u64,
     /// Minutes between two wake-ups.
     pub wake: u64,
-    /// The consumer works every so many minutes.
+    /// Minutes between two runs of the consumer.
     pub batch: u64,
-    /// Good messages that the consumer can handle in a minute; the others fail.
+    /// Good messages that the consumer can handle in a minute; the rest fail.
     pub capacity: u64,
     /// Messages that expire each minute.
     pub expire: u64,
@@ -49,7 +49,7 @@ pub struct Scenario {
     pub console: bool,
 }
 
-/// A consumer that is well and gets nothing.
+/// A consumer that works and receives nothing.
 pub const QUIET: Scenario = Scenario {
     name: "",
     minutes: DAY,

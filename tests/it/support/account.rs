@@ -158,8 +158,8 @@ impl State {
         Answer::ok(answer)
     }
 
-    /// All attributes that the function asks for, of a DLQ or of a source queue; `None` if there is no
-    /// such queue.
+    /// All attributes that the function asks for, of a DLQ or of a source queue; `None` if there is
+    /// no such queue.
     fn attributes(&self, name: &str) -> Option<Value> {
         let source_of = format!("{name}-dlq");
         let dlq_arn = queue_arn(&source_of);

@@ -59,8 +59,8 @@ pub async fn saw(queue: &str, depths: impl IntoIterator<Item = (SystemTime, u32)
     publish("ApproximateNumberOfMessagesVisible", queue, depths).await;
 }
 
-/// Publishes how many messages the consumer of a queue acknowledged at each of these times, as AWS's
-/// SQS does.
+/// Publishes how many messages the consumer of a queue acknowledged at each of these times, as
+/// AWS's SQS does.
 pub async fn acknowledged(queue: &str, messages: impl IntoIterator<Item = (SystemTime, u32)>) {
     publish("NumberOfMessagesDeleted", queue, messages).await;
 }

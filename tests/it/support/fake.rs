@@ -1,6 +1,6 @@
-//! SQS and CloudWatch in memory, with the rules that matter here: one active task per queue, ten
-//! listed, counts that settle late, metrics that arrive late. It records calls. The test sets the
-//! time.
+//! SQS and CloudWatch in memory, with their rules: one active task per queue, at most ten tasks in
+//! a list, counts that settle late, metrics that arrive late. The fake records calls. The test sets
+//! the time.
 
 use serde_json::Value;
 use sqs_auto_redrive::cloudwatch::CloudWatch;
@@ -50,7 +50,7 @@ struct State {
     has_metrics: bool,
     /// The facts of the queues that messages are moved to.
     facts: BTreeMap<QueueArn, Result<QueueFacts, SqsError>>,
-    /// Why CloudWatch answers nothing about queues.
+    /// What CloudWatch answers instead of metrics.
     metrics_fault: Option<Metrics>,
     dice: fastrand::Rng,
     tags: BTreeMap<QueueArn, Vec<(String, String)>>,
@@ -64,7 +64,7 @@ struct Queue {
     /// What SQS reports, which settles late; `None` if it settles immediately.
     shown: Option<Depth>,
     refuses_to_cancel: bool,
-    /// How long SQS takes to answer a start, in addition to its latency.
+    /// How long SQS takes to answer a start, in addition to the queue's latency.
     start_latency: Duration,
     /// Oldest first.
     tasks: Vec<FakeTask>,
@@ -101,13 +101,13 @@ pub struct Invoke<'a> {
 }
 
 impl Invoke<'_> {
-    /// Lists these DLQs in place of all.
+    /// Lists these DLQs instead of all.
     pub fn listing(mut self, dlqs: &[&QueueArn]) -> Self {
         self.config.queues = dlqs.iter().copied().cloned().collect();
         self
     }
 
-    /// Enrolls by the tag `auto-redrive=enabled` in place of a list.
+    /// Enrolls by the tag `auto-redrive=enabled` instead of a list.
     pub fn by_tag(mut self) -> Self {
         self.config.enroll_tag = Some(EnrollTag {
             key: "auto-redrive".to_owned(),
@@ -134,7 +134,7 @@ impl Invoke<'_> {
         self
     }
 
-    /// The answer of an invocation that gets as far as a report, with or without failures in it.
+    /// The answer of an invocation that produces a report, with or without failures in it.
     pub async fn answer(self) -> Answer {
         self.run().await.unwrap()
     }
@@ -192,7 +192,7 @@ impl Fake {
         self
     }
 
-    /// A task of the past, newer than those given before.
+    /// A task of the past, newer than the tasks given before.
     pub fn with_task(self, queue: &QueueArn, task: MoveTask) -> Self {
         let listed = FakeTask {
             moved: task.moved,
@@ -213,7 +213,7 @@ impl Fake {
         self
     }
 
-    /// SQS refuses to cancel a task of this queue, though it is RUNNING.
+    /// SQS refuses to cancel a task of this queue, although it is RUNNING.
     pub fn with_refused_cancel(self, queue: &QueueArn) -> Self {
         self.queue(queue, |queue| queue.refuses_to_cancel = true);
         self
@@ -280,7 +280,7 @@ impl Fake {
         }
     }
 
-    /// An invocation with this event, of a function with [`Self::config`] and a minute to live.
+    /// An invocation with this event and [`Self::config`], a minute before its deadline.
     pub fn invoke<'a>(&'a self, event: &'a str) -> Invoke<'a> {
         Invoke {
             fake: self,
@@ -290,7 +290,7 @@ impl Fake {
         }
     }
 
-    /// The function, over this.
+    /// The function, with this fake for its services.
     pub fn function(&self, config: Config) -> Function<&Self, &Self, &Self> {
         Function::new(config, "us-east-1".to_owned(), self, self, self)
     }
@@ -317,7 +317,7 @@ impl Fake {
         self
     }
 
-    /// A source queue of a DLQ: how long its messages are invisible, and how many receives they survive.
+    /// A source queue of a DLQ: its visibility timeout, and how many receives a message survives.
     pub fn with_source(
         self,
         source: &QueueArn,
@@ -337,32 +337,33 @@ impl Fake {
         self.with_facts(source, Ok(facts))
     }
 
-    /// SQS answers so when it is asked for the facts of a queue.
+    /// SQS returns this when it is asked for the facts of a queue.
     pub fn with_facts(self, queue: &QueueArn, facts: Result<QueueFacts, SqsError>) -> Self {
         self.state.borrow_mut().facts.insert(queue.clone(), facts);
         self
     }
 
-    /// CloudWatch answers so to every question about queues.
+    /// CloudWatch returns this to every question about queues.
     pub fn with_metrics_fault(self, fault: Metrics) -> Self {
         self.state.borrow_mut().metrics_fault = Some(fault);
         self
     }
 
-    /// Samples go on after their cancel, and SQS's count of what they moved lags, as `seed` has it.
+    /// Samples go on after their cancel, and SQS's count of what they moved lags. `seed` decides by
+    /// how much.
     pub fn roughly(self, queue: &QueueArn, seed: u64) -> Self {
         self.state.borrow_mut().dice = fastrand::Rng::with_seed(seed);
         self.queue(queue, |queue| queue.is_rough = true);
         self
     }
 
-    /// The consumer of a queue handled so many messages in the last minute.
+    /// The consumer of a queue handled this many messages in the last minute.
     pub fn handled(&self, queue: &QueueArn, messages: u64) {
         let now = self.now();
         self.queue(queue, |queue| queue.handled.push((now, messages)));
     }
 
-    /// The DLQ's oldest message is so old, by CloudWatch.
+    /// By CloudWatch, this is the age of the DLQ's oldest message.
     pub fn oldest_age_is(&self, queue: &QueueArn, age: Duration) {
         self.queue(queue, |queue| queue.oldest_age = Some(age));
     }
@@ -375,7 +376,7 @@ impl Fake {
         self.state.borrow().now
     }
 
-    /// An invocation now, in the account and region of [`dlq`], with a minute to live.
+    /// An invocation now, in the account and region of [`dlq`], a minute before its deadline.
     pub fn invocation(&self) -> Invocation {
         Invocation {
             location: Location::new("arn:aws:lambda:us-east-1:123456789012:function:redrive", ""),
@@ -384,7 +385,7 @@ impl Fake {
         }
     }
 
-    /// The calls since the last time this was asked, in order, as `operation queue`.
+    /// The calls since the last time this method was called, in order, as `operation queue`.
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.state.borrow_mut().calls)
     }
@@ -402,7 +403,7 @@ impl Fake {
         })
     }
 
-    /// A minute passes: metrics are taken, counts settle, the active task moves messages.
+    /// Lets a minute pass: metrics are recorded, counts settle, the active task moves messages.
     pub fn minute_passes(&self, queue: &QueueArn) -> Moved {
         self.state.borrow_mut().now += MINUTE;
         let now = self.now();

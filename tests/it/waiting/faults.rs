@@ -429,7 +429,7 @@ fn disturbance_of_the_start() {
 
 // Calls of a cancel
 
-/// A redrive is to be cancelled, and the disturbance meets one of the calls.
+/// A redrive is to be canceled, and the disturbance meets one of the calls.
 fn cancel(case: &Case) {
     let name = format!("cancel-{}", case.name());
     let scenario = Scenario::new(&name, case.lasts().as_secs() + 30);
@@ -453,7 +453,7 @@ fn cancel(case: &Case) {
     assert!(normal.contains(&again.as_str()), "{again}");
     scenario
         .runtime
-        .block_on(wait_until_cancelled(scenario.dlq()));
+        .block_on(wait_until_canceled(scenario.dlq()));
     let next = scenario.outcome(&mut function, &scenario.alarm());
     assert_eq!(next, "skipped/cooling-down");
     assert_eq!(sqs.seen().started.len(), 1);
@@ -461,7 +461,7 @@ fn cancel(case: &Case) {
 }
 
 /// Waits until the only task of a DLQ is CANCELLED.
-async fn wait_until_cancelled(dlq: &Queue) {
+async fn wait_until_canceled(dlq: &Queue) {
     for _ in 0..100 {
         let tasks = dlq.tasks().await;
         assert_eq!(tasks.len(), 1, "{tasks:?}");

@@ -1,9 +1,10 @@
-//! Samples on a real queue: the function starts one, waits, and cancels it, whatever happens
-//! meanwhile.
+//! Samples on a real queue: the function starts one, waits, and cancels it, whatever happens in
+//! between.
 //!
-//! SQS is LocalStack's, behind a proxy that can make move tasks look older. LocalStack moves exactly
-//! one message a second, counts exactly, and a cancelled task is CANCELLED immediately. AWS's SQS is
-//! rougher in all three, which the fake of `handler::sample` and the model run have.
+//! SQS is LocalStack's, behind a proxy that can make move tasks look older. LocalStack moves
+//! exactly one message a second, counts exactly, and a canceled task is CANCELLED immediately.
+//! AWS's SQS is less exact in all three; the fake of `handler::sample` and the model run simulate
+//! that.
 
 use crate::support::cloudwatch::{acknowledged, refusing_url};
 use crate::support::function::sample;
@@ -25,7 +26,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Lambda's timeout.
 const TIME: Duration = Duration::from_secs(60);
 
-/// What a sample of ten seconds moves.
+/// The number of messages that a sample of ten seconds moves.
 const A_FEW: RangeInclusive<usize> = 8..=14;
 
 /// A DLQ with dead letters in it, more than a few.
@@ -57,7 +58,7 @@ impl Scenario {
         self.function_watching(&servers().cloudwatch_url)
     }
 
-    /// The function with another CloudWatch.
+    /// The function with another CloudWatch endpoint.
     fn function_watching(&self, cloudwatch_url: &str) -> Process {
         let mut function = Process::start(&[
             ("REDRIVE_QUEUES", self.queues.dlq.arn.as_str()),
@@ -117,7 +118,8 @@ impl Scenario {
         tasks.iter().map(status).collect()
     }
 
-    /// Asserts that the sample is over, that it moved a few, and that no message is lost or doubled.
+    /// Asserts that the sample is over, that it moved a few messages, and that none is lost or
+    /// duplicated.
     #[track_caller]
     fn assert_a_few_moved(&self, status: &str) {
         assert_eq!(self.tasks(), [status]);
@@ -127,7 +129,7 @@ impl Scenario {
         self.assert_none_lost();
     }
 
-    /// Asserts that the sample still runs, and that two looks later it does not.
+    /// Asserts that the sample still runs, and that it no longer runs two looks later.
     #[track_caller]
     fn assert_stopped_by_a_later_look(&self, function: &mut Process) {
         assert_eq!(self.tasks(), ["RUNNING"]);
@@ -158,7 +160,7 @@ impl Scenario {
         self.runtime.block_on(async {
             let mut all = self.queues.source.take_all().await;
             let left = self.queues.dlq.take_all().await;
-            assert!(all.is_disjoint(&left), "none is in both");
+            assert!(all.is_disjoint(&left), "no message is in both");
             all.extend(left);
             assert_eq!(all, self.sent);
         });
@@ -186,7 +188,7 @@ fn sample_goes_first_and_the_rest_once_it_stayed_away() {
     assert!(A_FEW.contains(&handled.len()), "{} moved", handled.len());
     it.runtime.block_on(dlq.assert_holds(200 - handled.len()));
 
-    // Too early to tell.
+    // It is too early to tell.
     let (outcome, queue) = it.look(&mut function, TIME);
     assert_eq!(outcome, "skipped/cooling-down");
     assert_eq!(queue["lastTask"]["status"], "CANCELLED");
@@ -207,7 +209,7 @@ fn sample_goes_first_and_the_rest_once_it_stayed_away() {
         source.wait_until_holds(200 - handled.len()).await;
         dlq.assert_holds(0).await;
         let rest = source.take_all().await;
-        assert!(rest.is_disjoint(&handled), "none was moved twice");
+        assert!(rest.is_disjoint(&handled), "no message was moved twice");
         assert_eq!(&rest | &handled, it.sent);
     });
 }
@@ -365,7 +367,7 @@ fn sample_that_ends_by_itself_is_no_failure() {
     assert!(detail.contains("ended by itself"), "{detail}");
     let moved = it.runtime.block_on(it.queues.source.take_all());
     assert_eq!(&moved | &taken, it.sent);
-    assert!(moved.is_disjoint(&taken), "none is in both");
+    assert!(moved.is_disjoint(&taken), "no message is in both");
 }
 
 #[test]
@@ -390,7 +392,7 @@ fn too_little_time_for_a_sample_defers_it() {
 fn of_two_invocations_one_starts_the_sample_and_stops_it() {
     let it = Scenario::new("sampled-twice", 50);
     let mut functions = [it.function(), it.function()];
-    // None sees a task until both have looked.
+    // Neither sees a task until both have looked.
     it.sqs.gather("ListMessageMoveTasks", 2);
 
     let alarm = it.alarm();
@@ -416,7 +418,7 @@ fn of_two_invocations_one_starts_the_sample_and_stops_it() {
 fn sample_of_a_process_that_was_killed_is_stopped_by_the_next() {
     let it = Scenario::new("killed-while-sampling", 100);
     for killed in 1..=3 {
-        // What came back has waited long enough.
+        // Messages that came back have waited long enough.
         it.sqs.age(3 * 60 * MINUTE);
         let mut function = it.function();
         function.send(&it.alarm(), TIME);
@@ -424,7 +426,7 @@ fn sample_of_a_process_that_was_killed_is_stopped_by_the_next() {
             assert_eq!(function.answered(), None);
             sleep(Duration::from_millis(10));
         }
-        // At another moment each time.
+        // Each kill is at another moment.
         sleep(Duration::from_millis(1500) * (u32::try_from(killed).unwrap() - 1));
         function.kill();
         assert_eq!(it.tasks()[0], "RUNNING");
@@ -435,7 +437,7 @@ fn sample_of_a_process_that_was_killed_is_stopped_by_the_next() {
         assert_eq!(outcome, "cancelled/sample-over", "{queue:#}");
         it.wait_for("CANCELLED");
         assert_eq!(it.tasks().len(), killed);
-        // The consumer fails what was moved.
+        // The consumer fails the moved messages.
         it.runtime.block_on(it.queues.fall(100));
     }
     it.assert_none_lost();
