@@ -97,7 +97,11 @@ pub(crate) async fn read_fall_time(
         let unread = queues.into_iter().map(|queue| (queue, Err(String::new())));
         return Ok(fall_time(dlq, None, unread.collect()));
     }
-    let retention = sqs.facts(dlq).await?.retention;
+    let retention = match sqs.facts(dlq).await {
+        Err(error) if error.is_failure() => return Err(error),
+        Err(_) => None,
+        Ok(facts) => facts.retention,
+    };
     let mut facts = Vec::with_capacity(queues.len());
     for queue in queues {
         let read = match sqs.facts(&queue).await {
@@ -121,7 +125,10 @@ async fn ask_metrics<S, C: CloudWatch>(
     let newest = |candidate: &Candidate| candidate.observation.tasks.first()?.started_at;
     let mut to_ask = Vec::new();
     for candidate in asking {
-        let is_stopped = is_stopped_by_depth(candidate, now);
+        // A redrive that runs is watched at every look.
+        let tasks = &candidate.observation.tasks;
+        let has_active = tasks.iter().any(|task| task.status.is_active());
+        let is_stopped = !has_active && is_stopped_by_depth(candidate, now);
         let dlq = &candidate.target.dlq;
         if is_stopped && context.memory.asked_in_vain(dlq, newest(candidate), now) {
             candidate.observation.metrics = Some(Metrics::NotAsked);

@@ -5,7 +5,7 @@
 //! are arguments. Where a fact that protects cannot be read, a gate stops more than a few messages.
 
 use crate::fall::{Fall, FallTime};
-use crate::metrics::{METRICS_DELAY, Metrics};
+use crate::metrics::Metrics;
 use crate::observation::{Brake, BrakeState, Observation, Question};
 use crate::plan::Cause;
 use crate::policy::{Policy, Rate};
@@ -87,11 +87,11 @@ fn go(case: &Case) -> Result<Decision, Question> {
     let parking = case.parking()?;
     let streak = case.streak()?;
     let is_last_try = streak.length.saturating_add(1) >= policy.max_attempts && !streak.sent_all;
-    let purpose = match case.newest()?.map(|newest| (newest.verdict, newest.task)) {
+    let purpose = match case.newest()?.map(|newest| newest.verdict) {
         _ if parking.is_some() => Purpose::Parking,
         _ if case.sampling()?.is_none() => Purpose::All,
-        Some((Verdict::StayedAway, task)) if is_sample(policy, task) => Purpose::Rest,
-        Some((Verdict::Unclear, _)) => Purpose::All,
+        _ if case.has_good_sample()? => Purpose::Rest,
+        Some(Verdict::Unclear) => Purpose::All,
         _ if seen.depth.visible <= few(policy) || is_last_try => Purpose::All,
         _ => Purpose::Sample,
     };
@@ -182,7 +182,9 @@ fn not_settled(case: &Case) -> Answer {
                 return Ok(Some(Skip::NotConsumed.into()));
             }
             Some(Settled::NotConsumed) => return Ok(Some(Hold::NotConsumed.into())),
-            _ => {}
+            Some(Settled::At(_)) => {}
+            // A missing start time counts as now.
+            None => return wait(policy.cooldown),
         }
     }
     Ok(None)
@@ -212,6 +214,11 @@ fn metrics_unreadable(case: &Case) -> Answer {
 /// Too many redrives in a row came back, and there is no parking queue, or parking fails too.
 fn attempts_exhausted(case: &Case) -> Answer {
     let Case { policy, seen, now } = case;
+    let has_parking = policy.may_park && policy.parking.is_some();
+    if let Some(failed) = verdict::failed_parking(policy, seen, *now).filter(|_| has_parking) {
+        let reason = failed.failure_reason.clone().unwrap_or_default();
+        return Ok(Some(Hold::ParkingFailed { reason }.into()));
+    }
     let streak = case.streak()?;
     if !case.is_exhausted()? {
         return Ok(None);
@@ -224,11 +231,6 @@ fn attempts_exhausted(case: &Case) -> Answer {
         let reason = newest_reason.unwrap_or_default();
         let streak = streak.length;
         return Ok(Some(Hold::TasksFailed { streak, reason }.into()));
-    }
-    let has_parking = policy.may_park && policy.parking.is_some();
-    if has_parking && verdict::failed_parking(policy, seen, *now).is_some() {
-        let reason = newest_reason.unwrap_or_default();
-        return Ok(Some(Hold::ParkingFailed { reason }.into()));
     }
     let streak = streak.length;
     Ok(Some(Hold::AttemptsExhausted { streak }.into()))
@@ -279,9 +281,7 @@ fn still_filling(case: &Case) -> Answer {
         return Ok(None);
     }
     let is_sampling = case.sampling()?.is_some();
-    let is_good_sample =
-        |newest: Judged| newest.verdict == Verdict::StayedAway && is_sample(policy, newest.task);
-    if is_sampling && case.newest()?.is_some_and(is_good_sample) {
+    if is_sampling && case.has_good_sample()? {
         return Ok(None);
     }
     case.need_metrics()?;
@@ -402,6 +402,18 @@ impl<'a> Case<'a> {
         Ok(self.verdicts()?.first().copied())
     }
 
+    /// Whether the last task that had anything to move is a sample of ours that stayed away, by the depth
+    /// itself: an old sample says nothing about the messages of a new incident.
+    fn has_good_sample(&self) -> Result<bool, Question> {
+        let last = self.seen.tasks.iter().find(|task| task.size() > 0);
+        Ok(self.newest()?.is_some_and(|newest| {
+            newest.verdict == Verdict::StayedAway
+                && is_sample(self.policy, newest.task)
+                && last == Some(newest.task)
+                && newest.came_back <= newest.task.moved_about() / 2
+        }))
+    }
+
     fn streak(&self) -> Result<verdict::Streak, Question> {
         Ok(verdict::streak(self.policy, &self.verdicts()?))
     }
@@ -463,27 +475,32 @@ impl<'a> Case<'a> {
     fn harm(&self, task: &MoveTask, fall: &Fall) -> Result<Option<Cause>, Question> {
         let Self { policy, seen, now } = self;
         let age = task.age(*now);
-        let to_move = task.to_move.unwrap_or_default();
         if is_sample(policy, task) {
-            let is_over = to_move > few(policy) && age > policy.sample + SLACK;
+            let is_large = task.to_move.is_none_or(|to_move| to_move > few(policy));
+            let is_over = is_large && age > policy.sample + SLACK;
             return Ok(is_over.then_some(Cause::SampleOver));
         }
         if age <= fall.time + SLACK || task.moved < few(policy) {
             return Ok(None);
         }
         let in_dlq = seen.depth.visible.saturating_add(seen.depth.in_flight);
-        let came_back = in_dlq.saturating_sub(to_move.saturating_sub(task.moved));
+        // Without a count of messages to move, nobody knows how many it has yet to move.
+        let came_back = task.to_move.map_or(0, |to_move| {
+            in_dlq.saturating_sub(to_move.saturating_sub(task.moved))
+        });
         if came_back > task.moved / 2 {
             return Ok(Some(Cause::Bouncing));
         }
         self.need_metrics()?;
-        let Some(readings) = verdict::readings_of(seen, task).filter(|it| it.has_handled_data)
-        else {
+        let Some(readings) = verdict::readings_of(seen, task) else {
             return Ok(None);
         };
+        // A late datapoint is a doubt, not silence.
         let silent_since = readings.last_handled.max(task.started_at);
-        let silent_for = silent_since.and_then(|since| now.duration_since(since).ok());
-        let most = fall.time.max(QUIET_CONSUMER) + METRICS_DELAY;
+        let silent_for = silent_since
+            .zip(readings.handled_until)
+            .and_then(|(since, until)| until.duration_since(since).ok());
+        let most = fall.time.max(QUIET_CONSUMER);
         let is_silent = silent_for.is_some_and(|silent| silent > most);
         Ok(is_silent.then_some(Cause::Bouncing))
     }

@@ -75,8 +75,9 @@ pub struct TaskReadings {
     pub first_handled: Option<SystemTime>,
     /// When the consumer last handled a message before the next task; `None` if it did not.
     pub last_handled: Option<SystemTime>,
-    /// Whether CloudWatch has a datapoint of handled messages since the start.
-    pub has_handled_data: bool,
+    /// The end of the newest period whose handled messages CloudWatch knows; `None` if it knows none
+    /// since the start.
+    pub handled_until: Option<SystemTime>,
     /// The latest time since when the DLQ was calm for long enough; `None` if it never was.
     pub calm_since: Option<SystemTime>,
     /// By how much the DLQ grew within the quiet period before the start.
@@ -91,7 +92,7 @@ impl TaskReadings {
             started: span.started,
             first_handled: None,
             last_handled: None,
-            has_handled_data: false,
+            handled_until: None,
             calm_since: None,
             gained_before: 0,
             handled_before: 0,
@@ -218,12 +219,12 @@ impl Reading {
             if time + period <= span.started || time >= span.until {
                 continue;
             }
-            task.has_handled_data = true;
+            let end = time + period;
+            task.handled_until = task.handled_until.max(Some(end));
             if handled > 0 {
                 let first = task.first_handled.map_or(time, |first| first.min(time));
                 task.first_handled = Some(first.max(span.started));
-                let end = time + period;
-                task.last_handled = Some(task.last_handled.map_or(end, |last| last.max(end)));
+                task.last_handled = task.last_handled.max(Some(end));
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::outcome::{Failed, Finding, Outcome, Skipped};
 use crate::plan::Cause;
 use crate::sqs::Sqs;
 use crate::start;
+use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 use std::time::SystemTime;
 use tokio::time::timeout_at;
@@ -53,8 +54,9 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
         harmful,
         ..
     } = sorted;
-    findings.extend(stop_all(context, harmful).await);
-    findings.extend(start::run(context, ready).await);
+    let (stopped, started) = join(stop_all(context, harmful), start::run(context, ready)).await;
+    findings.extend(stopped);
+    findings.extend(started);
     findings
 }
 

@@ -6,13 +6,15 @@ use crate::cloudwatch::CloudWatch;
 use crate::deadlines::THROTTLED_PAUSE;
 use crate::decision::{Hold, Purpose, Skip, Start};
 use crate::enrollment::Target;
+use crate::fall::FallTime;
 use crate::look::{Candidate, Context};
 use crate::observation::{Brake, BrakeState};
 use crate::outcome::{Deferred, Failed, Finding, Outcome, SampleEnd, Skipped};
 use crate::policy::Policy;
-use crate::queue::MoveTask;
+use crate::queue::{MoveTask, TaskStatus};
 use crate::sqs::{CancelError, Sqs, SqsError, StartError};
 use crate::verdict::is_sample;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, stream};
 use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};
@@ -28,7 +30,8 @@ pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
         (start.purpose != Purpose::Rest, Reverse(visible))
     });
     let mut findings = Vec::with_capacity(ready.len());
-    let mut samples = Vec::new();
+    // A sample must end in time, however long other starts take.
+    let mut samples = FuturesUnordered::new();
     let mut starts_left = context.limits.max_starts;
     while starts_left > 0 && !ready.is_empty() {
         let later = ready.split_off(ready.len().min(starts_left));
@@ -38,30 +41,44 @@ pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
                 (outcome, candidate)
             })
             .buffer_unordered(context.limits.concurrency);
-        while let Some((outcome, candidate)) = starts.next().await {
-            // A deferred start may have taken effect. A failed start leaves its place to the next
-            // DLQ. Otherwise the same few DLQs would take all places every time.
-            if !matches!(
-                outcome,
-                Outcome::Failed(_) | Outcome::Skipped(_) | Outcome::Held(_)
-            ) {
+        loop {
+            let next = tokio::select! {
+                next = starts.next() => next,
+                Some(finding) = samples.next() => {
+                    findings.push(finding);
+                    continue;
+                }
+            };
+            let Some((outcome, candidate)) = next else {
+                break;
+            };
+            if takes_place(&outcome) {
                 starts_left = starts_left.saturating_sub(1);
             }
             match Sample::of(&outcome) {
-                Some(sample) => samples.push((sample, outcome, candidate)),
+                Some(sample) => samples.push(end_sample(context, sample, outcome, candidate)),
                 None => findings.push(candidate.finding(outcome, context.now)),
             }
         }
         drop(starts);
         ready = later;
     }
-    findings.extend(end_samples(context, samples).await);
+    while let Some(finding) = samples.next().await {
+        findings.push(finding);
+    }
     let over_limit = || Outcome::Deferred(Deferred::StartLimit(context.limits.max_starts));
-    let deferred = ready
-        .into_iter()
-        .map(|(_, it)| it.finding(over_limit(), context.now));
-    findings.extend(deferred);
+    let deferred = ready.into_iter();
+    findings.extend(deferred.map(|(_, it)| it.finding(over_limit(), context.now)));
     findings
+}
+
+/// Whether a start counts against the limit. A deferred start may have taken effect. A failed one leaves
+/// its place to the next DLQ, or the same few would take all places every time.
+fn takes_place(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Failed(_) | Outcome::Skipped(_) | Outcome::Held(_)
+    )
 }
 
 async fn start_one<S: Sqs, C: CloudWatch>(
@@ -104,10 +121,16 @@ async fn start_one<S: Sqs, C: CloudWatch>(
                 continue;
             }
             Ok(Err(error)) if error.is_throttled() => Outcome::Deferred(Deferred::StartUnconfirmed),
+            Ok(Err(StartError::TaskActive)) if is_sample => {
+                match own_sample(context, target).await {
+                    Some(handle) => started(start, Some(handle)),
+                    None => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
+                }
+            }
             // Another invocation was faster, or an earlier start whose answer was lost took effect.
             Ok(Err(StartError::TaskActive)) => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
             Ok(Err(StartError::Sqs(error))) => Outcome::Failed(Failed::Sqs(error)),
-            // It may be running, and must then be stopped.
+            // It may run, and must be stopped then.
             Err(_) if is_sample => started(start, None),
             Err(_) => Outcome::Deferred(Deferred::StartUnconfirmed),
         };
@@ -155,33 +178,51 @@ impl Sample {
     }
 }
 
-/// Waits for the end of all samples, and stops them.
-async fn end_samples<'a, S: Sqs, C: CloudWatch>(
+/// Waits for the end of a sample, and stops it.
+async fn end_sample<'a, S: Sqs, C>(
     context: &Context<'_, S, C>,
-    samples: Vec<(Sample, Outcome, Candidate<'a>)>,
-) -> Vec<Finding<'a>> {
-    let deadlines = context.deadlines;
-    stream::iter(samples)
-        .map(async |(sample, mut outcome, candidate)| {
-            let target = candidate.target;
-            sleep_until((sample.started + target.policy.sample).min(deadlines.stop_from)).await;
-            let since = context.now - CLOCK_SKEW;
-            let end = stop_sample(context.sqs, target, sample.handle, since);
-            let end = timeout_at(deadlines.act_until, end).await;
-            let out_of_time = || {
-                let why = "the invocation ran out of time".to_owned();
-                Err(Outcome::Failed(Failed::SampleNotStopped(why)))
-            };
-            match (end.unwrap_or_else(|_| out_of_time()), &mut outcome) {
-                (Ok(end), Outcome::Started { sample, .. }) => *sample = Some(end),
-                (Ok(_), _) => {}
-                (Err(failed), _) => outcome = failed,
-            }
-            candidate.finding(outcome, context.now)
-        })
-        .buffer_unordered(context.limits.max_starts.max(1))
-        .collect()
+    sample: Sample,
+    mut outcome: Outcome,
+    candidate: Candidate<'a>,
+) -> Finding<'a> {
+    let (target, deadlines) = (candidate.target, context.deadlines);
+    sleep_until((sample.started + target.policy.sample).min(deadlines.stop_from)).await;
+    let end = stop_sample(context.sqs, target, sample.handle, since(context));
+    let end = timeout_at(deadlines.act_until, end).await;
+    let out_of_time = || {
+        let why = "the invocation ran out of time".to_owned();
+        Err(Outcome::Failed(Failed::SampleNotStopped(why)))
+    };
+    match (end.unwrap_or_else(|_| out_of_time()), &mut outcome) {
+        (Ok(end), Outcome::Started { sample, .. }) => *sample = Some(end),
+        (Ok(_), _) => {}
+        (Err(failed), _) => outcome = failed,
+    }
+    if let Outcome::Failed(Failed::SampleNotStopped(why)) = &outcome {
+        let why = format!("the last sample could not be stopped: {why}");
+        let (dlq, destination) = (&target.dlq, target.policy.destination.as_ref());
+        let unknown = FallTime::Unknown(why);
+        context
+            .memory
+            .keep_fall_time(dlq, destination, context.now, unknown);
+    }
+    candidate.finding(outcome, context.now)
+}
+
+/// The handle of a sample that started with this invocation: SQS took a start whose answer was lost, and
+/// refused the SDK's retry.
+async fn own_sample<S: Sqs, C>(context: &Context<'_, S, C>, target: &Target) -> Option<String> {
+    let list = context.sqs.list_tasks(&target.dlq);
+    let tasks = timeout_at(context.deadlines.act_until, list)
         .await
+        .ok()?
+        .ok()?;
+    end_by_list(&tasks, &target.policy, since(context)).err()?
+}
+
+/// The earliest start time of this invocation's own samples.
+fn since<S, C>(context: &Context<'_, S, C>) -> SystemTime {
+    context.now.checked_sub(CLOCK_SKEW).unwrap_or(context.now)
 }
 
 /// Stops a sample by its handle, or if it has none, by the list. Tries again until it is stopped,
@@ -219,7 +260,7 @@ async fn stop_sample(
 }
 
 /// By how much SQS's clock may differ from the function's.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
+const CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 /// How a sample that started at `since` or later ended, by the list. `Err` is the handle that can
 /// stop it, or `None` if the list has no such sample.
@@ -234,9 +275,11 @@ fn end_by_list(
     };
     let task = tasks.first().filter(is_it).ok_or(None)?;
     let moved = task.moved;
-    match (task.status.is_active(), task.cancellable()) {
-        (true, Some(handle)) => Err(Some(handle.to_owned())),
-        (true, None) => Ok(SampleEnd::Stopped { moved }),
-        (false, _) => Ok(SampleEnd::EndedItself { moved }),
+    match (&task.status, task.cancellable()) {
+        (_, Some(handle)) => Err(Some(handle.to_owned())),
+        (TaskStatus::Cancelling | TaskStatus::Cancelled, None) => Ok(SampleEnd::Stopped { moved }),
+        (TaskStatus::Completed | TaskStatus::Failed, None) => Ok(SampleEnd::EndedItself { moved }),
+        // It runs, and SQS returned no handle to stop it.
+        _ => Err(None),
     }
 }

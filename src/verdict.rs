@@ -106,7 +106,8 @@ pub fn verdicts<'a>(
             (TaskStatus::Cancelled, _) if fall.is_none() => continue,
             _ => {}
         }
-        if task.size() == 0 && task.status != TaskStatus::Failed {
+        let is_uncounted = task.status == TaskStatus::Cancelled && task.to_move.is_none();
+        if task.size() == 0 && task.status != TaskStatus::Failed && !is_uncounted {
             continue;
         }
         // A task that had nothing to move says nothing about the depth, because counts settle late.
@@ -201,7 +202,7 @@ pub struct Streak {
     pub length: u32,
     /// Whether every one of them FAILED, so that nothing reached the consumer.
     pub only_failed: bool,
-    /// Whether one of them sent all messages.
+    /// Whether one of them sent all messages, or those canceled on the way sent half of them together.
     pub sent_all: bool,
 }
 
@@ -209,12 +210,17 @@ pub struct Streak {
 /// task; any other task that stayed away ends the streak.
 pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
     let mut streak = Streak::default();
+    let mut sent = 0_u64;
     for Judged { task, verdict, .. } in judged {
         match (verdict, &task.status) {
             (Verdict::CameBack, status) => {
                 let has_failed = *status == TaskStatus::Failed;
                 streak.only_failed = has_failed && (streak.length == 0 || streak.only_failed);
-                streak.sent_all |= !has_failed && has_sent_all(policy, task);
+                if !has_failed && !is_sample(policy, task) {
+                    sent = sent.saturating_add(task.moved_about());
+                    let is_whole = task.status != TaskStatus::Cancelled;
+                    streak.sent_all |= is_whole || sent >= task.size() / 2;
+                }
                 streak.length += 1;
             }
             (Verdict::Unclear, _) | (Verdict::StayedAway, TaskStatus::Cancelled) => {}
@@ -222,12 +228,6 @@ pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
         }
     }
     streak
-}
-
-/// Whether a task sent the whole DLQ. A canceled task did if it got halfway.
-fn has_sent_all(policy: &Policy, task: &MoveTask) -> bool {
-    let is_half = task.moved_about() >= task.size() / 2;
-    !is_sample(policy, task) && (task.status != TaskStatus::Cancelled || is_half)
 }
 
 /// SQS's reason, if the last two tasks to the parking queue FAILED in a row.
@@ -273,11 +273,11 @@ pub fn settled(
     let readings = readings_of(seen, newest.task);
     let readings = readings.filter(|_| newest.verdict == Verdict::StayedAway);
     Some(
-        match readings.map(|it| (it.first_handled, it.has_handled_data)) {
+        match readings.map(|it| (it.first_handled, it.handled_until)) {
             None => Settled::At(by_depth),
             Some((Some(handled), _)) => Settled::At(by_depth.max(back_after(handled))),
-            Some((None, false)) => Settled::At(by_depth + COLD_METRICS),
-            Some((None, true)) => Settled::NotConsumed,
+            Some((None, None)) => Settled::At(by_depth + COLD_METRICS),
+            Some((None, Some(_))) => Settled::NotConsumed,
         },
     )
 }
@@ -291,7 +291,9 @@ pub const SQS_PACE: u32 = 250;
 /// When a task ended, about: SQS does not say. `None` if it did not say when it started either.
 pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
     let lasted = if is_sample(policy, task) {
-        policy.sample + Duration::from_secs(30)
+        // A sample whose invocation died ran for longer: at least a second for each message.
+        let moving = Duration::from_secs(task.moved_about());
+        moving.max(policy.sample + Duration::from_secs(30))
     } else {
         let pace = u64::from(task.max_messages_per_second.unwrap_or(SQS_PACE)).max(1);
         let lasted = Duration::from_secs(task.moved_about() / pace);

@@ -113,7 +113,7 @@ fn handled_messages_are_added_over_the_sources_and_distinguished_by_time() {
     assert_eq!(task.handled_before, 2 + 4);
     assert_eq!(task.first_handled, Some(at(65)));
     assert_eq!(task.last_handled, Some(at(116)));
-    assert!(task.has_handled_data);
+    assert!(task.handled_until.is_some());
 }
 
 #[test]
@@ -135,13 +135,13 @@ fn silence_and_zero_are_distinguished() {
     let mut reading = Reading::new(query());
     reading.handled(at(59), 5);
     assert!(
-        !reading.finish().tasks[0].has_handled_data,
+        reading.finish().tasks[0].handled_until.is_none(),
         "before the start"
     );
     let mut reading = Reading::new(query());
     reading.handled(at(61), 0);
     let task = &reading.finish().tasks[0];
-    assert!(task.has_handled_data);
+    assert!(task.handled_until.is_some());
     assert_eq!(task.first_handled, None);
 }
 

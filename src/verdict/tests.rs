@@ -159,7 +159,7 @@ fn readings() -> TaskReadings {
         started: now() - HOUR,
         first_handled: Some(now() - HOUR + MINUTE),
         last_handled: Some(now()),
-        has_handled_data: true,
+        handled_until: Some(now()),
         calm_since: None,
         gained_before: 0,
         handled_before: 0,

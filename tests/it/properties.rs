@@ -215,7 +215,7 @@ prop_compose! {
                 started,
                 first_handled: first.and_then(after),
                 last_handled: first.and_then(|first| after(first + last)),
-                has_handled_data,
+                handled_until: has_handled_data.then(now),
                 calm_since: calm.and_then(after),
                 gained_before,
                 handled_before,

@@ -41,8 +41,8 @@ fn consumed(task: &MoveTask) -> TaskReadings {
     TaskReadings {
         started,
         first_handled: Some(started + MINUTE),
-        last_handled: Some(started + MINUTE),
-        has_handled_data: true,
+        last_handled: Some(now()),
+        handled_until: Some(now()),
         calm_since: None,
         gained_before: 0,
         handled_before: 1000,
@@ -321,14 +321,18 @@ fn redrive_that_nobody_consumes_is_canceled() {
             seen,
         )
     };
-    let silent = moving(MINUTE * 8);
+    let silent = moving(MINUTE * 6);
     assert_eq!(
         decide_by_default(&silent),
         Decision::Cancel(Cause::Bouncing)
     );
-    let busy = moving(MINUTE * 7);
+    let busy = moving(MINUTE * 5);
     assert_eq!(decide_by_default(&busy), Decision::Skip(Skip::TaskActive));
-    let no_data = with_readings(|it| it.tasks[0].has_handled_data = false, silent);
+    // A gap in the datapoints is a doubt.
+    let until = |until| with_readings(|it| it.tasks[0].handled_until = until, silent.clone());
+    let late = until(Some(now() - MINUTE * 2));
+    assert_eq!(decide_by_default(&late), Decision::Skip(Skip::TaskActive));
+    let no_data = until(None);
     assert_eq!(
         decide_by_default(&no_data),
         Decision::Skip(Skip::TaskActive)
@@ -429,7 +433,7 @@ fn consumer_without_datapoints_gets_fifteen_more_minutes() {
         with_readings(
             |readings| {
                 readings.tasks[0].first_handled = None;
-                readings.tasks[0].has_handled_data = false;
+                readings.tasks[0].handled_until = None;
             },
             seen,
         )
@@ -589,4 +593,113 @@ fn expiring_messages_are_no_success() {
     starts_for(Purpose::Rest, decide_by_default(&expiring(HOUR * 23)));
     let late = HOUR * 24 - MINUTE * 13;
     starts_for(Purpose::Sample, decide_by_default(&expiring(late)));
+}
+
+// What an attack on these rules found.
+
+#[test]
+fn old_sample_is_no_license_for_a_new_incident() {
+    // It stayed away, since the DLQ was calm for hours; what is there now is new.
+    let excused = known(50_000, [sample(20, 60, HOUR * 6)]);
+    let calm = |readings: &mut Readings| readings.tasks[0].calm_since = Some(now() - HOUR * 2);
+    let seen = with_readings(calm, excused);
+    starts_for(Purpose::Sample, decide_by_default(&seen));
+}
+
+#[test]
+fn sample_before_another_task_is_no_license() {
+    let by_hand = MoveTask {
+        destination_arn: Some("arn:aws:sqs:eu-west-1:123456789012:else".to_owned()),
+        ..task(980, HOUR)
+    };
+    let seen = known(900, [by_hand, sample(20, 1000, HOUR * 2)]);
+    starts_for(Purpose::Sample, decide_by_default(&seen));
+}
+
+#[test]
+fn last_tries_that_are_canceled_on_the_way_exhaust_the_attempts_together() {
+    let canceled = |ago| MoveTask {
+        moved: 30_000,
+        ..with_status("CANCELLED", task(100_000, ago))
+    };
+    let samples = (6..=9).map(|k| sample(20, 100_000, HOUR * k));
+    let once = [canceled(HOUR * 5)].into_iter().chain(samples.clone());
+    starts_for(Purpose::All, decide_by_default(&known(100_000, once)));
+    let twice = [canceled(HOUR * 5), canceled(HOUR * 5 + MINUTE)];
+    let twice = twice.into_iter().chain(samples);
+    assert_eq!(
+        decide_by_default(&known(100_000, twice)),
+        Decision::Hold(Hold::AttemptsExhausted { streak: 6 })
+    );
+}
+
+#[test]
+fn sample_that_sqs_did_not_count_came_back() {
+    let uncounted = MoveTask {
+        to_move: None,
+        ..sample(0, 0, MINUTE * 10)
+    };
+    assert!(matches!(
+        decide_by_default(&known(1000, [uncounted])),
+        Decision::Skip(Skip::CoolingDown { .. })
+    ));
+}
+
+#[test]
+fn running_task_without_a_count_is_no_bouncing_one_but_may_be_an_abandoned_sample() {
+    let uncounted = |task: MoveTask| MoveTask {
+        to_move: None,
+        ..running(task)
+    };
+    let healthy = uncounted(MoveTask {
+        moved: 5000,
+        ..task(0, MINUTE * 20)
+    });
+    let decision = decide_by_default(&known(90_000, [healthy]));
+    assert_eq!(decision, Decision::Skip(Skip::TaskActive));
+    let abandoned = uncounted(sample(0, 0, MINUTE * 20));
+    let decision = decide_by_default(&known(90_000, [abandoned]));
+    assert_eq!(decision, Decision::Cancel(Cause::SampleOver));
+}
+
+#[test]
+fn sample_that_ran_too_long_is_judged_later() {
+    // 3,600 messages took an hour: the last of them may be back an hour and a fall time after the start.
+    let long = known(0, [sample(3600, 50_000, MINUTE * 62)]);
+    let seen = Observation {
+        depth: Depth {
+            visible: 46_400,
+            in_flight: 0,
+        },
+        ..long
+    };
+    cools_for(MINUTE * 4, decide_by_default(&seen));
+}
+
+#[test]
+fn parking_that_failed_twice_is_held_whatever_else_the_list_has_room_for() {
+    let failed = |ago| MoveTask {
+        failure_reason: Some("KMS".to_owned()),
+        ..parked(with_status("FAILED", task(100, ago)))
+    };
+    let tasks = [failed(MINUTE * 30), failed(HOUR), task(100, HOUR * 2)];
+    assert!(matches!(
+        decide_now(&with_parking(), &known(100, tasks)),
+        Decision::Hold(Hold::ParkingFailed { .. })
+    ));
+}
+
+#[test]
+fn task_without_a_start_time_counts_as_started_now() {
+    let timeless = MoveTask {
+        started_at: None,
+        ..sample(20, 1000, HOUR)
+    };
+    assert!(matches!(
+        decide_by_default(&Observation {
+            tasks: vec![timeless],
+            ..known(980, [])
+        }),
+        Decision::Skip(Skip::CoolingDown { .. })
+    ));
 }
