@@ -3,7 +3,7 @@
 
 use crate::config::{self, Config};
 use crate::event::request::{Request, Selection};
-use crate::policy::{Policy, PolicyError};
+use crate::policy::{Policy, PolicyError, Rate, SAMPLE_PACE};
 use crate::queue::{Location, QueueArn, QueueRef, QueuesByName, TaggedQueue};
 use crate::text::excerpt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,9 +159,15 @@ fn contradiction(
         let blame = blame(config, settings, &["destination-arn", "parking-arn"]);
         return Some(format!("{blame}{why}"));
     }
-    let mut found = policy.contradictions().into_iter();
-    let found = found.find(|error| *error == PolicyError::PaceOfSample)?;
-    Some(found.to_string())
+    // Later looks follow the deployed policy, and would take a redrive at this pace for a sample, even if
+    // the request turns samples off.
+    let has_samples = match settings.iter().find(|(name, _)| name == "sample") {
+        Some((_, text)) => text.trim() != "0",
+        None => !config.policy.sample.is_zero(),
+    };
+    let is_pace_of_sample = policy.max_messages_per_second == Rate::new(SAMPLE_PACE.into());
+    let has_samples = has_samples || !policy.sample.is_zero();
+    (has_samples && is_pace_of_sample).then(|| PolicyError::PaceOfSample.to_string())
 }
 
 /// A DLQ's own settings, as name and text, from its tags.

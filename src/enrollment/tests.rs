@@ -184,8 +184,9 @@ fn request_with_a_pace_of_1_is_refused_where_a_sample_would_be_taken() {
     for (policy, request, is_refused) in [
         (Policy::default(), request(1, None, false), true),
         (Policy::default(), request(1, Some(10), false), true),
-        (Policy::default(), request(1, Some(0), false), false),
-        (Policy::default(), request(1, None, true), false),
+        // The next look would take the redrive for a sample, and cancel it.
+        (Policy::default(), request(1, Some(0), false), true),
+        (Policy::default(), request(1, None, true), true),
         (unsampled.clone(), request(1, None, false), false),
         (unsampled.clone(), request(1, Some(10), false), true),
         (unsampled, request(2, Some(10), false), false),
