@@ -3,7 +3,7 @@
 
 use crate::ask::read_brakes;
 use crate::cloudwatch::CloudWatch;
-use crate::deadlines::THROTTLED_PAUSE;
+use crate::deadlines::{Deadlines, THROTTLED_PAUSE};
 use crate::decision::{Hold, Purpose, Skip, Start};
 use crate::enrollment::Target;
 use crate::fall::FallTime;
@@ -99,13 +99,10 @@ async fn start_one<S: Sqs, C: CloudWatch>(
     if target.policy.dry_run {
         return Outcome::WouldStart { start, visible };
     }
-    // A sample that runs for less than a third of its time shows too little.
-    let latest_sample = context.deadlines.stop_from - target.policy.sample / 3;
-    if is_sample && Instant::now() > latest_sample {
+    let until = latest_start(context.deadlines, target, is_sample);
+    if is_sample && Instant::now() > until {
         return Outcome::Deferred(Deferred::NoTimeForSample);
     }
-    let act_until = context.deadlines.act_until;
-    let until = if is_sample { latest_sample } else { act_until };
     loop {
         if brakes_read.is_some_and(|read| read.elapsed() > BRAKES_ARE_FRESH) {
             if let Some(hold) = brake_again(context, target, until).await {
@@ -121,19 +118,23 @@ async fn start_one<S: Sqs, C: CloudWatch>(
                 continue;
             }
             Ok(Err(error)) if error.is_throttled() => Outcome::Deferred(Deferred::StartUnconfirmed),
-            Ok(Err(StartError::TaskActive)) if is_sample => {
-                match own_sample(context, target).await {
-                    Some(handle) => started(start, Some(handle)),
-                    None => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
-                }
-            }
-            // Another invocation was faster, or an earlier start whose answer was lost took effect.
-            Ok(Err(StartError::TaskActive)) => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
+            Ok(Err(StartError::TaskActive)) => match own_sample(context, target, is_sample).await {
+                Some(handle) => started(start, Some(handle)),
+                None => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
+            },
             Ok(Err(StartError::Sqs(error))) => Outcome::Failed(Failed::Sqs(error)),
             // It may run, and must be stopped then.
             Err(_) if is_sample => started(start, None),
             Err(_) => Outcome::Deferred(Deferred::StartUnconfirmed),
         };
+    }
+}
+
+/// The latest time to send a start. A sample that runs for less than a third of its time shows too little.
+fn latest_start(deadlines: &Deadlines, target: &Target, is_sample: bool) -> Instant {
+    match is_sample {
+        true => deadlines.stop_from - target.policy.sample / 3,
+        false => deadlines.act_until,
     }
 }
 
@@ -189,29 +190,40 @@ async fn end_sample<'a, S: Sqs, C>(
     sleep_until((sample.started + target.policy.sample).min(deadlines.stop_from)).await;
     let end = stop_sample(context.sqs, target, sample.handle, since(context));
     let end = timeout_at(deadlines.act_until, end).await;
-    let out_of_time = || {
-        let why = "the invocation ran out of time".to_owned();
-        Err(Outcome::Failed(Failed::SampleNotStopped(why)))
-    };
-    match (end.unwrap_or_else(|_| out_of_time()), &mut outcome) {
-        (Ok(end), Outcome::Started { sample, .. }) => *sample = Some(end),
-        (Ok(_), _) => {}
-        (Err(failed), _) => outcome = failed,
-    }
-    if let Outcome::Failed(Failed::SampleNotStopped(why)) = &outcome {
-        let why = format!("the last sample could not be stopped: {why}");
+    let out_of_time = || Err(NotStopped::new("the invocation ran out of time", false));
+    let end = end.unwrap_or_else(|_| out_of_time());
+    if let Err(NotStopped {
+        is_denied: true, ..
+    }) = &end
+    {
+        // Without this permission there are no samples. A refusal is remembered as facts are.
         let (dlq, destination) = (&target.dlq, target.policy.destination.as_ref());
+        let why = "a sample could not be stopped; grant `sqs:CancelMessageMoveTask`".to_owned();
         let unknown = FallTime::Unknown(why);
         context
             .memory
             .keep_fall_time(dlq, destination, context.now, unknown);
+    }
+    match (end, &mut outcome) {
+        (Ok(end), Outcome::Started { sample, .. }) => *sample = Some(end),
+        (Ok(_), _) => {}
+        (Err(not_stopped), _) => outcome = not_stopped.outcome,
     }
     candidate.finding(outcome, context.now)
 }
 
 /// The handle of a sample that started with this invocation: SQS took a start whose answer was lost, and
 /// refused the SDK's retry.
-async fn own_sample<S: Sqs, C>(context: &Context<'_, S, C>, target: &Target) -> Option<String> {
+///
+/// `None` if another invocation was faster, or an earlier start whose answer was lost took effect.
+async fn own_sample<S: Sqs, C>(
+    context: &Context<'_, S, C>,
+    target: &Target,
+    is_sample: bool,
+) -> Option<String> {
+    if !is_sample {
+        return None;
+    }
     let list = context.sqs.list_tasks(&target.dlq);
     let tasks = timeout_at(context.deadlines.act_until, list)
         .await
@@ -232,8 +244,7 @@ async fn stop_sample(
     target: &Target,
     mut handle: Option<String>,
     since: SystemTime,
-) -> Result<SampleEnd, Outcome> {
-    let not_stopped = |why: String| Outcome::Failed(Failed::SampleNotStopped(why));
+) -> Result<SampleEnd, NotStopped> {
     loop {
         let known = match handle.take() {
             Some(known) => known,
@@ -241,9 +252,13 @@ async fn stop_sample(
                 Ok(tasks) => match end_by_list(&tasks, &target.policy, since) {
                     Ok(end) => return Ok(end),
                     Err(Some(running)) => running,
-                    Err(None) => return Err(Outcome::Deferred(Deferred::StartUnconfirmed)),
+                    Err(None) => {
+                        let outcome = Outcome::Deferred(Deferred::StartUnconfirmed);
+                        let is_denied = false;
+                        return Err(NotStopped { outcome, is_denied });
+                    }
                 },
-                Err(SqsError::AccessDenied(why)) => return Err(not_stopped(why)),
+                Err(SqsError::AccessDenied(why)) => return Err(NotStopped::new(&why, false)),
                 Err(_) => {
                     sleep(THROTTLED_PAUSE).await;
                     continue;
@@ -252,10 +267,26 @@ async fn stop_sample(
         };
         match sqs.cancel(&target.dlq, &known).await {
             Ok(moved) => return Ok(SampleEnd::Stopped { moved }),
-            Err(CancelError::Sqs(SqsError::AccessDenied(why))) => return Err(not_stopped(why)),
+            Err(CancelError::Sqs(SqsError::AccessDenied(why))) => {
+                return Err(NotStopped::new(&why, true));
+            }
             // The list says whether it ended. If not, there is another try.
             Err(_) => sleep(THROTTLED_PAUSE).await,
         }
+    }
+}
+
+/// A sample that was not stopped.
+struct NotStopped {
+    outcome: Outcome,
+    /// Whether the permission to cancel is missing.
+    is_denied: bool,
+}
+
+impl NotStopped {
+    fn new(why: &str, is_denied: bool) -> Self {
+        let outcome = Outcome::Failed(Failed::SampleNotStopped(why.to_owned()));
+        Self { outcome, is_denied }
     }
 }
 

@@ -170,7 +170,12 @@ fn is_excused(policy: &Policy, task: &MoveTask, fall: &Fall, readings: &TaskRead
     let Some(ended) = end(policy, task) else {
         return false;
     };
-    calm_since >= ended.max(handled) + fall.time
+    let back_by = ended.max(handled) + fall.time;
+    // Thirty calm minutes absorb what the estimates are off by; one minute does not.
+    match is_whole_and_few(policy, task) {
+        true => calm_since >= back_by + SLACK,
+        false => calm_since >= back_by,
+    }
 }
 
 /// Whether the verdict is unclear: the consumer mostly works, but too many new messages arrive. At
@@ -385,13 +390,14 @@ fn spans(policy: &Policy, seen: &Observation, fall: &Fall, now: SystemTime) -> V
 }
 
 fn calm_for(policy: &Policy, task: &MoveTask) -> Duration {
-    let is_small = task.status != TaskStatus::Cancelled && task.size() <= few(policy);
-    // Thirty minutes absorb what the estimates are off by; one minute does not.
-    if is_small {
-        Duration::from_secs(60) + SLACK
-    } else {
-        LONG_CALM
+    match is_whole_and_few(policy, task) {
+        true => Duration::from_secs(60),
+        false => LONG_CALM,
     }
+}
+
+fn is_whole_and_few(policy: &Policy, task: &MoveTask) -> bool {
+    task.status != TaskStatus::Cancelled && task.size() <= few(policy)
 }
 
 /// How long a DLQ must be calm after anything but a whole redrive of few messages.

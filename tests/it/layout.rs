@@ -100,8 +100,9 @@ const OTHERS: &[(&str, &[&str])] = &[
         "serde", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/start.rs", &[
-        "crate::ask", "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::look",
-        "crate::observation", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs", "crate::verdict",
+        "crate::ask", "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
+        "crate::look", "crate::observation", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs",
+        "crate::verdict",
         "futures_util", "std", "tokio",
     ]),
     ("src/tagging.rs", &[
