@@ -74,7 +74,7 @@ pub fn facts(policy: &Policy, seen: &Observation, now: SystemTime) -> Facts {
         None => newest.task.age(now) >= policy.cooldown,
     };
     Facts {
-        streak: verdict::streak(policy, &verdicts).length,
+        streak: verdict::streak(policy, &verdicts, seen.depth.total()).length,
         last_verdict: newest.filter(is_settled).and_then(LastVerdict::new),
     }
 }
@@ -415,7 +415,8 @@ impl<'a> Case<'a> {
     }
 
     fn streak(&self) -> Result<verdict::Streak, Question> {
-        Ok(verdict::streak(self.policy, &self.verdicts()?))
+        let in_dlq = self.seen.depth.total();
+        Ok(verdict::streak(self.policy, &self.verdicts()?, in_dlq))
     }
 
     /// Whether the attempts are exhausted. No DLQ is held or parked before one task has sent all of
@@ -483,7 +484,7 @@ impl<'a> Case<'a> {
         if age <= fall.time + SLACK || task.moved < few(policy) {
             return Ok(None);
         }
-        let in_dlq = seen.depth.visible.saturating_add(seen.depth.in_flight);
+        let in_dlq = seen.depth.total();
         // Without a count of messages to move, nobody knows how many it has yet to move.
         let came_back = task.to_move.map_or(0, |to_move| {
             in_dlq.saturating_sub(to_move.saturating_sub(task.moved))

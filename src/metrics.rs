@@ -184,7 +184,9 @@ impl Reading {
                 *before = Some((fewest.min(depth), depth));
                 task.gained_before = depth.saturating_sub(fewest.min(depth));
             }
-            if is_before || time >= span.until || depth > span.calm_depth {
+            // The next task empties the DLQ, too.
+            let is_after = time + period > span.until;
+            if is_before || is_after || depth > span.calm_depth {
                 *calm_since = None;
                 continue;
             }

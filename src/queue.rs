@@ -280,6 +280,11 @@ pub struct Depth {
 }
 
 impl Depth {
+    /// All messages of the queue, visible or in flight.
+    pub fn total(&self) -> u64 {
+        self.visible.saturating_add(self.in_flight)
+    }
+
     /// Whether no message is visible or in flight.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

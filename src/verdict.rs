@@ -150,7 +150,7 @@ fn judge<'a>(
 /// at the start of the next newer task.
 fn came_back(seen: &Observation, task: &MoveTask, newer: Option<&MoveTask>) -> u64 {
     let after = match newer {
-        None => seen.depth.visible.saturating_add(seen.depth.in_flight),
+        None => seen.depth.total(),
         Some(newer) => newer.to_move.unwrap_or_else(|| newer.size()),
     };
     let left = match (&task.status, task.to_move) {
@@ -207,13 +207,14 @@ pub struct Streak {
     pub length: u32,
     /// Whether every one of them FAILED, so that nothing reached the consumer.
     pub only_failed: bool,
-    /// Whether one of them sent all messages, or those canceled on the way sent half of them together.
+    /// Whether one of them sent at least a tenth of what the DLQ holds now, or those canceled on
+    /// the way did together. If not, the DLQ is full of messages that were never sent.
     pub sent_all: bool,
 }
 
 /// Counts the redrives that came back. It skips a CANCELLED task that stayed away and an unclear
 /// task; any other task that stayed away ends the streak.
-pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
+pub fn streak(policy: &Policy, judged: &[Judged], in_dlq: u64) -> Streak {
     let mut streak = Streak::default();
     let mut sent = 0_u64;
     for Judged { task, verdict, .. } in judged {
@@ -222,9 +223,11 @@ pub fn streak(policy: &Policy, judged: &[Judged]) -> Streak {
                 let has_failed = *status == TaskStatus::Failed;
                 streak.only_failed = has_failed && (streak.length == 0 || streak.only_failed);
                 if !has_failed && !is_sample(policy, task) {
-                    sent = sent.saturating_add(task.moved_about());
-                    let is_whole = task.status != TaskStatus::Cancelled;
-                    streak.sent_all |= is_whole || sent >= task.size() / 2;
+                    sent = match task.status {
+                        TaskStatus::Cancelled => sent.saturating_add(task.moved_about()),
+                        _ => sent.max(task.moved_about()),
+                    };
+                    streak.sent_all |= sent >= in_dlq / 10;
                 }
                 streak.length += 1;
             }

@@ -222,18 +222,18 @@ fn streak_counts_what_came_back_up_to_the_first_whole_redrive_that_stayed_away()
     let (all, one) = (task("COMPLETED", 9, Some(9), HOUR), sample(9, 99, HOUR));
     let failed = task("FAILED", 0, None, HOUR);
     use Verdict::{CameBack, StayedAway, Unclear};
-    let length = |judged: &[Judged]| streak(&policy, judged).length;
+    let length = |judged: &[Judged]| streak(&policy, judged, 9).length;
     let back = judged(CameBack, &all);
     assert_eq!(length(&[back, judged(Unclear, &all), back]), 2);
     assert_eq!(length(&[back, judged(StayedAway, &one), back]), 2);
     assert_eq!(length(&[back, judged(StayedAway, &all), back]), 1);
     let only_failed = [judged(CameBack, &failed), judged(CameBack, &failed)];
-    assert!(streak(&policy, &only_failed).only_failed);
-    assert!(!streak(&policy, &[only_failed[0], back]).only_failed);
-    assert!(!streak(&policy, &[back, only_failed[0]]).only_failed);
-    assert!(!streak(&policy, &[]).only_failed);
-    assert!(streak(&policy, &[judged(CameBack, &one), back]).sent_all);
-    assert!(!streak(&policy, &[judged(CameBack, &one), only_failed[0]]).sent_all);
+    assert!(streak(&policy, &only_failed, 9).only_failed);
+    assert!(!streak(&policy, &[only_failed[0], back], 9).only_failed);
+    assert!(!streak(&policy, &[back, only_failed[0]], 9).only_failed);
+    assert!(!streak(&policy, &[], 9).only_failed);
+    assert!(streak(&policy, &[judged(CameBack, &one), back], 9).sent_all);
+    assert!(!streak(&policy, &[judged(CameBack, &one), only_failed[0]], 9).sent_all);
 }
 
 #[test]

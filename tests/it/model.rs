@@ -520,7 +520,13 @@ fn random_world(dice: &mut fastrand::Rng) -> Scenario {
         name: "a random scenario",
         minutes: 2 * DAY,
         arrivals: dice.u64(0..=300_000),
-        poison: pick(dice, &[0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 10, 10, 10, 10, 100]),
+        // In thousandths; a steady tenth of poison is rare.
+        poison: match dice.u64(..20) {
+            0..10 => 0,
+            10..14 => 1,
+            14..19 => 10,
+            _ => 100,
+        },
         chance: pick(dice, &[0, 0, 0, 5, 20]),
         dead: [(
             if dice.bool() {

@@ -619,7 +619,7 @@ fn sample_before_another_task_is_no_license() {
 #[test]
 fn last_tries_that_are_canceled_on_the_way_exhaust_the_attempts_together() {
     let canceled = |ago| MoveTask {
-        moved: 30_000,
+        moved: 6000,
         ..with_status("CANCELLED", task(100_000, ago))
     };
     let samples = (6..=9).map(|k| sample(20, 100_000, HOUR * k));

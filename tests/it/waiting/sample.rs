@@ -282,15 +282,15 @@ fn doubt_about_the_consumer_is_no_permission_and_a_denied_cloudwatch_means_no_sa
 // Faults
 
 #[test]
-fn start_whose_answer_is_lost_is_stopped_by_a_later_look() {
+fn sample_whose_start_answer_is_lost_is_stopped_at_once() {
     let it = Scenario::new("start-lost", 150);
     let mut function = it.function();
     it.disturb("StartMessageMoveTask", ResetMidAnswer, 1);
 
     // The SDK's next attempt meets the task of the first.
-    assert_eq!(it.look(&mut function, TIME).0, "skipped/task-active");
+    assert_eq!(it.look(&mut function, TIME).0, "started/sample");
 
-    it.assert_stopped_by_a_later_look(&mut function);
+    it.assert_a_few_moved("CANCELLED");
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn too_little_time_for_a_sample_defers_it() {
 }
 
 #[test]
-fn of_two_invocations_one_starts_the_sample_and_stops_it() {
+fn two_invocations_at_once_start_one_sample_and_stop_it() {
     let it = Scenario::new("sampled-twice", 50);
     let mut functions = [it.function(), it.function()];
     // Neither sees a task until both have looked.
@@ -409,8 +409,9 @@ fn of_two_invocations_one_starts_the_sample_and_stops_it() {
     });
 
     outcomes.sort();
-    assert_eq!(outcomes, ["skipped/task-active", "started/sample"]);
-    assert_eq!(it.sqs.seen().calls_of("CancelMessageMoveTask"), 1);
+    // The invocation that met the other's sample may take it for its own.
+    assert!(["skipped/task-active", "started/sample"].contains(&outcomes[0].as_str()));
+    assert_eq!(outcomes[1], "started/sample");
     it.assert_a_few_moved("CANCELLED");
 }
 
