@@ -557,7 +557,7 @@ async fn samples_halve_the_failures_of_random_scenarios_and_seldom_harm() {
     let mut dice = fastrand::Rng::with_seed(seed);
     let (mut old_failures, mut new_failures) = (0, 0);
     let mut worse = [0, 0, 0];
-    const WORLDS: u64 = 60;
+    const WORLDS: u64 = 100;
     for n in 0..WORLDS {
         let scenario = random_world(&mut dice);
         let with_parking = n % 2 == 0;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::{Value, json};
-use sqs_auto_redrive::decision::{Decision, Hold, Purpose, Skip, decide, facts};
+use sqs_auto_redrive::decision::{Decision, Hold, Purpose, decide, facts};
 use sqs_auto_redrive::event::{self, Selection, Trigger};
 use sqs_auto_redrive::fall::{Fall, FallTime};
 use sqs_auto_redrive::handler::Invocation;
