@@ -2,7 +2,7 @@
 //!
 //! [`decide`] asks the gates below in order. The first gate that stops the DLQ decides. If every gate
 //! lets it pass, [`go`] says what starts. Nothing here touches the world: the observation and the time
-//! are arguments. Where a fact that protects cannot be read, a gate stops more than a few messages.
+//! are arguments. If a fact is in doubt, at most a few messages pass.
 
 use crate::fall::{Fall, FallTime};
 use crate::metrics::Metrics;
@@ -80,8 +80,8 @@ pub fn facts(policy: &Policy, seen: &Observation, now: SystemTime) -> Facts {
 }
 
 /// What starts once every gate lets the DLQ pass: a sample first, then the rest. All messages go if
-/// they are few or if sampling does not apply. They also go at the last try, if no task has sent
-/// all of them before.
+/// they are few or if sampling does not apply. They also go at the last try, unless the streak sent
+/// a tenth of them before.
 fn go(case: &Case) -> Result<Decision, Question> {
     let Case { policy, seen, .. } = case;
     let parking = case.parking()?;
@@ -419,8 +419,7 @@ impl<'a> Case<'a> {
         Ok(verdict::streak(self.policy, &self.verdicts()?, in_dlq))
     }
 
-    /// Whether the attempts are exhausted. No DLQ is held or parked before one task has sent all of
-    /// its messages.
+    /// Whether the attempts are exhausted. Samples alone never exhaust them.
     fn is_exhausted(&self) -> Result<bool, Question> {
         let streak = self.streak()?;
         let was_tried = streak.sent_all || streak.only_failed || self.sampling()?.is_none();
@@ -614,8 +613,7 @@ pub enum Skip {
         /// The policy's minimum.
         minimum: u64,
     },
-    /// A task is RUNNING or CANCELLING, or its status is unknown. SQS allows one active task per
-    /// queue.
+    /// A task is RUNNING or CANCELLING. SQS allows one active task per queue.
     TaskActive,
     /// The newest task started too recently: its messages may still come back, or came back before
     /// and now wait longer.
@@ -632,14 +630,14 @@ pub enum Skip {
     CannotBeTold,
     /// The consumer has handled nothing since the last redrive started.
     NotConsumed,
-    /// CloudWatch fails, and more than a few messages wait.
+    /// CloudWatch or SQS fails, and more than a few messages wait.
     MetricsUnreadable {
-        /// Why, in CloudWatch's words.
+        /// What failed.
         why: String,
     },
 }
 
-/// Why nothing starts until a person acts.
+/// Why nothing starts, where a person should look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// A task has been RUNNING for longer than SQS allows, or its status is unknown.
@@ -649,11 +647,11 @@ pub enum Hold {
     },
     /// The kill switch is on.
     Paused,
-    /// As [`Skip::NotConsumed`], for longer than the patience.
+    /// As [`Skip::NotConsumed`], when the last start is older than the patience.
     NotConsumed,
-    /// As [`Skip::MetricsUnreadable`], for longer than the patience.
+    /// As [`Skip::MetricsUnreadable`], when the last start is older than the patience.
     MetricsUnreadable {
-        /// Why, in CloudWatch's words.
+        /// What failed.
         why: String,
     },
     /// Too many redrives in a row FAILED, so nothing reached the consumer.
@@ -673,7 +671,7 @@ pub enum Hold {
         /// The number of fruitless redrives in a row.
         streak: u32,
     },
-    /// As [`Skip::StillFilling`], for over an hour.
+    /// As [`Skip::StillFilling`], over an hour after the last start.
     StillFilling {
         /// The lowest number of visible messages within the quiet period.
         fewest: u64,

@@ -67,10 +67,10 @@
 //! | `below-minimum` | Fewer messages are visible than the minimum (1). |
 //! | `paused` | The function or the DLQ is paused. |
 //! | `cooling-down`, `not-consumed` | It is too early to judge the last task: its messages may still come back, or nobody has handled them yet. After anything but a sample, 15 minutes must pass. |
-//! | `metrics-unreadable` | CloudWatch or SQS fails, and more than a few messages wait (40). |
-//! | `attempts-exhausted` | Too many redrives in a row came back (5) and there is no parking queue; or they, or parking, FAILED. |
+//! | `metrics-unreadable` | CloudWatch or SQS fails to show whether the consumer works, and more than a few messages (40) wait. |
+//! | `attempts-exhausted` | Too many redrives in a row (5) came back or FAILED, and the messages cannot be parked. |
 //! | `cooling-down` | The last redrives came back. From the second one on, the cooldown (15 minutes) doubles each time. |
-//! | `still-filling` | So many new messages arrive that nobody can tell whether the last redrive came back. |
+//! | `still-filling` | Many new messages arrive: it is unclear whether the last redrive came back. |
 //! | `still-filling` | The DLQ still grows after a redrive: its consumer still fails. |
 //! | `braked`, `brake-unknown` | A brake alarm is in ALARM, does not exist, or cannot be read. |
 //! <!-- /gates -->

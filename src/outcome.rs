@@ -361,7 +361,8 @@ impl fmt::Display for Finding<'_> {
                 "; no sample: a failing message takes about {time} to come back"
             )?;
         }
-        if let Some(why) = &self.metrics_error {
+        let is_told = self.outcome.reason() == Reason::MetricsUnreadable;
+        if let Some(why) = self.metrics_error.as_ref().filter(|_| !is_told) {
             let why = one_line(why, MAX_MESSAGE_CHARS);
             write!(f, "; the DLQ's metrics could not be read: {why}")?;
         }
@@ -519,7 +520,7 @@ fn metrics_unreadable(why: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let why = one_line(why, MAX_MESSAGE_CHARS);
     write!(
         f,
-        "CloudWatch's metrics could not be read, so it is unknown whether the consumer works: {why}"
+        "it is unknown whether the consumer works; if it does, and the DLQ cannot wait, use `force`: {why}"
     )
 }
 

@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime};
 /// What became of the messages of one move task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// At most half of them are in the DLQ again.
+    /// At most half of them came back. New dead letters are excused.
     StayedAway,
-    /// More than half of them are in the DLQ again, or the task FAILED.
+    /// More than half of them came back, the task FAILED, or SQS may have deleted them since.
     CameBack,
     /// The DLQ gains too many new messages for a few returning ones to show.
     Unclear,
@@ -70,8 +70,7 @@ pub fn is_sample(policy: &Policy, task: &MoveTask) -> bool {
     task.max_messages_per_second == Some(SAMPLE_PACE) && !is_configured && is_ours(policy, task)
 }
 
-/// Whether this policy could have started the task. Any other was started by a person: it has no
-/// verdict.
+/// Whether this policy could have started the task. Any other has no verdict.
 pub fn is_ours(policy: &Policy, task: &MoveTask) -> bool {
     let sends_to = policy.destination.as_ref().map(QueueArn::as_str);
     task.destination_arn.as_deref() == sends_to || is_parking(policy, task)
@@ -322,7 +321,7 @@ pub fn window(policy: &Policy, seen: &Observation, fall: Option<&Fall>) -> Durat
     policy.attempt_window.max(needed.unwrap_or_default())
 }
 
-/// How many messages are few: twice the most that a sample moves.
+/// How many messages are few: two for each second of a sample.
 pub fn few(policy: &Policy) -> u64 {
     2 * policy.sample.as_secs()
 }
