@@ -1,7 +1,7 @@
 //! Whether to redrive a dead-letter queue, and how much of it.
 //!
 //! [`decide`] asks the gates below in order. The first gate that stops the DLQ decides. If every gate
-//! lets it pass, [`go`] says what starts. Nothing here touches the world: the observation and the time
+//! lets it pass, `go` says what starts. Nothing here touches the world: the observation and the time
 //! are arguments. If a fact is in doubt, at most a few messages pass.
 
 use crate::fall::{Fall, FallTime};
