@@ -132,6 +132,7 @@ async fn ask_metrics<S, C: CloudWatch>(
         let dlq = &candidate.target.dlq;
         if is_stopped && context.memory.asked_in_vain(dlq, newest(candidate), now) {
             candidate.observation.metrics = Some(Metrics::NotAsked);
+            candidate.observation.oldest_age = Some(None);
         } else {
             to_ask.push((is_stopped, candidate));
         }
@@ -146,8 +147,7 @@ async fn ask_metrics<S, C: CloudWatch>(
         let answer = answers.next();
         let answer = answer.unwrap_or_else(|| Metrics::Failed(NO_ANSWER.to_owned()));
         candidate.observation.metrics = Some(answer);
-        let decision = decide(&candidate.target.policy, &candidate.observation, now);
-        if was_stopped && matches!(decision, Ok(Decision::Skip(_) | Decision::Hold(_))) {
+        if was_stopped && is_stopped_whatever_the_age(candidate, now) {
             let dlq = &candidate.target.dlq;
             context
                 .memory
@@ -159,8 +159,18 @@ async fn ask_metrics<S, C: CloudWatch>(
 /// Whether the DLQ would be held or would wait if CloudWatch knew nothing.
 fn is_stopped_by_depth(candidate: &mut Candidate, now: SystemTime) -> bool {
     candidate.observation.metrics = Some(Metrics::NotAsked);
-    let decision = decide(&candidate.target.policy, &candidate.observation, now);
+    let is_stopped = is_stopped_whatever_the_age(candidate, now);
     candidate.observation.metrics = None;
+    is_stopped
+}
+
+/// Whether the DLQ is held or waits. The age of its oldest message could only make it wait longer.
+fn is_stopped_whatever_the_age(candidate: &mut Candidate, now: SystemTime) -> bool {
+    let observation = &mut candidate.observation;
+    let known_age = observation.oldest_age;
+    observation.oldest_age = known_age.or(Some(None));
+    let decision = decide(&candidate.target.policy, observation, now);
+    observation.oldest_age = known_age;
     matches!(decision, Ok(Decision::Skip(_) | Decision::Hold(_)))
 }
 

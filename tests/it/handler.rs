@@ -60,6 +60,13 @@ fn with_past(queue: &QueueArn, visible: u64, status: &str, ago: Duration) -> Fak
     fake.with_task(queue, task)
 }
 
+/// A DLQ with this many messages, and a source queue whose fall time is 150 seconds.
+fn with_source(fake: Fake, queue: &QueueArn, visible: u64) -> Fake {
+    let source = dlq(&format!("{}-source", queue.name()));
+    fake.with(queue, visible)
+        .with_source(&source, queue, Duration::from_secs(30), 3)
+}
+
 /// The policy until samples came.
 fn without_samples() -> Policy {
     Policy {

@@ -226,3 +226,32 @@ async fn alarms_between_sweeps_do_not_move_where_the_next_sweep_begins() {
         function.invoke(named, &fake.invocation()).await.unwrap();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn held_dlq_is_asked_about_again_after_thirty_minutes() {
+    let queue = dlq("orders-dlq");
+    for has_good_past in [false, true] {
+        let fake = with_source(Fake::default(), &queue, 100);
+        let good = task(&fake, "COMPLETED", 1000, 20 * HOUR);
+        let back = |n| task(&fake, "COMPLETED", 100, n * HOUR);
+        let back: Vec<MoveTask> = (1..=5).rev().map(back).collect();
+        let past = has_good_past.then_some(good).into_iter().chain(back);
+        let fake = past.fold(fake, |fake, task| fake.with_task(&queue, task));
+        let function = fake.function(fake.config());
+        let mut asked = Vec::new();
+        for _ in 0..8 {
+            let answer = function.invoke(SWEEP, &fake.invocation()).await.unwrap();
+            let report = serde_json::to_value(answer.report).unwrap();
+            assert_eq!(outcomes(&report), ["held/attempts-exhausted"]);
+            let calls = fake.calls();
+            let metrics = calls
+                .iter()
+                .filter(|call| call.starts_with("GetMetricData"));
+            asked.push(metrics.count());
+            (0..5).for_each(|_| _ = fake.minute_passes(&queue));
+        }
+        // Whether a redrive stayed away also depends on the age of the oldest message.
+        let calls = 1 + usize::from(has_good_past);
+        assert_eq!(asked, [calls, 0, 0, 0, 0, 0, calls, 0]);
+    }
+}

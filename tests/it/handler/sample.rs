@@ -9,13 +9,6 @@ use tokio::time::Instant;
 
 const SAMPLE: Duration = Duration::from_secs(20);
 
-/// A DLQ with this many messages, and a source queue whose fall time is 150 seconds.
-fn with_source(fake: Fake, queue: &QueueArn, visible: u64) -> Fake {
-    let source = dlq(&format!("{}-source", queue.name()));
-    fake.with(queue, visible)
-        .with_source(&source, queue, Duration::from_secs(30), 3)
-}
-
 /// The status of each task at the sample pace, newest first.
 async fn samples(fake: &Fake, queue: &QueueArn) -> Vec<String> {
     let tasks = fake.list_tasks(queue).await.unwrap().into_iter();
