@@ -192,6 +192,28 @@ fn new_messages_after_a_calm_half_hour_are_not_returned_ones() {
 }
 
 #[test]
+fn few_new_messages_after_a_whole_redrive_of_few_need_no_calm_half_hour() {
+    // After the fall time of four minutes, two more for what the estimate may be off by.
+    let back_by = now() - HOUR + MINUTE * 5 + SLACK;
+    let one_each = |calm_since| {
+        let readings = TaskReadings {
+            calm_since: Some(calm_since),
+            ..readings()
+        };
+        let metrics = doubtful(readings).metrics;
+        let redrive = task("COMPLETED", 1, Some(1), HOUR);
+        let seen = Observation {
+            metrics,
+            ..seen(1, 0, &[redrive])
+        };
+        newest(&seen).0
+    };
+    assert_eq!(one_each(back_by), Verdict::StayedAway);
+    let too_early = back_by - Duration::from_secs(1);
+    assert_eq!(one_each(too_early), Verdict::CameBack);
+}
+
+#[test]
 fn few_returning_messages_among_many_new_ones_are_unclear() {
     let arriving = |gained_before, handled_before| {
         newest(&doubtful(TaskReadings {

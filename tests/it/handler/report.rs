@@ -147,3 +147,66 @@ async fn messages_are_counted_as_redriven_only_where_a_redrive_started() {
     assert_eq!(metrics["MessagesVisible"], 8);
     assert_eq!(metrics["MessagesRedriven"], 3);
 }
+
+#[tokio::test]
+async fn new_dead_letters_hours_after_a_good_redrive_are_neither_held_nor_counted_as_returned() {
+    let queue = dlq("orders-dlq");
+    let fake = with_source(Fake::default(), &queue, 3);
+    let good = task(&fake, "COMPLETED", 100, 4 * HOUR);
+    let fake = (1..230)
+        .rev()
+        .fold(fake.with_task(&queue, good), |fake, minutes| {
+            let visible = if minutes > 2 { 0 } else { 3 };
+            fake.with_depth(&queue, visible, minutes * MINUTE)
+        });
+    for outcome in ["skipped/still-filling", "started/ready"] {
+        let report = fake.invoke(SWEEP).report().await;
+        assert_eq!(outcomes(&report), [outcome], "{report:#}");
+        assert_eq!(report["queues"][0]["streak"], 0);
+        assert_eq!(report["queues"][0]["lastTask"]["verdict"], "stayedAway");
+        (0..15).for_each(|_| _ = fake.minute_passes(&queue));
+    }
+}
+
+#[tokio::test]
+async fn source_queues_that_leave_the_fall_time_unknown_mean_no_sample_and_are_named() {
+    let queue = dlq("orders-dlq");
+    let elsewhere = "arn:aws:sqs:us-east-1:999999999999:orders".parse().unwrap();
+    let (one, second) = (dlq("orders"), Duration::from_secs(1));
+    let source = |source: &QueueArn, visibility, receives| {
+        let fake = Fake::default().with(&queue, 100);
+        fake.with_source(source, &queue, visibility, receives)
+    };
+    let broken = |error| {
+        Fake::default()
+            .with(&queue, 100)
+            .with_facts(&one, Err(error))
+    };
+    let eleven = (0..11).fold(Fake::default().with(&queue, 100), |fake, n| {
+        fake.with_source(&dlq(&format!("orders-{n}")), &queue, second, 3)
+    });
+    let not_json = SqsError::BadAnswer("`RedrivePolicy` is not JSON".to_owned());
+    let deleted = SqsError::QueueNotFound("no such queue".to_owned());
+    let refused = SqsError::AccessDenied("sqs:ListDeadLetterSourceQueues".to_owned());
+    let operation = "ListDeadLetterSourceQueues";
+    for (fake, detail) in [
+        (
+            source(&elsewhere, second, 3),
+            "orders` is in another account",
+        ),
+        (broken(not_json), "orders` cannot be read: `RedrivePolicy`"),
+        (broken(deleted), "orders` cannot be read: queue not found"),
+        (source(&one, 12 * HOUR, 1000), "takes about 1year"),
+        (eleven, "more than 10 source queues"),
+        (
+            source(&one, second, 3).with_fault(&queue, operation, refused),
+            "access denied",
+        ),
+    ] {
+        let report = fake.invoke(SWEEP).report().await;
+        assert_eq!(outcomes(&report), ["started/ready"], "{detail}: {report:#}");
+        let told = report["queues"][0]["detail"].as_str().unwrap();
+        assert!(told.contains("; no sample: "), "{told}");
+        assert!(told.contains(detail), "{told}");
+    }
+}
