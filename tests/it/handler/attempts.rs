@@ -92,15 +92,20 @@ async fn parking_is_tried_again_until_it_failed_twice() {
             parks,
             to_parking.as_slice(),
         ),
-        (&[canceled], "started/parking", parks, &to_parking),
         (
-            &[failed_once.clone()],
+            std::slice::from_ref(&canceled),
             "started/parking",
             parks,
             &to_parking,
         ),
         (
-            &[failed_once, failed_again],
+            std::slice::from_ref(&failed_once),
+            "started/parking",
+            parks,
+            &to_parking,
+        ),
+        (
+            &[failed_once.clone(), failed_again],
             "held/attempts-exhausted",
             holds,
             &[],
