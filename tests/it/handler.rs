@@ -1,6 +1,7 @@
 //! The whole function except for Lambda's runtime, over the fake: the calls that it makes, their
 //! order, and the report.
 
+mod attempts;
 mod brakes;
 mod cancel;
 mod enrollment;

@@ -187,3 +187,52 @@ async fn brakes_of_a_tag_hold_their_own_dlq_alone() {
         .collect();
     assert_eq!(asked, ["DescribeAlarms calm,down,up"]);
 }
+
+/// What a sweep says about a RUNNING task whose brake has this state, and the Cancel calls it makes.
+async fn sweep_of_a_running_task(state: BrakeState, policy: Policy) -> (Vec<String>, usize) {
+    let queue = dlq("orders-dlq");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE).with_alarm("down", state);
+    let report = fake.invoke(SWEEP).policy(policy).report().await;
+    assert_eq!(report["trigger"]["kind"], "schedule");
+    let calls = fake.calls();
+    let cancels = calls.iter().filter(|call| call.starts_with("Cancel"));
+    assert_eq!(fake.starts(&queue).len(), 1, "no second task");
+    (outcomes(&report), cancels.count())
+}
+
+#[tokio::test]
+async fn sweep_cancels_a_running_task_while_its_brake_is_in_alarm() {
+    let policy = braked("down");
+    let paused = Policy {
+        paused: true,
+        ..policy.clone()
+    };
+    let dry = Policy {
+        dry_run: true,
+        ..policy.clone()
+    };
+    let unsampled = Policy {
+        sample: Duration::ZERO,
+        ..policy.clone()
+    };
+    for (policy, outcome, cancels) in [
+        (policy, "cancelled/braked", 1),
+        (paused, "cancelled/braked", 1),
+        (unsampled, "cancelled/braked", 1),
+        (dry, "wouldCancel/braked", 0),
+    ] {
+        let (outcomes, made) = sweep_of_a_running_task(BrakeState::On, policy).await;
+        assert_eq!(outcomes, [outcome]);
+        assert_eq!(made, cancels, "{outcome}");
+    }
+}
+
+#[tokio::test]
+async fn sweep_cancels_nothing_while_the_brake_is_off_or_unreadable() {
+    let unreadable = BrakeState::Unknown("not authorized".to_owned());
+    for state in [BrakeState::Off, unreadable] {
+        let (outcomes, cancels) = sweep_of_a_running_task(state, braked("down")).await;
+        assert_eq!(outcomes, ["skipped/task-active"]);
+        assert_eq!(cancels, 0);
+    }
+}

@@ -2,6 +2,7 @@
 //! tokio's paused time.
 
 use super::*;
+use sqs_auto_redrive::handler::Function;
 use sqs_auto_redrive::sqs::Sqs;
 use std::pin::pin;
 use std::task::Poll;
@@ -235,4 +236,110 @@ async fn brakes_are_read_again_before_a_start_that_waited() {
         let brakes = calls.iter().filter(|call| call.starts_with("Describe"));
         assert_eq!(brakes.count(), asked, "{waited} s");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn brake_that_goes_on_while_a_start_is_throttled_holds_it() {
+    let queue = dlq("orders-dlq");
+    let throttled = SqsError::Throttled("Rate exceeded".to_owned());
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_fault(&queue, "StartMessageMoveTask", throttled)
+        .with_alarm("brake", BrakeState::Off);
+    // The alarm is on before SQS takes the start.
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        fake.alarm_is("brake", BrakeState::On);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        fake.fault_is_over(&queue, "StartMessageMoveTask");
+    };
+    let sweep = fake.invoke(SWEEP).policy(braked("brake")).report();
+    let (report, ()) = futures_util::future::join(sweep, meanwhile).await;
+    assert_eq!(outcomes(&report), ["held/braked"]);
+    assert!(fake.starts(&queue).is_empty());
+    let calls = fake.calls();
+    let brakes = calls.iter().filter(|call| call.starts_with("Describe"));
+    assert_eq!(brakes.count(), 2);
+}
+
+/// A DLQ with 250 messages and a source, whose samples SQS refuses to cancel.
+fn without_permission_to_cancel(queue: &QueueArn) -> Fake {
+    let denied = SqsError::AccessDenied("not authorized".to_owned());
+    with_source(Fake::default(), queue, 250).with_fault(queue, "CancelMessageMoveTask", denied)
+}
+
+/// What this process reports about the one DLQ: outcome and reason, and the detail.
+async fn look(
+    function: &Function<&Fake, &Fake, &Fake>,
+    fake: &Fake,
+    event: &str,
+) -> (String, String) {
+    let answer = function.invoke(event, &fake.invocation()).await.unwrap();
+    let report = serde_json::to_value(answer.report).unwrap();
+    let detail = report["queues"][0]["detail"].as_str().unwrap().to_owned();
+    (outcomes(&report).concat(), detail)
+}
+
+#[tokio::test(start_paused = true)]
+async fn process_without_permission_to_cancel_lets_its_sample_run_and_waits() {
+    let queue = dlq("orders-dlq");
+    let fake = without_permission_to_cancel(&queue);
+    let function = fake.function(fake.config());
+    let (outcome, _) = look(&function, &fake, SWEEP).await;
+    assert_eq!(outcome, "failed/service-error");
+    assert!(fake.calls().iter().any(|call| call.starts_with("Cancel")));
+
+    // The sample ends by itself, after five minutes. Then all of its messages come back.
+    minutes_pass(&fake, &queue, 3);
+    assert_eq!(samples(&fake, &queue).await, ["RUNNING"]);
+    let running = look(&function, &fake, SWEEP).await;
+    minutes_pass(&fake, &queue, 5);
+    assert_eq!(samples(&fake, &queue).await, ["COMPLETED"]);
+    fake.counts_are(&queue, 250, 0);
+    minutes_pass(&fake, &queue, 1);
+    let ended = look(&function, &fake, SWEEP).await;
+
+    for ((outcome, detail), expected) in [
+        (running, "skipped/task-active"),
+        (ended, "skipped/cooling-down"),
+    ] {
+        assert_eq!(outcome, expected, "{detail}");
+        let advice = "no sample: the fall time is unknown: a sample could not be stopped; grant `sqs:CancelMessageMoveTask`";
+        assert!(detail.contains(advice), "{detail}");
+    }
+    assert_eq!(fake.starts(&queue).len(), 1);
+    assert!(fake.calls().iter().all(|call| !call.starts_with("Cancel")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn process_without_permission_to_cancel_starts_no_second_sample() {
+    let queue = dlq("orders-dlq");
+    let fake = without_permission_to_cancel(&queue);
+    // No other rule delays the second start.
+    let policy = Policy {
+        cooldown: MINUTE,
+        quiet_period: Duration::ZERO,
+        ..Policy::default()
+    };
+    let config = Config {
+        policy: policy.clone(),
+        ..fake.config()
+    };
+    let function = fake.function(config);
+    let (outcome, _) = look(&function, &fake, SWEEP).await;
+    assert_eq!(outcome, "failed/service-error");
+    minutes_pass(&fake, &queue, 8);
+    fake.counts_are(&queue, 250, 0);
+    minutes_pass(&fake, &queue, 1);
+
+    // A process that met no refusal would start a sample.
+    let dry_run = r#"{"action": "redrive", "dryRun": true}"#;
+    let other = fake.invoke(dry_run).policy(policy).report().await;
+    assert_eq!(outcomes(&other), ["wouldStart/sample"]);
+
+    let (outcome, detail) = look(&function, &fake, SWEEP).await;
+    assert_eq!(outcome, "started/ready", "{detail}");
+    assert!(detail.contains("`sqs:CancelMessageMoveTask`"), "{detail}");
+    assert_eq!(samples(&fake, &queue).await, ["COMPLETED"]);
+    assert_eq!(fake.starts(&queue).len(), 2);
 }

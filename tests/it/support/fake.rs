@@ -206,10 +206,7 @@ impl Fake {
 
     /// An alarm in this state.
     pub fn with_alarm(self, name: &str, state: BrakeState) -> Self {
-        self.state
-            .borrow_mut()
-            .alarms
-            .insert(name.to_owned(), state);
+        self.alarm_is(name, state);
         self
     }
 
@@ -366,6 +363,21 @@ impl Fake {
     /// By CloudWatch, this is the age of the DLQ's oldest message.
     pub fn oldest_age_is(&self, queue: &QueueArn, age: Duration) {
         self.queue(queue, |queue| queue.oldest_age = Some(age));
+    }
+
+    pub fn alarm_is(&self, name: &str, state: BrakeState) {
+        self.state
+            .borrow_mut()
+            .alarms
+            .insert(name.to_owned(), state);
+    }
+
+    /// The error of [`Self::with_fault`] is over.
+    pub fn fault_is_over(&self, queue: &QueueArn, operation: &'static str) {
+        self.state
+            .borrow_mut()
+            .faults
+            .remove(&(queue.clone(), operation));
     }
 
     pub fn counts_are(&self, queue: &QueueArn, visible: u64, in_flight: u64) {
