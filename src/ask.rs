@@ -5,6 +5,7 @@ use crate::deadlines::{half_of_time_left, retry_while_throttled};
 use crate::decision::{Decision, decide};
 use crate::fall::{FallTime, MAX_SOURCES, fall_time};
 use crate::look::{Candidate, Context};
+use crate::memory::FACTS;
 use crate::metrics::{Metrics, MetricsQuery};
 use crate::observation::{Brake, BrakeState, Question};
 use crate::queue::QueueArn;
@@ -62,7 +63,8 @@ async fn ask_fall_times<S: Sqs, C>(
             None => match timeout_at(until, read).await {
                 Ok(Ok(read)) => {
                     let memory = context.memory;
-                    memory.keep_fall_time(dlq, destination, context.now, read.clone());
+                    let until = context.now + FACTS;
+                    memory.keep_fall_time(dlq, destination, until, read.clone());
                     read
                 }
                 Ok(Err(error)) => FallTime::Failed(error.to_string()),

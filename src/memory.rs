@@ -18,7 +18,10 @@ pub struct Memory {
 type Way = (QueueArn, Option<QueueArn>);
 
 /// How long source facts stay valid, and refusals to read them too.
-const FACTS: Duration = Duration::from_secs(10 * 60);
+pub const FACTS: Duration = Duration::from_secs(10 * 60);
+
+/// How long no sample goes after SQS refused to cancel one.
+pub const CANCEL_REFUSED: Duration = Duration::from_secs(3600);
 
 /// How long CloudWatch is not asked again after its answer changed nothing. Each requested metric
 /// costs money: with this pause 1,000 held DLQs cost about 29 USD a month, and 173 USD without it.
@@ -28,7 +31,7 @@ const IN_VAIN: Duration = Duration::from_secs(30 * 60);
 const MAX_ENTRIES: usize = 20_000;
 
 impl Memory {
-    /// The fall time read within the last ten minutes; `None` if there is none.
+    /// The fall time that is remembered; `None` if there is none.
     pub fn fall_time(
         &self,
         dlq: &QueueArn,
@@ -39,16 +42,16 @@ impl Memory {
             .fall_times
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (read, fall_time) = known.get(&(dlq.clone(), destination.cloned()))?;
-        is_recent(*read, FACTS, now).then(|| fall_time.clone())
+        let (until, fall_time) = known.get(&(dlq.clone(), destination.cloned()))?;
+        (now < *until).then(|| fall_time.clone())
     }
 
-    /// Remembers a fall time.
+    /// Remembers a fall time until then.
     pub fn keep_fall_time(
         &self,
         dlq: &QueueArn,
         destination: Option<&QueueArn>,
-        now: SystemTime,
+        until: SystemTime,
         fall_time: FallTime,
     ) {
         let mut known = self
@@ -58,7 +61,7 @@ impl Memory {
         if known.len() >= MAX_ENTRIES {
             known.clear();
         }
-        known.insert((dlq.clone(), destination.cloned()), (now, fall_time));
+        known.insert((dlq.clone(), destination.cloned()), (until, fall_time));
     }
 
     /// Whether CloudWatch was asked about this DLQ within the last 30 minutes, its answer changed

@@ -8,6 +8,7 @@ use crate::decision::{Hold, Purpose, Skip, Start};
 use crate::enrollment::Target;
 use crate::fall::FallTime;
 use crate::look::{Candidate, Context};
+use crate::memory::CANCEL_REFUSED;
 use crate::observation::{Brake, BrakeState};
 use crate::outcome::{Deferred, Failed, Finding, Outcome, SampleEnd, Skipped};
 use crate::policy::Policy;
@@ -196,13 +197,14 @@ async fn end_sample<'a, S: Sqs, C>(
         is_denied: true, ..
     }) = &end
     {
-        // Without this permission there are no samples. A refusal is remembered as facts are.
+        // Without this permission there are no samples. IAM may grant it at any time, so the process asks again.
         let (dlq, destination) = (&target.dlq, target.policy.destination.as_ref());
         let why = "a sample could not be stopped; grant `sqs:CancelMessageMoveTask`".to_owned();
         let unknown = FallTime::Unknown(why);
+        let until = context.now + CANCEL_REFUSED;
         context
             .memory
-            .keep_fall_time(dlq, destination, context.now, unknown);
+            .keep_fall_time(dlq, destination, until, unknown);
     }
     match (end, &mut outcome) {
         (Ok(end), Outcome::Started { sample, .. }) => *sample = Some(end),

@@ -48,7 +48,7 @@ const PURE: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const OTHERS: &[(&str, &[&str])] = &[
     ("src/ask.rs", &[
-        "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::fall", "crate::look", "crate::metrics",
+        "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::fall", "crate::look", "crate::memory", "crate::metrics",
         "crate::observation", "crate::queue", "crate::sqs", "crate::verdict", "futures_util", "std", "tokio",
     ]),
     // Its types of errors are those of all three SDKs.
@@ -101,7 +101,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ]),
     ("src/start.rs", &[
         "crate::ask", "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
-        "crate::look", "crate::observation", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs",
+        "crate::look", "crate::memory", "crate::observation", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs",
         "crate::verdict",
         "futures_util", "std", "tokio",
     ]),
