@@ -129,10 +129,10 @@ fn task_active(case: &Case) -> Answer {
     if task.age(case.now) > LONGEST_TASK {
         return Ok(Some(stuck));
     }
-    let is_back = is_ours(case.policy, task) && !is_parking(case.policy, task);
-    let harm = match case.sampling()? {
-        Some(fall) if is_back => case.harm(task, fall)?,
-        _ => None,
+    let may_harm = is_ours(case.policy, task) && !is_parking(case.policy, task);
+    let harm = match may_harm.then(|| case.sampling()).transpose()?.flatten() {
+        Some(fall) => case.harm(task, fall)?,
+        None => None,
     };
     Ok(Some(harm.map_or(Skip::TaskActive.into(), Decision::Cancel)))
 }

@@ -255,3 +255,67 @@ async fn held_dlq_is_asked_about_again_after_thirty_minutes() {
         assert_eq!(asked, [calls, 0, 0, 0, 0, 0, calls, 0]);
     }
 }
+
+/// A sample of 20 among this many messages.
+fn past_sample(fake: &Fake, to_move: u64, ago: Duration) -> MoveTask {
+    MoveTask {
+        moved: 20,
+        to_move: Some(to_move),
+        max_messages_per_second: Some(1),
+        ..task(fake, "CANCELLED", 20, ago)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_path_makes_only_the_calls_that_can_change_its_outcome() {
+    const LOOK: &[&str] = &["GetQueueAttributes", "ListMessageMoveTasks"];
+    const FACTS: &[&str] = &[
+        "ListDeadLetterSourceQueues",
+        "GetQueueAttributes",
+        "GetQueueAttributes",
+    ];
+    const METRICS: &[&str] = &["GetMetricData"];
+    const START: &[&str] = &["StartMessageMoveTask"];
+    let queue = dlq("orders-dlq");
+    let ago = |minutes| minutes * MINUTE;
+    let fake = Fake::default();
+    let running = task(&fake, "RUNNING", 100, ago(2));
+    let foreign = MoveTask {
+        destination_arn: Some(dlq("elsewhere").to_string()),
+        ..running.clone()
+    };
+    let back = past_sample(&fake, 1000, ago(10));
+    // Without datapoints, the depth alone decides after 15 more minutes.
+    let good = past_sample(&fake, 1000, ago(25));
+    for (visible, past, outcome, calls) in [
+        (0, None, "skipped/empty", &[&LOOK[..1]][..]),
+        (40, None, "started/ready", &[LOOK, FACTS, START]),
+        (900, Some(foreign), "skipped/task-active", &[LOOK]),
+        (900, Some(running), "skipped/task-active", &[LOOK, FACTS]),
+        (
+            1000,
+            Some(back),
+            "skipped/cooling-down",
+            &[LOOK, FACTS, METRICS],
+        ),
+        (
+            980,
+            Some(good),
+            "started/ready",
+            &[LOOK, FACTS, METRICS, METRICS, START],
+        ),
+    ] {
+        let fake = with_source(Fake::default(), &queue, visible);
+        let fake = past
+            .into_iter()
+            .fold(fake, |fake, task| fake.with_task(&queue, task));
+        let report = fake.invoke(SWEEP).report().await;
+        assert_eq!(outcomes(&report), [outcome], "{report:#}");
+        let made = fake.calls();
+        let made: Vec<&str> = made
+            .iter()
+            .filter_map(|call| call.split(' ').next())
+            .collect();
+        assert_eq!(made, calls.concat(), "{outcome}");
+    }
+}
