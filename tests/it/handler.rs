@@ -3,6 +3,7 @@
 
 mod brakes;
 mod cancel;
+mod draws;
 mod enrollment;
 mod events;
 mod limits;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 const SAMPLE: Duration = Duration::from_secs(20);
 
 /// A DLQ with this many messages, and a source queue whose fall time is 150 seconds.
-fn with_source(fake: Fake, queue: &QueueArn, visible: u64) -> Fake {
+pub fn with_source(fake: Fake, queue: &QueueArn, visible: u64) -> Fake {
     let source = dlq(&format!("{}-source", queue.name()));
     fake.with(queue, visible)
         .with_source(&source, queue, Duration::from_secs(30), 3)
@@ -130,7 +130,7 @@ async fn sweep_of_a_thousand_dlqs_waits_once_for_a_hundred_samples() {
 }
 
 /// Polls this future `polls` times, and drops it. `None` if it is not done by then.
-async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+pub async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| {

@@ -262,7 +262,11 @@ fn doubt_about_the_consumer_is_no_permission_and_a_denied_cloudwatch_means_no_sa
     it.runtime.block_on(it.queues.dlq.assert_no_task());
     // The report says once what failed.
     let detail = queue["detail"].as_str().unwrap();
-    assert_eq!(detail.matches("could not be reached").count(), 1, "{detail}");
+    assert_eq!(
+        detail.matches("could not be reached").count(),
+        1,
+        "{detail}"
+    );
 
     // Nor is an SQS that does not say how a failing message comes back.
     it.disturb("ListDeadLetterSourceQueues", Unavailable, usize::MAX);
