@@ -3,12 +3,12 @@
 
 use super::sample::{dropped_after, with_source};
 use super::*;
+use crate::support::fake::Draws;
 use sqs_auto_redrive::sqs::Sqs;
 use std::collections::BTreeMap;
 
 const SEEDS: u64 = 60;
 const LETTERS: u64 = 1000;
-const FEW: u64 = 40;
 /// The most that one sample moves: at its pace for its time and the margin for calls, and then after the
 /// cancel.
 const A_SAMPLE: u64 = 26 + 30;
@@ -23,16 +23,16 @@ struct World {
     /// By minute, the messages that come back.
     returning: BTreeMap<u64, u64>,
     minute: u64,
-    seed: u64,
+    draws: Draws,
     /// For each task by its start, the looks since then that left it RUNNING.
     looks: BTreeMap<std::time::SystemTime, u64>,
 }
 
 impl World {
-    fn new(seed: u64, is_poison: bool, loses_answers: bool) -> Self {
+    fn new(draws: Draws, is_poison: bool) -> Self {
         let (dlq, source) = (dlq("orders-dlq"), dlq("orders-dlq-source"));
         let fake = with_source(Fake::default(), &dlq, LETTERS);
-        let fake = fake.with(&source, 0).with_draws(&dlq, seed, loses_answers);
+        let fake = fake.with(&source, 0).with_draws(&dlq, draws);
         Self {
             fake,
             dlq,
@@ -40,7 +40,7 @@ impl World {
             is_poison,
             returning: BTreeMap::new(),
             minute: 0,
-            seed,
+            draws,
             looks: BTreeMap::new(),
         }
     }
@@ -69,14 +69,14 @@ impl World {
             Some(polls) => _ = dropped_after(polls, invoke.answer()).await,
         }
         self.check_calls();
-        let seed = self.seed;
+        let draws = self.draws;
         let tasks = (&self.fake).list_tasks(&self.dlq).await.unwrap();
         self.fake.calls();
         for task in tasks.iter().filter(|task| is_running_sample(task)) {
             let looks = self.looks.entry(task.started_at.unwrap()).or_default();
             *looks += 1;
             // The look that started it is not one after its start.
-            assert!(*looks <= 2, "seed {seed}: a sample runs after two looks");
+            assert!(*looks <= 2, "{draws:?}: a sample runs after two looks");
         }
     }
 
@@ -89,7 +89,7 @@ impl World {
                 has_listed = true;
             }
             if call.starts_with("StartMessageMoveTask") {
-                assert!(has_listed, "seed {}: {calls:?}", self.seed);
+                assert!(has_listed, "{:?}: {calls:?}", self.draws);
                 has_listed = false;
             }
         }
@@ -104,14 +104,26 @@ impl World {
     }
 }
 
+/// Every seed, with and without lost answers and wrong counts.
+fn draws() -> impl Iterator<Item = Draws> {
+    let seeds = (0..SEEDS).flat_map(|seed| [(seed, false), (seed, true)]);
+    seeds.flat_map(|(seed, loses_answers)| {
+        [false, true].map(|miscounts| Draws {
+            seed,
+            loses_answers,
+            miscounts,
+        })
+    })
+}
+
 fn is_running_sample(task: &MoveTask) -> bool {
     task.max_messages_per_second == Some(1) && task.status == TaskStatus::Running
 }
 
 #[tokio::test(start_paused = true)]
 async fn healthy_consumer_gets_all_whatever_is_drawn_and_a_sample_first() {
-    for (seed, loses_answers) in (0..SEEDS).flat_map(|seed| [(seed, false), (seed, true)]) {
-        let mut world = World::new(seed, false, loses_answers);
+    for draws in draws() {
+        let mut world = World::new(draws, false);
         let mut sent_all = false;
         for look in 0..120 {
             let (_, moved) = world.fake.left_and_moved(&world.dlq);
@@ -119,22 +131,22 @@ async fn healthy_consumer_gets_all_whatever_is_drawn_and_a_sample_first() {
             if !sent_all && world.sends_all().await {
                 sent_all = true;
                 let samples = world.fake.starts(&world.dlq).len() as u64 - 1;
-                assert!(samples > 0, "seed {seed}: no sample went first");
+                assert!(samples > 0, "{draws:?}: no sample went first");
                 // A sample whose start is not known to have worked runs until the next look.
                 let lost = world.fake.lost_starts(&world.dlq) * 330;
                 let most = samples * A_SAMPLE + lost;
-                assert!(moved <= most, "seed {seed}: {moved} of at most {most}");
+                assert!(moved <= most, "{draws:?}: {moved} of at most {most}");
             }
             let (left, moved) = world.fake.left_and_moved(&world.dlq);
-            assert_eq!(left + moved, LETTERS, "seed {seed}, look {look}");
+            assert_eq!(left + moved, LETTERS, "{draws:?}, look {look}");
             if left == 0 {
                 break;
             }
             world.five_minutes();
         }
         let (left, _) = world.fake.left_and_moved(&world.dlq);
-        assert_eq!(left, 0, "seed {seed}, answers are lost: {loses_answers}");
-        assert!(sent_all || LETTERS <= FEW, "seed {seed}");
+        assert_eq!(left, 0, "{draws:?}");
+        assert!(sent_all, "{draws:?}");
     }
 }
 
@@ -143,19 +155,26 @@ async fn poison_moves_in_samples_and_whole_once_whatever_is_drawn() {
     let policy = Policy::default();
     let looks = policy.attempt_window.as_secs() / 300;
     let mut broken = Vec::new();
-    for (seed, loses_answers) in (0..SEEDS).flat_map(|seed| [(seed, false), (seed, true)]) {
-        let mut world = World::new(seed, true, loses_answers);
+    for draws in draws() {
+        let mut world = World::new(draws, true);
         for _ in 0..looks {
             world.look(None).await;
             world.five_minutes();
         }
         let (_, moved) = world.fake.left_and_moved(&world.dlq);
         let lost = world.fake.lost_starts(&world.dlq) * 330;
-        let most = u64::from(policy.max_attempts) * A_SAMPLE + LETTERS + lost;
+        // A count to move that is too high by half of what SQS says has moved, or more, hides
+        // that the sample came back. The DLQ then moves whole again, with seed 29 twice.
+        let whole = if draws.miscounts {
+            2 * LETTERS
+        } else {
+            LETTERS
+        };
+        let most = u64::from(policy.max_attempts) * A_SAMPLE + whole + lost;
         if moved > most {
             let starts = world.fake.starts(&world.dlq).len();
             broken.push(format!(
-                "seed {seed}, answers are lost: {loses_answers}: {moved} of at most {most}, {starts} starts"
+                "{draws:?}: {moved} of at most {most}, {starts} starts"
             ));
         }
     }
@@ -164,21 +183,21 @@ async fn poison_moves_in_samples_and_whole_once_whatever_is_drawn() {
 
 #[tokio::test(start_paused = true)]
 async fn invocation_that_ends_anywhere_loses_nothing_whatever_is_drawn() {
-    for seed in 0..SEEDS {
-        let mut dice = fastrand::Rng::with_seed(seed);
-        let mut world = World::new(seed, false, true);
+    for draws in draws() {
+        let mut dice = fastrand::Rng::with_seed(draws.seed);
+        let mut world = World::new(draws, false);
         let (at, polls) = (dice.u64(0..4), dice.usize(1..30));
         for look in 0..120 {
             world.look((look == at).then_some(polls)).await;
             let (left, moved) = world.fake.left_and_moved(&world.dlq);
-            assert_eq!(left + moved, LETTERS, "seed {seed}, look {look}");
+            assert_eq!(left + moved, LETTERS, "{draws:?}, look {look}");
             world.five_minutes();
             if left == 0 {
                 break;
             }
         }
         let (left, moved) = world.fake.left_and_moved(&world.dlq);
-        let ended = format!("seed {seed}, after {polls} polls of look {at}");
+        let ended = format!("{draws:?}, after {polls} polls of look {at}");
         assert_eq!((left, moved), (0, LETTERS), "{ended}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod draw;
 
+pub use draw::Draws;
 use draw::{Answer as Reply, Course, Draw};
 use serde_json::Value;
 use sqs_auto_redrive::cloudwatch::CloudWatch;
@@ -376,10 +377,10 @@ impl Fake {
         self
     }
 
-    /// Whatever SQS and CloudWatch leave open about the tasks of this queue is drawn by this seed. Time
+    /// Whatever SQS and CloudWatch leave open about the tasks of this queue is drawn. Time
     /// passes within an invocation, too.
-    pub fn with_draws(self, queue: &QueueArn, seed: u64, loses_answers: bool) -> Self {
-        let draw = Draw::new(seed, loses_answers);
+    pub fn with_draws(self, queue: &QueueArn, draws: Draws) -> Self {
+        let draw = Draw::new(draws);
         self.queue(queue, |queue| queue.draw = Some(draw));
         self
     }

@@ -3,10 +3,20 @@
 
 use std::time::{Duration, SystemTime};
 
+/// What is drawn, beside the course of each task.
+#[derive(Clone, Copy, Debug)]
+pub struct Draws {
+    pub seed: u64,
+    /// Answers to a start and a cancel are lost now and then.
+    pub loses_answers: bool,
+    /// SQS is a few messages off when it counts what a task has to move.
+    pub miscounts: bool,
+}
+
 /// The dice of one queue.
 pub(super) struct Draw {
     dice: fastrand::Rng,
-    loses_answers: bool,
+    draws: Draws,
     /// How many answers to a start were lost.
     pub lost_starts: u64,
 }
@@ -22,10 +32,10 @@ pub(super) enum Answer {
 }
 
 impl Draw {
-    pub fn new(seed: u64, loses_answers: bool) -> Self {
+    pub fn new(draws: Draws) -> Self {
         Self {
-            dice: fastrand::Rng::with_seed(seed),
-            loses_answers,
+            dice: fastrand::Rng::with_seed(draws.seed),
+            draws,
             lost_starts: 0,
         }
     }
@@ -61,13 +71,17 @@ impl Draw {
 
     /// The number of messages to move as SQS counts it.
     pub fn to_move(&mut self, total: u64) -> u64 {
-        (total + self.between(0, 6)).saturating_sub(3).max(1)
+        let off = self.between(0, 6);
+        match self.draws.miscounts {
+            true => (total + off).saturating_sub(3).max(1),
+            false => total,
+        }
     }
 
     pub fn answer(&mut self) -> Answer {
         match self.dice.u8(0..8) {
-            0 if self.loses_answers => Answer::Lost,
-            1 if self.loses_answers => Answer::Repeated,
+            0 if self.draws.loses_answers => Answer::Lost,
+            1 if self.draws.loses_answers => Answer::Repeated,
             _ => Answer::Arrives,
         }
     }
