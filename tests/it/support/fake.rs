@@ -584,7 +584,7 @@ impl Sqs for &Fake {
             let total = queue.counts.total();
             let (mut to_move, mut course, mut reply) = (total, None, Reply::Arrives);
             if let Some(draw) = &mut queue.draw {
-                to_move = draw.to_move(total);
+                to_move = draw.count_to_move(total);
                 course = Some(draw.course(clock, rate, total));
                 reply = draw.answer();
                 draw.lost_starts += u64::from(reply == Reply::Lost);

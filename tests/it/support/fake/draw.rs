@@ -70,7 +70,7 @@ impl Draw {
     }
 
     /// The number of messages to move as SQS counts it.
-    pub fn to_move(&mut self, total: u64) -> u64 {
+    pub fn count_to_move(&mut self, total: u64) -> u64 {
         let off = self.between(0, 6);
         match self.draws.miscounts {
             true => (total + off).saturating_sub(3).max(1),
