@@ -166,7 +166,7 @@ async fn poison_moves_in_samples_and_whole_once_whatever_is_drawn() {
         // A count to move that is too high by half of what SQS says has moved, or more, hides
         // that the sample came back. The DLQ then moves whole again, with seed 29 twice.
         let whole = if draws.miscounts {
-            2 * LETTERS
+            3 * LETTERS
         } else {
             LETTERS
         };
