@@ -4,6 +4,7 @@
 mod attempts;
 mod brakes;
 mod cancel;
+mod draws;
 mod enrollment;
 mod events;
 mod limits;

@@ -124,7 +124,7 @@ async fn sweep_of_a_thousand_dlqs_waits_once_for_a_hundred_samples() {
 }
 
 /// Polls this future `polls` times, and drops it. `None` if it is not done by then.
-async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+pub async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| {

@@ -2,6 +2,10 @@
 //! a list, counts that settle late, metrics that arrive late. The fake records calls. The test sets
 //! the time.
 
+mod draw;
+
+pub use draw::Draws;
+use draw::{Answer as Reply, Course, Draw};
 use serde_json::Value;
 use sqs_auto_redrive::cloudwatch::CloudWatch;
 use sqs_auto_redrive::config::{Config, EnrollTag, Limits};
@@ -17,6 +21,7 @@ use sqs_auto_redrive::tagging::{Tagging, TaggingError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
@@ -39,6 +44,8 @@ pub struct Fake {
 
 struct State {
     now: SystemTime,
+    /// When the test last set the time.
+    ticked: Instant,
     queues: BTreeMap<QueueArn, Queue>,
     calls: Vec<String>,
     /// By queue and operation.
@@ -47,11 +54,8 @@ struct State {
     /// How many more calls about a queue are throttled.
     throttled: BTreeMap<QueueArn, usize>,
     alarms: BTreeMap<String, BrakeState>,
-    has_metrics: bool,
     /// The facts of the queues that messages are moved to.
     facts: BTreeMap<QueueArn, Result<QueueFacts, SqsError>>,
-    /// What CloudWatch answers instead of metrics.
-    metrics_fault: Option<Metrics>,
     dice: fastrand::Rng,
     tags: BTreeMap<QueueArn, Vec<(String, String)>>,
     tagging_fault: Option<TaggingError>,
@@ -73,10 +77,37 @@ struct Queue {
     handled: Vec<(SystemTime, u64)>,
     /// The age of its oldest message, if CloudWatch knows it.
     oldest_age: Option<Duration>,
-    /// What a sample moved since the last minute.
+    /// What a sample, or a task whose course is drawn, moved since the last minute.
     sampled: u64,
     /// Whether a sample may go on after its cancel, and SQS's count of it lags.
     is_rough: bool,
+    /// Draws the course of each task; see [`Fake::with_draws`].
+    draw: Option<Draw>,
+}
+
+impl Queue {
+    /// Lets the active task move what it has moved by now, if its course is drawn.
+    fn catch_up(&mut self, now: SystemTime) {
+        for task in self.tasks.iter_mut().filter(|task| task.is_active()) {
+            let Some(course) = &task.course else {
+                continue;
+            };
+            let moved = course.moved(now).saturating_sub(task.moved);
+            let moved = moved.min(self.counts.visible);
+            self.counts.visible -= moved;
+            self.sampled += moved;
+            task.moved += moved;
+            let has_all = task.moved == course.total || self.counts.visible == 0;
+            let end = match course.cancelled_by() {
+                Some(by) if by <= now => TaskStatus::Cancelled,
+                None if has_all => TaskStatus::Completed,
+                _ => continue,
+            };
+            task.listed.status = end;
+            task.listed.handle = None;
+            task.ended_at = Some(now);
+        }
+    }
 }
 
 struct FakeTask {
@@ -84,6 +115,7 @@ struct FakeTask {
     rate: Option<u16>,
     moved: u64,
     ended_at: Option<SystemTime>,
+    course: Option<Course>,
 }
 
 impl FakeTask {
@@ -167,15 +199,14 @@ impl Default for Fake {
         Self {
             state: RefCell::new(State {
                 now: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+                ticked: Instant::now(),
                 queues: BTreeMap::new(),
                 calls: Vec::new(),
                 faults: BTreeMap::new(),
                 latency: BTreeMap::new(),
                 throttled: BTreeMap::new(),
                 alarms: BTreeMap::new(),
-                has_metrics: true,
                 facts: BTreeMap::new(),
-                metrics_fault: None,
                 dice: fastrand::Rng::with_seed(7),
                 tags: BTreeMap::new(),
                 tagging_fault: None,
@@ -198,6 +229,7 @@ impl Fake {
             moved: task.moved,
             rate: None,
             ended_at: Some(UNIX_EPOCH),
+            course: None,
             listed: task,
         };
         self.queue(queue, |queue| queue.tasks.push(listed));
@@ -301,12 +333,6 @@ impl Fake {
         self
     }
 
-    /// CloudWatch has no datapoints.
-    pub fn without_metrics(self) -> Self {
-        self.state.borrow_mut().has_metrics = false;
-        self
-    }
-
     /// A DLQ had this many visible messages, this long ago.
     pub fn with_depth(self, queue: &QueueArn, visible: u64, ago: Duration) -> Self {
         let at = self.now() - ago;
@@ -340,18 +366,42 @@ impl Fake {
         self
     }
 
-    /// CloudWatch returns this to every question about queues.
-    pub fn with_metrics_fault(self, fault: Metrics) -> Self {
-        self.state.borrow_mut().metrics_fault = Some(fault);
-        self
-    }
-
     /// Samples go on after their cancel, and SQS's count of what they moved lags. `seed` decides by
     /// how much.
     pub fn roughly(self, queue: &QueueArn, seed: u64) -> Self {
         self.state.borrow_mut().dice = fastrand::Rng::with_seed(seed);
         self.queue(queue, |queue| queue.is_rough = true);
         self
+    }
+
+    /// Whatever SQS and CloudWatch leave open about the tasks of this queue is drawn. Time
+    /// passes within an invocation, too.
+    pub fn with_draws(self, queue: &QueueArn, draws: Draws) -> Self {
+        let draw = Draw::new(draws);
+        self.queue(queue, |queue| queue.draw = Some(draw));
+        self
+    }
+
+    /// How many answers to a start on this queue were lost.
+    pub fn lost_starts(&self, queue: &QueueArn) -> u64 {
+        self.queue(queue, |queue| {
+            queue.draw.as_ref().map_or(0, |draw| draw.lost_starts)
+        })
+    }
+
+    /// Messages fall into a DLQ.
+    pub fn fall(&self, queue: &QueueArn, messages: u64) {
+        self.queue(queue, |queue| queue.counts.visible += messages);
+    }
+
+    /// How many messages are in a DLQ, and how many its tasks have moved.
+    pub fn left_and_moved(&self, queue: &QueueArn) -> (u64, u64) {
+        let clock = self.clock();
+        self.queue(queue, |queue| {
+            queue.catch_up(clock);
+            let moved = queue.tasks.iter().map(|task| task.moved).sum();
+            (queue.counts.total(), moved)
+        })
     }
 
     /// The consumer of a queue handled this many messages in the last minute.
@@ -388,6 +438,12 @@ impl Fake {
         self.state.borrow().now
     }
 
+    /// The time, also within an invocation.
+    fn clock(&self) -> SystemTime {
+        let state = self.state.borrow();
+        state.now + state.ticked.elapsed()
+    }
+
     /// An invocation now, in the account and region of [`dlq`], a minute before its deadline.
     pub fn invocation(&self) -> Invocation {
         Invocation {
@@ -418,12 +474,15 @@ impl Fake {
     /// Lets a minute pass: metrics are recorded, counts settle, the active task moves messages.
     pub fn minute_passes(&self, queue: &QueueArn) -> Moved {
         self.state.borrow_mut().now += MINUTE;
+        self.state.borrow_mut().ticked = Instant::now();
         let now = self.now();
         self.queue(queue, |queue| {
             queue.depths.push((now, queue.counts.visible));
             queue.shown = Some(queue.counts);
+            queue.catch_up(now);
             let sampled = std::mem::take(&mut queue.sampled);
-            let Some(task) = queue.tasks.iter_mut().find(|task| task.is_active()) else {
+            let active = queue.tasks.iter_mut().find(|task| task.is_active());
+            let Some(task) = active.filter(|task| task.course.is_none()) else {
                 return Moved {
                     messages: sampled,
                     destination: None,
@@ -498,9 +557,16 @@ impl Sqs for &Fake {
 
     async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, SqsError> {
         self.call("ListMessageMoveTasks", dlq).await?;
-        let now = self.now();
+        let (now, clock) = (self.now(), self.clock());
         Ok(self.queue(dlq, |queue| {
+            queue.catch_up(clock);
             let listed = |task: &FakeTask| {
+                if let Some(course) = &task.course {
+                    return MoveTask {
+                        moved: course.counted(clock, task.moved),
+                        ..task.listed.clone()
+                    };
+                }
                 let settled = task
                     .ended_at
                     .is_some_and(|ended| ended + MOVED_DELAY <= now);
@@ -520,30 +586,43 @@ impl Sqs for &Fake {
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        let now = self.now();
+        let (now, clock) = (self.now(), self.clock());
         self.queue(dlq, |queue| {
+            queue.catch_up(clock);
             if queue.tasks.iter().any(FakeTask::is_active) {
                 return Err(StartError::TaskActive);
+            }
+            let rate = start.max_messages_per_second.map(|rate| rate.get());
+            let total = queue.counts.total();
+            let (mut to_move, mut course, mut reply) = (total, None, Reply::Arrives);
+            if let Some(draw) = &mut queue.draw {
+                to_move = draw.count_to_move(total);
+                course = Some(draw.course(clock, rate, total));
+                reply = draw.answer();
+                draw.lost_starts += u64::from(reply == Reply::Lost);
             }
             let handle = format!("task-{}", queue.tasks.len());
             queue.tasks.push(FakeTask {
                 listed: MoveTask {
                     status: TaskStatus::Running,
                     handle: Some(handle.clone()),
-                    started_at: Some(now),
+                    started_at: Some(if course.is_some() { clock } else { now }),
                     moved: 0,
-                    to_move: Some(queue.counts.visible + queue.counts.in_flight),
+                    to_move: Some(to_move),
                     destination_arn: start.destination.as_ref().map(QueueArn::to_string),
-                    max_messages_per_second: start
-                        .max_messages_per_second
-                        .map(|rate| rate.get().into()),
+                    max_messages_per_second: rate.map(u32::from),
                     failure_reason: None,
                 },
-                rate: start.max_messages_per_second.map(|rate| rate.get()),
+                rate,
                 moved: 0,
                 ended_at: None,
+                course,
             });
-            Ok(Some(handle))
+            match reply {
+                Reply::Arrives => Ok(Some(handle)),
+                Reply::Lost => Err(unreachable().into()),
+                Reply::Repeated => Err(StartError::TaskActive),
+            }
         })
     }
 
@@ -551,13 +630,17 @@ impl Sqs for &Fake {
         self.call("CancelMessageMoveTask", dlq).await?;
         let dice = self.state.borrow_mut().dice.clone();
         let mut dice = dice;
-        let now = self.now();
+        let (now, clock) = (self.now(), self.clock());
         let answer = self.queue(dlq, |queue| {
+            queue.catch_up(clock);
+            let draw = queue.draw.as_mut();
+            let reply = draw.map_or(Reply::Arrives, Draw::answer);
             if queue.refuses_to_cancel {
                 return Err(CancelError::NothingToCancel("RequestExpired".to_owned()));
             }
             let is_it = |task: &&mut FakeTask| task.listed.cancellable() == Some(handle);
             match queue.tasks.iter_mut().find(is_it) {
+                Some(task) if task.course.is_some() => cancel_drawn(task, clock, reply),
                 Some(task) if task.rate == Some(1) => {
                     let (moved, lag) = match queue.is_rough {
                         true => (dice.u64(5..=26), dice.u64(0..=6)),
@@ -667,28 +750,29 @@ impl CloudWatch for &Fake {
     async fn metrics(&self, queries: Vec<MetricsQuery>) -> Vec<Metrics> {
         let mut state = self.state.borrow_mut();
         let now = state.now;
+        let mut delays = Vec::new();
         for query in &queries {
+            let queue = state.queues.get_mut(&query.dlq);
+            let draw = queue.and_then(|queue| queue.draw.as_mut());
+            delays.push(draw.map_or(METRICS_DELAY, Draw::metrics_delay));
             let consumed = query.consumed.iter().map(QueueArn::name);
             let metrics: Vec<&str> = std::iter::once(query.dlq.name()).chain(consumed).collect();
             state
                 .calls
                 .push(format!("GetMetricData {}", metrics.join(" ")));
         }
-        let read = |query: MetricsQuery| {
-            if let Some(fault) = &state.metrics_fault {
-                return fault.clone();
-            }
+        let read = |(query, delay): (MetricsQuery, Duration)| {
             let (dlq, consumed) = (query.dlq.clone(), query.consumed.clone());
             let (from, period) = (query.from, query.period());
             let shows_dips = query.shows_dips;
             let mut reading = Reading::new(query);
             let points = |points: &[(SystemTime, u64)]| {
-                let late = now - METRICS_DELAY;
+                let late = now - delay;
                 let points = points.iter().filter(|(at, _)| *at >= from && *at <= late);
                 points.copied().collect::<Vec<_>>()
             };
             let queues = &state.queues;
-            if let Some(queue) = queues.get(&dlq).filter(|_| state.has_metrics) {
+            if let Some(queue) = queues.get(&dlq) {
                 let join = if shows_dips { u64::min } else { u64::max };
                 for (at, depth) in by_period(&points(&queue.depths), period, join) {
                     reading.depth(at, depth);
@@ -701,7 +785,7 @@ impl CloudWatch for &Fake {
             }
             Metrics::Read(reading.finish())
         };
-        queries.into_iter().map(read).collect()
+        queries.into_iter().zip(delays).map(read).collect()
     }
 
     async fn oldest_ages(&self, dlqs: &[QueueArn], _: SystemTime) -> Vec<Option<Duration>> {
@@ -714,6 +798,25 @@ impl CloudWatch for &Fake {
         let age = |dlq: &QueueArn| state.queues.get(dlq).and_then(|queue| queue.oldest_age);
         dlqs.iter().map(age).collect()
     }
+}
+
+/// Cancels a task whose course is drawn: it goes on for a while.
+fn cancel_drawn(task: &mut FakeTask, now: SystemTime, reply: Reply) -> Result<u64, CancelError> {
+    task.listed.status = TaskStatus::Cancelling;
+    task.listed.handle = None;
+    let Some(course) = &mut task.course else {
+        return Ok(task.moved);
+    };
+    course.cancelled_at = Some(now);
+    match reply {
+        Reply::Arrives => Ok(course.counted(now, task.moved)),
+        Reply::Lost => Err(unreachable().into()),
+        Reply::Repeated => Err(CancelError::NothingToCancel("RequestExpired".to_owned())),
+    }
+}
+
+fn unreachable() -> SqsError {
+    SqsError::Unreachable("the answer was lost".to_owned())
 }
 
 /// The datapoints of each period, joined.
