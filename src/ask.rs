@@ -169,10 +169,9 @@ fn is_stopped_by_depth(candidate: &mut Candidate, now: SystemTime) -> bool {
 /// Whether the DLQ is held or waits. The age of its oldest message could only make it wait longer.
 fn is_stopped_whatever_the_age(candidate: &mut Candidate, now: SystemTime) -> bool {
     let observation = &mut candidate.observation;
-    let known_age = observation.oldest_age;
-    observation.oldest_age = known_age.or(Some(None));
+    observation.oldest_age = Some(None);
     let decision = decide(&candidate.target.policy, observation, now);
-    observation.oldest_age = known_age;
+    observation.oldest_age = None;
     matches!(decision, Ok(Decision::Skip(_) | Decision::Hold(_)))
 }
 

@@ -312,20 +312,33 @@ fn braked(case: &Case) -> Answer {
     if policy.brake_alarms.is_empty() {
         return Ok(None);
     }
-    if let Some(alarm) = case.brake_in_alarm()? {
-        return Ok(Some(Hold::Braked { alarm }.into()));
-    }
     let brakes = seen.brakes.as_ref().ok_or(Question::Brakes)?;
-    let unknown = policy.brake_alarms.iter().cloned().find_map(|alarm| {
+    Ok(hold_of_brakes(policy, brakes).map(Into::into))
+}
+
+/// Why the brake alarms of a DLQ hold it. One in ALARM comes before one that is unknown.
+pub(crate) fn hold_of_brakes(policy: &Policy, brakes: &[Brake]) -> Option<Hold> {
+    if let Some(alarm) = brake_in_alarm(policy, brakes) {
+        return Some(Hold::Braked { alarm });
+    }
+    policy.brake_alarms.iter().cloned().find_map(|alarm| {
         let brake = brakes.iter().find(|brake| brake.alarm == alarm);
         let why = match brake.map(|brake| &brake.state) {
             Some(BrakeState::On | BrakeState::Off) => return None,
             Some(BrakeState::Unknown(why)) => why.clone(),
             None => "CloudWatch did not return its state".to_owned(),
         };
-        Some(Hold::BrakeUnknown { alarm, why }.into())
-    });
-    Ok(unknown)
+        Some(Hold::BrakeUnknown { alarm, why })
+    })
+}
+
+/// The first brake alarm of a DLQ that is in ALARM.
+fn brake_in_alarm(policy: &Policy, brakes: &[Brake]) -> Option<String> {
+    let is_on = |alarm: &&String| {
+        let on = |brake: &Brake| brake.alarm == **alarm && brake.state == BrakeState::On;
+        brakes.iter().any(on)
+    };
+    policy.brake_alarms.iter().find(is_on).cloned()
 }
 
 /// A DLQ that still grows this long after its last redrive started does not recover by itself.
@@ -458,16 +471,11 @@ impl<'a> Case<'a> {
 
     /// The first brake alarm of the DLQ that is in ALARM.
     fn brake_in_alarm(&self) -> Result<Option<String>, Question> {
-        let alarms = &self.policy.brake_alarms;
-        if alarms.is_empty() {
+        if self.policy.brake_alarms.is_empty() {
             return Ok(None);
         }
         let brakes = self.seen.brakes.as_ref().ok_or(Question::Brakes)?;
-        let is_on = |alarm: &&String| {
-            let on = |brake: &Brake| brake.alarm == **alarm && brake.state == BrakeState::On;
-            brakes.iter().any(on)
-        };
-        Ok(alarms.iter().find(is_on).cloned())
+        Ok(brake_in_alarm(self.policy, brakes))
     }
 
     /// Why a RUNNING task of ours must be canceled: it is a sample whose time is over, or a redrive

@@ -4,14 +4,16 @@
 use crate::fall::FallTime;
 use crate::queue::QueueArn;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// What the process remembers between invocations.
 #[derive(Default)]
 pub struct Memory {
-    fall_times: Mutex<HashMap<Way, (SystemTime, FallTime)>>,
-    asked_in_vain: Mutex<HashMap<QueueArn, (SystemTime, Option<SystemTime>)>>,
+    fall_times: Kept<Way, FallTime>,
+    /// The start of the newest task when CloudWatch's answer changed nothing.
+    asked_in_vain: Kept<QueueArn, Option<SystemTime>>,
 }
 
 /// A DLQ and the policy's destination.
@@ -27,7 +29,7 @@ pub const CANCEL_REFUSED: Duration = Duration::from_secs(3600);
 /// costs money: with this pause 1,000 held DLQs cost about 29 USD a month, and 173 USD without it.
 const IN_VAIN: Duration = Duration::from_secs(30 * 60);
 
-/// Above this many entries, all of them are forgotten together.
+/// Above this many entries of a kind, all of them are forgotten together.
 const MAX_ENTRIES: usize = 20_000;
 
 impl Memory {
@@ -38,12 +40,8 @@ impl Memory {
         destination: Option<&QueueArn>,
         now: SystemTime,
     ) -> Option<FallTime> {
-        let known = self
-            .fall_times
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (until, fall_time) = known.get(&(dlq.clone(), destination.cloned()))?;
-        (now < *until).then(|| fall_time.clone())
+        let way = (dlq.clone(), destination.cloned());
+        self.fall_times.get(&way, now)
     }
 
     /// Remembers a fall time until then.
@@ -54,14 +52,8 @@ impl Memory {
         until: SystemTime,
         fall_time: FallTime,
     ) {
-        let mut known = self
-            .fall_times
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_ENTRIES {
-            known.clear();
-        }
-        known.insert((dlq.clone(), destination.cloned()), (until, fall_time));
+        let way = (dlq.clone(), destination.cloned());
+        self.fall_times.keep(way, until, fall_time);
     }
 
     /// Whether CloudWatch was asked about this DLQ within the last 30 minutes, its answer changed
@@ -73,12 +65,7 @@ impl Memory {
         newest_start: Option<SystemTime>,
         now: SystemTime,
     ) -> bool {
-        let asked = self
-            .asked_in_vain
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let answer = asked.get(dlq).copied();
-        answer.is_some_and(|(asked, task)| is_recent(asked, IN_VAIN, now) && task == newest_start)
+        self.asked_in_vain.get(dlq, now) == Some(newest_start)
     }
 
     /// Remembers that CloudWatch's answer about this DLQ changed nothing.
@@ -88,17 +75,33 @@ impl Memory {
         newest_start: Option<SystemTime>,
         now: SystemTime,
     ) {
-        let mut asked = self
-            .asked_in_vain
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if asked.len() >= MAX_ENTRIES {
-            asked.clear();
-        }
-        asked.insert(dlq.clone(), (now, newest_start));
+        self.asked_in_vain
+            .keep(dlq.clone(), now + IN_VAIN, newest_start);
     }
 }
 
-fn is_recent(time: SystemTime, within: Duration, now: SystemTime) -> bool {
-    now.duration_since(time).is_ok_and(|ago| ago < within)
+/// Values, each remembered until a time.
+struct Kept<K, V>(Mutex<HashMap<K, (SystemTime, V)>>);
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Kept<K, V> {
+    /// `None` if nothing is remembered.
+    fn get(&self, key: &K, now: SystemTime) -> Option<V> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, value) = kept.get(key)?;
+        (now < *until).then(|| value.clone())
+    }
+
+    fn keep(&self, key: K, until: SystemTime, value: V) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_ENTRIES {
+            kept.clear();
+        }
+        kept.insert(key, (until, value));
+    }
 }

@@ -110,9 +110,7 @@ impl MetricsQuery {
             false => Duration::from_secs(300),
         }
     }
-}
 
-impl MetricsQuery {
     /// A long datapoint has the depth at its end. So the datapoint that overlaps the start of a
     /// window belongs to the window. Otherwise growth would cover a shorter time than the handled
     /// messages.
@@ -239,7 +237,8 @@ impl Reading {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn before_time(time: SystemTime, ago: Duration) -> SystemTime {
+/// This long before a time; at the earliest the Unix epoch.
+pub fn before_time(time: SystemTime, ago: Duration) -> SystemTime {
     time.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 

@@ -4,12 +4,11 @@
 use crate::ask::read_brakes;
 use crate::cloudwatch::CloudWatch;
 use crate::deadlines::{Deadlines, THROTTLED_PAUSE};
-use crate::decision::{Hold, Purpose, Skip, Start};
+use crate::decision::{Hold, Purpose, Skip, Start, hold_of_brakes};
 use crate::enrollment::Target;
 use crate::fall::FallTime;
 use crate::look::{Candidate, Context};
 use crate::memory::CANCEL_REFUSED;
-use crate::observation::{Brake, BrakeState};
 use crate::outcome::{Deferred, Failed, Finding, Outcome, SampleEnd, Skipped};
 use crate::policy::Policy;
 use crate::queue::{MoveTask, TaskStatus};
@@ -147,13 +146,7 @@ async fn brake_again<S, C: CloudWatch>(
 ) -> Option<Hold> {
     let alarms = target.policy.brake_alarms.clone();
     let brakes = read_brakes(context.cloudwatch, alarms, until).await;
-    brakes
-        .into_iter()
-        .find_map(|Brake { alarm, state }| match state {
-            BrakeState::On => Some(Hold::Braked { alarm }),
-            BrakeState::Off => None,
-            BrakeState::Unknown(why) => Some(Hold::BrakeUnknown { alarm, why }),
-        })
+    hold_of_brakes(&target.policy, &brakes)
 }
 
 /// Brakes that were read longer ago than this are read again before a start.
@@ -197,7 +190,8 @@ async fn end_sample<'a, S: Sqs, C>(
         is_denied: true, ..
     }) = &end
     {
-        // Without this permission there are no samples. IAM may grant it at any time, so the process asks again.
+        // Without this permission there are no samples. It may be granted at any time, so the
+        // process tries again later.
         let (dlq, destination) = (&target.dlq, target.policy.destination.as_ref());
         let why = "a sample could not be stopped; grant `sqs:CancelMessageMoveTask`".to_owned();
         let unknown = FallTime::Unknown(why);

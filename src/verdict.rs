@@ -4,7 +4,7 @@
 //! accurate.
 
 use crate::fall::{Fall, FallTime};
-use crate::metrics::{METRICS_DELAY, MetricsQuery, TaskReadings, TaskSpan};
+use crate::metrics::{METRICS_DELAY, MetricsQuery, TaskReadings, TaskSpan, before_time};
 use crate::observation::Observation;
 use crate::policy::Policy;
 pub use crate::policy::SAMPLE_PACE;
@@ -334,8 +334,7 @@ pub fn metrics_query(
     dlq: &QueueArn,
     now: SystemTime,
 ) -> MetricsQuery {
-    let before = |time: SystemTime, ago| time.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-    let quiet_from = before(now, policy.quiet_period + METRICS_DELAY);
+    let quiet_from = before_time(now, policy.quiet_period + METRICS_DELAY);
     let fall = match &seen.fall_time {
         Some(FallTime::Known(fall)) if !policy.sample.is_zero() => fall,
         _ => {
@@ -352,8 +351,8 @@ pub fn metrics_query(
     };
     let tasks = spans(policy, seen, fall, now);
     let quiet = policy.quiet_period + Duration::from_secs(300);
-    let oldest = tasks.last().map(|task| before(task.started, quiet));
-    let hour_ago = before(now, Duration::from_secs(3600) + METRICS_DELAY);
+    let oldest = tasks.last().map(|task| before_time(task.started, quiet));
+    let hour_ago = before_time(now, Duration::from_secs(3600) + METRICS_DELAY);
     MetricsQuery {
         dlq: dlq.clone(),
         consumed: fall.consumed.clone(),

@@ -101,7 +101,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ]),
     ("src/start.rs", &[
         "crate::ask", "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
-        "crate::look", "crate::memory", "crate::observation", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs",
+        "crate::look", "crate::memory", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs",
         "crate::verdict",
         "futures_util", "std", "tokio",
     ]),
