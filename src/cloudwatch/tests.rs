@@ -52,8 +52,7 @@ impl Server {
         CloudWatchClients::new(&self.0.config(), [REGION, ELSEWHERE].map(str::to_owned))
     }
 
-    /// The lowest depth within the quiet period of each of these DLQs; `Err` for those that were
-    /// not read.
+    /// For each DLQ, its lowest depth within the quiet period; `Err` if it could not be read.
     async fn fewest(&self, queries: &[MetricsQuery]) -> Vec<Result<Option<u64>, Metrics>> {
         let metrics = self.clients().metrics(queries.to_vec()).await;
         let fewest = |metrics| match metrics {

@@ -403,7 +403,7 @@ impl Deployment {
                 needs.extend(actions.iter().map(|action| queue(action, resource)));
             }
         }
-        // SQS decrypts the messages that it takes and encrypts those that it sends, for the role
+        // With the role's permissions, SQS decrypts what it receives and encrypts what it sends
         // (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html>).
         if call.operation == "StartMessageMoveTask" && !self.parameter("KmsKeyArns").is_empty() {
             for action in ["kms:Decrypt", "kms:GenerateDataKey"] {

@@ -245,7 +245,7 @@ fn links_between_documents_lead_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// The Markdown files of the project, without those that tools installed or built.
+/// The project's own Markdown files, not those that a tool installed or built.
 fn documents(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

@@ -235,7 +235,7 @@ struct Tenth {
     processor_time: Duration,
     /// Of the invocations that call AWS.
     median: Duration,
-    /// Of those that do not: how fast the machine, which others use too, is at the moment.
+    /// Of the others. It shows how busy the shared machine is.
     least_median: Duration,
 }
 

@@ -296,7 +296,7 @@ fn suppressed_and_muted_alarms_are_ignored() {
 
 #[test]
 fn every_field_but_the_state_value_may_be_missing_or_null() {
-    // The fields around the state value, and those that alone show that the event is an alarm's.
+    // Without one of these fields, the event is not an alarm's, or its state cannot be read.
     let needed = [
         "/detail",
         "/detail/state",

@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// A look; with `polls`, of an invocation that ends after so many.
+    /// One look. With `polls`, the invocation is dropped after that many polls.
     async fn look(&mut self, polls: Option<usize>) {
         let invoke = self.fake.invoke(SWEEP).listing(&[&self.dlq]);
         match polls {

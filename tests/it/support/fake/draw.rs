@@ -101,7 +101,7 @@ pub(super) struct Course {
     /// The messages to move.
     pub total: u64,
     in_thousand_seconds: u64,
-    /// It moves messages every so many seconds.
+    /// How many seconds pass between two moves.
     step: u64,
     /// How many thousandths SQS's count is short by.
     short: u64,
