@@ -194,6 +194,7 @@ async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], 
         target,
         observation,
         brakes_read,
+        ..
     } in asking
     {
         *brakes_read = Some(Instant::now());

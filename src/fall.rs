@@ -100,7 +100,7 @@ pub fn fall_time(
 }
 
 fn way_back(dlq: &QueueArn, queue: &QueueArn, facts: &QueueFacts) -> Result<Duration, String> {
-    if (queue.account(), queue.region()) != (dlq.account(), dlq.region()) {
+    if !queue.is_beside(dlq) {
         return Err(format!("`{queue}` is in another account or region"));
     }
     let policy = facts.redrive_policy.as_ref();

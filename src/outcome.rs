@@ -105,9 +105,14 @@ pub enum Skipped {
     /// some time.
     RecentlyDeleted,
     /// No task is RUNNING, or SQS returned no handle for it.
-    NothingToCancel,
+    NothingToCancel {
+        /// Whether an invocation that is under way may still start one.
+        may_start: bool,
+    },
     /// The task ended before SQS could cancel it.
     EndedBeforeCancel,
+    /// Another invocation, or a person, started a task after this one had looked.
+    Overtaken,
 }
 
 /// Why the next invocation will deal with a DLQ.
@@ -117,8 +122,16 @@ pub enum Deferred {
     StartLimit(usize),
     /// The time was up before anyone looked.
     NotLookedAt,
-    /// SQS did not answer the start in time. It may have taken effect.
+    /// SQS did not answer the look in time.
+    NoAnswer,
+    /// The time was up before the start was sent.
+    StartNotSent,
+    /// SQS throttled the start until the time was up.
+    StartThrottled,
+    /// SQS did not answer the start in time, and does not list its task. It may still take effect.
     StartUnconfirmed,
+    /// The account has as many active tasks as SQS allows; its words.
+    AccountLimit(String),
     /// The time left was too short for a sample.
     NoTimeForSample,
 }
@@ -135,6 +148,8 @@ pub enum Failed {
     /// The time was up before SQS confirmed the cancel. No later look would cancel the task, so the
     /// DLQ is not deferred: a failure makes Lambda try again.
     CancelUnconfirmed,
+    /// As [`CancelUnconfirmed`](Self::CancelUnconfirmed), before SQS was asked.
+    CancelNotSent,
     /// SQS refused to cancel a task that is still RUNNING; its words.
     StillRunning(String),
     /// A sample could not be stopped; why. It goes on at one message per second.
@@ -182,6 +197,8 @@ codes! {
         BelowMinimum = "below-minimum",
         /// The kill switch is on.
         Paused = "paused",
+        /// The tags of a listed DLQ, which may pause it, cannot be read.
+        TagsUnreadable = "tags-unreadable",
         /// The newest task started too recently.
         CoolingDown = "cooling-down",
         /// The consumer has handled nothing since the last redrive started.
@@ -258,7 +275,9 @@ impl Outcome {
                 Cause::SampleOver => Reason::SampleOver,
                 Cause::Bouncing => Reason::Bouncing,
             },
-            Self::Deferred(Deferred::StartLimit(_)) => Reason::StartLimit,
+            Self::Deferred(Deferred::StartLimit(_) | Deferred::AccountLimit(_)) => {
+                Reason::StartLimit
+            }
             Self::Deferred(_) => Reason::OutOfTime,
             Self::Failed(failed) => failed.reason(),
         }
@@ -271,14 +290,14 @@ impl Skipped {
             Self::Gate(Skip::Empty) => Reason::Empty,
             Self::Gate(Skip::InFlightOnly) => Reason::InFlightOnly,
             Self::Gate(Skip::BelowMinimum { .. }) => Reason::BelowMinimum,
-            Self::Gate(Skip::TaskActive) => Reason::TaskActive,
+            Self::Gate(Skip::TaskActive) | Self::Overtaken => Reason::TaskActive,
             Self::Gate(Skip::CoolingDown { .. }) => Reason::CoolingDown,
             Self::Gate(Skip::StillFilling { .. } | Skip::CannotBeTold) => Reason::StillFilling,
             Self::Gate(Skip::NotConsumed) => Reason::NotConsumed,
             Self::Gate(Skip::MetricsUnreadable { .. }) => Reason::MetricsUnreadable,
             Self::NotEnrolled => Reason::NotEnrolled,
             Self::RecentlyDeleted => Reason::QueueNotFound,
-            Self::NothingToCancel | Self::EndedBeforeCancel => Reason::NothingToCancel,
+            Self::NothingToCancel { .. } | Self::EndedBeforeCancel => Reason::NothingToCancel,
         }
     }
 }
@@ -288,6 +307,7 @@ impl Hold {
         match self {
             Self::TaskStuck { .. } => Reason::TaskActive,
             Self::Paused => Reason::Paused,
+            Self::TagsUnreadable { .. } => Reason::TagsUnreadable,
             Self::NotConsumed => Reason::NotConsumed,
             Self::MetricsUnreadable { .. } => Reason::MetricsUnreadable,
             Self::TasksFailed { .. } | Self::ParkingFailed { .. } => Reason::AttemptsExhausted,
@@ -318,7 +338,7 @@ impl Failed {
             | Self::StillRunning(_)
             | Self::SampleNotStopped(_) => Reason::ServiceError,
             Self::InvalidPolicy(_) => Reason::InvalidPolicy,
-            Self::CancelUnconfirmed => Reason::OutOfTime,
+            Self::CancelUnconfirmed | Self::CancelNotSent => Reason::OutOfTime,
         }
     }
 }
@@ -475,8 +495,16 @@ impl fmt::Display for Skipped {
             Self::RecentlyDeleted => {
                 "the queue has the enroll tag but does not exist: it was deleted recently"
             }
-            Self::NothingToCancel => "no move task is RUNNING, or SQS returned no handle for it",
+            Self::NothingToCancel { may_start: false } => {
+                "no move task is RUNNING, or SQS returned no handle for it"
+            }
+            Self::NothingToCancel { may_start: true } => {
+                "no move task is RUNNING, or SQS returned no handle for it; another invocation may be about to start one, so pause the function before you cancel"
+            }
             Self::EndedBeforeCancel => "the move task ended before it could be canceled",
+            Self::Overtaken => {
+                "another task started on this DLQ after this invocation had looked at it"
+            }
         })
     }
 }
@@ -533,6 +561,11 @@ impl fmt::Display for Hold {
                 excerpt(status)
             ),
             Self::Paused => f.write_str("the kill switch is on"),
+            Self::TagsUnreadable { why } => write!(
+                f,
+                "the DLQ's tags cannot be read, and they may pause it: {}",
+                one_line(why, MAX_MESSAGE_CHARS)
+            ),
             Self::NotConsumed => not_consumed(f),
             Self::MetricsUnreadable { why } => metrics_unreadable(why, f),
             Self::TasksFailed { streak, reason } => write!(
@@ -584,8 +617,19 @@ impl fmt::Display for Deferred {
             Self::NotLookedAt => {
                 f.write_str("the invocation ran out of time before it looked at this DLQ")
             }
+            Self::NoAnswer => f.write_str("SQS did not answer in time when asked about this DLQ"),
+            Self::StartNotSent => {
+                f.write_str("the invocation ran out of time before it asked SQS for a start")
+            }
+            Self::StartThrottled => {
+                f.write_str("SQS throttled the start until the invocation ran out of time")
+            }
             Self::StartUnconfirmed => f.write_str(
                 "SQS did not answer the start in time; the next look shows whether it took effect",
+            ),
+            Self::AccountLimit(why) => write!(
+                f,
+                "the account has as many active move tasks as SQS allows: {why}"
             ),
             Self::NoTimeForSample => f.write_str(
                 "the invocation has too little time left for a sample; raise the function's timeout",
@@ -605,6 +649,9 @@ impl fmt::Display for Failed {
             Self::InvalidPolicy(why) => f.write_str(why),
             Self::CancelUnconfirmed => f.write_str(
                 "the invocation ran out of time before SQS confirmed that the move task is canceled",
+            ),
+            Self::CancelNotSent => f.write_str(
+                "the invocation ran out of time before it asked SQS to cancel the move task",
             ),
             Self::StillRunning(why) => write!(
                 f,

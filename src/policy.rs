@@ -44,6 +44,8 @@ pub struct Policy {
     pub forced: bool,
     /// `REDRIVE_DRY_RUN`, false: the function decides and reports, but starts and cancels nothing.
     pub dry_run: bool,
+    /// Why the DLQ's own tags could not be read; `None` if they could. Not a setting.
+    pub unread_tags: Option<String>,
 }
 
 impl Default for Policy {
@@ -66,6 +68,7 @@ impl Default for Policy {
             sample: Duration::from_secs(20),
             forced: false,
             dry_run: false,
+            unread_tags: None,
         }
     }
 }
@@ -127,11 +130,14 @@ impl Policy {
 
     /// The policy of a request with `force`. A person has looked, so the DLQ passes the gates that
     /// save effort or wait for better times. The safety gates stay as they are.
+    ///
+    /// Lambda repeats a failed asynchronous request after one minute and again after two, and each try
+    /// takes up to `timeout`. The repeated request must not force a redrive again.
     #[must_use]
-    pub fn forced(self) -> Self {
+    pub fn forced(self, timeout: Duration) -> Self {
         Self {
             min_messages: 1,
-            cooldown: FORCED_COOLDOWN,
+            cooldown: FORCED_COOLDOWN.saturating_add(timeout.saturating_mul(2)),
             sample: Duration::ZERO,
             forced: true,
             quiet_period: Duration::ZERO,
@@ -156,9 +162,9 @@ pub fn sample_time(seconds: u64) -> Option<Duration> {
 /// SQS lists ten tasks, and with a sample an attempt takes up to two of them.
 const MAX_ATTEMPTS_WITH_SAMPLE: u32 = 5;
 
-/// The minimum time between the newest start and a forced one, because Lambda repeats a failed
-/// asynchronous request.
-const FORCED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
+/// The pauses of Lambda's two retries, and a minute to spare
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>).
+const FORCED_COOLDOWN: Duration = Duration::from_secs((1 + 2 + 1) * 60);
 
 /// Why messages of a DLQ cannot move to a queue. Checked before any call, because AWS does not
 /// document how SQS answers.
@@ -178,7 +184,9 @@ pub enum DestinationError {
         destination: QueueArn,
     },
     /// AWS documents move tasks only within one account and region.
-    #[error("the destination `{destination}` is not in the account and region of the DLQ `{dlq}`")]
+    #[error(
+        "the destination `{destination}` is not in the partition, account and region of the DLQ `{dlq}`"
+    )]
     Elsewhere {
         /// The queue the messages are in.
         dlq: QueueArn,
@@ -228,7 +236,7 @@ pub fn check_destination(dlq: &QueueArn, destination: &QueueArn) -> Result<(), D
     let (dlq, destination) = (dlq.clone(), destination.clone());
     if dlq == destination {
         Err(DestinationError::Itself(destination))
-    } else if (dlq.account(), dlq.region()) != (destination.account(), destination.region()) {
+    } else if !dlq.is_beside(&destination) {
         Err(DestinationError::Elsewhere { dlq, destination })
     } else if dlq.is_fifo() != destination.is_fifo() {
         Err(DestinationError::OtherType { dlq, destination })

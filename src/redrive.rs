@@ -5,7 +5,7 @@ use crate::cancel;
 use crate::cloudwatch::CloudWatch;
 use crate::decision::{Decision, Start, decide};
 use crate::enrollment::Target;
-use crate::look::{Candidate, Context, look_at_all, outcome_of_look};
+use crate::look::{Candidate, Context, candidate, look_at_all};
 use crate::observation::Question;
 use crate::outcome::{Failed, Finding, Outcome, Skipped};
 use crate::plan::Cause;
@@ -25,15 +25,8 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
     let mut sorted = Sorted::default();
     let looks = look_at_all(context, targets).await;
     for (target, look) in targets.iter().zip(looks) {
-        match outcome_of_look(target, look) {
-            Ok(observation) => sorted.add(
-                Candidate {
-                    target,
-                    observation,
-                    brakes_read: None,
-                },
-                context.now,
-            ),
+        match candidate(target, look) {
+            Ok(candidate) => sorted.add(candidate, context.now),
             Err(outcome) => {
                 let finding = Finding::unseen(target.dlq.as_str(), outcome);
                 sorted.findings.push(finding);
@@ -73,6 +66,11 @@ impl<'a> Sorted<'a> {
     fn add(&mut self, candidate: Candidate<'a>, now: SystemTime) {
         let outcome = match decide(&candidate.target.policy, &candidate.observation, now) {
             Err(question) => return self.undecided.push((question, candidate)),
+            // A dry run takes no place under the limit of starts: it shows every DLQ that would start.
+            Ok(Decision::Start(start)) if candidate.target.policy.dry_run => {
+                let visible = candidate.observation.depth.visible;
+                Outcome::WouldStart { start, visible }
+            }
             Ok(Decision::Start(start)) => return self.ready.push((start, candidate)),
             Ok(Decision::Cancel(cause)) => return self.harmful.push((cause, candidate)),
             Ok(Decision::Skip(skip)) => Outcome::Skipped(Skipped::Gate(skip)),

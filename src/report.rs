@@ -168,7 +168,7 @@ pub struct Unlisted {
     pub empty: u64,
     /// Queues that the event named but that are not enrolled.
     pub not_enrolled: u64,
-    /// DLQs that nobody looked at before the time was up.
+    /// DLQs that nobody looked at before the time was up, or about which SQS did not answer.
     pub out_of_time: u64,
     /// DLQs without a RUNNING task to cancel.
     pub nothing_to_cancel: u64,
@@ -329,10 +329,14 @@ impl Unlisted {
         match outcome {
             Outcome::Skipped(Skipped::NotEnrolled) if is_full => Some(&mut self.not_enrolled),
             Outcome::Skipped(Skipped::Gate(Skip::Empty)) if is_large => Some(&mut self.empty),
-            Outcome::Skipped(Skipped::NothingToCancel | Skipped::EndedBeforeCancel) if is_large => {
+            Outcome::Skipped(Skipped::NothingToCancel { .. } | Skipped::EndedBeforeCancel)
+                if is_large =>
+            {
                 Some(&mut self.nothing_to_cancel)
             }
-            Outcome::Deferred(Deferred::NotLookedAt) if is_large => Some(&mut self.out_of_time),
+            Outcome::Deferred(Deferred::NotLookedAt | Deferred::NoAnswer) if is_large => {
+                Some(&mut self.out_of_time)
+            }
             _ => None,
         }
     }

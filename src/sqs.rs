@@ -13,6 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::timeout;
 
@@ -82,10 +84,16 @@ pub enum SqsError {
 /// Why a redrive did not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// A task is already active on this queue: another invocation was faster, or an earlier start
-    /// whose answer was lost took effect.
+    /// A task is already active on this queue.
     #[error("a message move task is already active")]
-    TaskActive,
+    TaskActive {
+        /// Whether the call was repeated, so that the task may be its own: the first answer may have
+        /// been lost.
+        is_repeated: bool,
+    },
+    /// The account has as many active tasks as SQS allows.
+    #[error("the account has too many active move tasks: {0}")]
+    AccountLimit(String),
     /// The call failed.
     #[error(transparent)]
     Sqs(#[from] SqsError),
@@ -241,17 +249,27 @@ impl Sqs for SqsClients {
         let rate = start
             .max_messages_per_second
             .map(|rate| i32::from(rate.get()));
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&attempts);
         let answer = self
             .client(dlq)?
             .start_message_move_task()
             .source_arn(dlq.as_str())
             .set_destination_arn(start.destination.as_ref().map(QueueArn::to_string))
             .set_max_number_of_messages_per_second(rate)
+            .customize()
+            // Called for each attempt.
+            .mutate_request(move |_| {
+                counter.fetch_add(1, Ordering::Relaxed);
+            })
             .send()
             .await;
         match answer {
             Ok(started) => Ok(started.task_handle.filter(|handle| !handle.is_empty())),
-            Err(error) => Err(aws_error(error).into()),
+            Err(error) => {
+                let attempts = attempts.load(Ordering::Relaxed);
+                Err(start_error(aws_error(error), attempts))
+            }
         }
     }
 
@@ -371,6 +389,19 @@ impl StartError {
     pub fn is_throttled(&self) -> bool {
         matches!(self, Self::Sqs(error) if error.is_throttled())
     }
+
+    /// Whether the start may have taken effect all the same, because SQS's answer was lost or makes no
+    /// sense.
+    pub fn may_have_taken_effect(&self) -> bool {
+        match self {
+            Self::TaskActive { is_repeated } => *is_repeated,
+            Self::AccountLimit(_) => false,
+            Self::Sqs(error) => matches!(
+                error,
+                SqsError::Service(_) | SqsError::Unreachable(_) | SqsError::BadAnswer(_)
+            ),
+        }
+    }
 }
 
 impl CancelError {
@@ -396,19 +427,21 @@ impl From<AwsError> for SqsError {
             Kind::DestinationNotFound => Self::DestinationNotFound(error.message),
             Kind::QueueNotFound => Self::QueueNotFound(error.message),
             Kind::NotADeadLetterQueue => Self::NotADeadLetterQueue(error.message),
-            Kind::TaskActive | Kind::Failed => Self::Service(error.to_string()),
+            Kind::TaskActive | Kind::TaskLimit | Kind::Failed => Self::Service(error.to_string()),
             Kind::Unreachable => Self::Unreachable(error.to_string()),
             Kind::BadAnswer => Self::BadAnswer(error.to_string()),
         }
     }
 }
 
-impl From<AwsError> for StartError {
-    fn from(error: AwsError) -> Self {
-        match error.kind {
-            Kind::TaskActive => Self::TaskActive,
-            _ => Self::Sqs(error.into()),
-        }
+/// Why a start failed that was sent this many times.
+fn start_error(error: AwsError, attempts: usize) -> StartError {
+    match error.kind {
+        Kind::TaskActive => StartError::TaskActive {
+            is_repeated: attempts > 1,
+        },
+        Kind::TaskLimit => StartError::AccountLimit(error.to_string()),
+        _ => StartError::Sqs(error.into()),
     }
 }
 

@@ -18,7 +18,8 @@ pub trait Tagging {
         tag: &EnrollTag,
     ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingError>>;
 
-    /// The queues among these that have the enroll tag. One call per 100 queues.
+    /// The queues among these that have the enroll tag, or settings in other tags. One call per 100
+    /// queues, none for no queue.
     fn tagged_among(
         &self,
         queues: &[QueueArn],
@@ -124,22 +125,23 @@ impl Tagging for TaggingClient {
     }
 }
 
-/// `None` if the resource is not a queue, or lacks the enroll tag.
+/// `None` if the resource is not a queue, or has neither the enroll tag nor settings.
 fn tagged_queue(resource: &ResourceTagMapping, tag: &EnrollTag) -> Option<TaggedQueue> {
     let dlq = resource.resource_arn()?.parse().ok()?;
     let is_tag = |key: &str, value: &str| {
         key == tag.key && tag.value.as_ref().is_none_or(|wanted| value == wanted)
     };
     let tags = resource.tags();
-    tags.iter()
-        .find(|found| is_tag(found.key(), found.value()))?;
+    let enrolled = tags.iter().any(|found| is_tag(found.key(), found.value()));
     let settings = tags.iter().filter_map(|found| {
         let name = found.key().strip_prefix(&tag.key)?.strip_prefix(':')?;
         Some((name.to_owned(), found.value().to_owned()))
     });
-    Some(TaggedQueue {
+    let settings: Vec<_> = settings.collect();
+    (enrolled || !settings.is_empty()).then_some(TaggedQueue {
         dlq,
-        settings: settings.collect(),
+        enrolled,
+        settings,
     })
 }
 

@@ -4,7 +4,7 @@ use super::text::{assert_reads_well, assert_report_reads_well};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, EnrollTag, Limits};
 use sqs_auto_redrive::decision::{Decision, decide};
-use sqs_auto_redrive::enrollment::{Target, Targets, targets};
+use sqs_auto_redrive::enrollment::{Tags, Target, Targets, targets};
 use sqs_auto_redrive::event::{self, Event, Request, Selection, Trigger, request};
 use sqs_auto_redrive::fall::FallTime;
 use sqs_auto_redrive::handler::{Answer, InvocationError};
@@ -18,7 +18,7 @@ use sqs_auto_redrive::queue::{
 use sqs_auto_redrive::report::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The most characters of an invocation's error, and of a text in a report.
 const MOST_OF_A_TEXT: usize = 3000;
@@ -26,17 +26,21 @@ const MOST_OF_A_TEXT: usize = 3000;
 /// A deployed function: its environment, the queues that bear the tag, and where it runs.
 pub struct World {
     pub config: Config,
-    pub tagged: Vec<TaggedQueue>,
+    pub tags: Tags,
     pub location: Location,
     /// The policy of each DLQ if no request changes it; `Err` if it is not valid.
     policies: BTreeMap<QueueArn, Result<Policy, Policy>>,
 }
+
+/// How long the function may run.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Every event is checked in each of these. The queues and alarms are those of the samples in `events/`.
 pub static WORLDS: LazyLock<[World; 3]> = LazyLock::new(|| {
     let listed = ["orders-dlq", "payments-dlq", "invoices-dlq.fifo"].map(arn);
     let tagged = |name: &str, settings: &[(&str, &str)]| TaggedQueue {
         dlq: arn(name),
+        enrolled: true,
         settings: settings
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -114,7 +118,11 @@ fn arn(name: &str) -> QueueArn {
 
 impl World {
     fn new(config: Config, tagged: Vec<TaggedQueue>, location: Location) -> Self {
-        let all = targets(&Selection::All, None, &config, tagged.clone(), &location);
+        let tags = Tags {
+            found: tagged,
+            unread: None,
+        };
+        let all = targets(&Selection::All, None, &config, &tags, &location, TIMEOUT);
         let policies = all.enrolled.into_iter().map(|target| {
             let policy = (*target.policy).clone();
             let is_valid = target.policy_error.is_none();
@@ -123,14 +131,14 @@ impl World {
         Self {
             policies: policies.collect(),
             config,
-            tagged,
+            tags,
             location,
         }
     }
 
     /// The DLQs that somebody enrolled, by list or by tag.
     fn enrolled(&self) -> BTreeSet<&QueueArn> {
-        let tagged = self.tagged.iter().map(|tagged| &tagged.dlq);
+        let tagged = self.tags.found.iter().map(|tagged| &tagged.dlq);
         self.config.queues.iter().chain(tagged).collect()
     }
 }
@@ -288,14 +296,14 @@ fn has_action(payload: &str) -> bool {
 fn check_world(event: &Event, world: &World) {
     let World {
         config,
-        tagged,
+        tags,
         location,
         policies,
     } = world;
     let plan = check_plan(event, &config.policy.brake_alarms, location);
     let request = plan.request.as_ref();
     let enrolled = world.enrolled();
-    let found = targets(&plan.selection, request, config, tagged.clone(), location);
+    let found = targets(&plan.selection, request, config, tags, location, TIMEOUT);
     check_selection(&plan.selection, &found, &enrolled);
     for target in &found.enrolled {
         check_policy(target, request, policies);
@@ -396,7 +404,7 @@ fn check_policy(
     let expected = match request {
         None => deployed.clone(),
         Some(request) => {
-            let forced = request.force.then(|| deployed.clone().forced());
+            let forced = request.force.then(|| deployed.clone().forced(TIMEOUT));
             let policy = forced.unwrap_or_else(|| deployed.clone());
             Policy {
                 destination: request.destination.clone().or(policy.destination),

@@ -393,8 +393,8 @@ fn destination_that_sqs_would_refuse_is_a_fault_naming_both_queues() {
         for (destination, why) in [
             (OTHER_DLQ, "enrolled in `REDRIVE_QUEUES`"),
             (FIFO, "of different types"),
-            (ELSEWHERE, "not in the account and region"),
-            (ANOTHERS, "not in the account and region"),
+            (ELSEWHERE, "not in the partition, account and region"),
+            (ANOTHERS, "not in the partition, account and region"),
         ] {
             let case = format!("{variable}={destination}");
             let list = format!("{DLQ},{OTHER_DLQ}");

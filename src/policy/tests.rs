@@ -14,7 +14,7 @@ fn rate_is_1_to_500() {
 }
 
 #[test]
-fn destination_must_be_another_queue_of_the_same_type_account_and_region() {
+fn destination_must_be_another_queue_of_the_same_type_partition_account_and_region() {
     let arn = |text: &str| text.parse::<QueueArn>().unwrap();
     let dlq = arn("arn:aws:sqs:eu-west-1:123456789012:orders-dlq");
     let check = |destination: &str| check_destination(&dlq, &arn(destination));
@@ -33,6 +33,9 @@ fn destination_must_be_another_queue_of_the_same_type_account_and_region() {
     for elsewhere in [
         "arn:aws:sqs:eu-west-2:123456789012:orders",
         "arn:aws:sqs:eu-west-1:210987654321:orders",
+        "arn:aws-cn:sqs:eu-west-1:123456789012:orders",
+        // The DLQ itself, in another partition.
+        "arn:aws-cn:sqs:eu-west-1:123456789012:orders-dlq",
     ] {
         assert!(matches!(
             check(elsewhere),
@@ -69,6 +72,6 @@ fn more_than_five_attempts_count_as_five_with_a_sample_and_only_then() {
         assert_eq!(policy.too_many_attempts().is_some(), attempts != count);
         assert_eq!(policy.with_attempts_that_fit(), with(sample, count));
     }
-    let forced = with(20, 9).forced();
+    let forced = with(20, 9).forced(Duration::from_secs(120));
     assert_eq!(forced.clone().with_attempts_that_fit(), forced);
 }

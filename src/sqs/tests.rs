@@ -154,7 +154,7 @@ async fn every_refusal_of_a_start_is_distinguished() {
     let unsupported = "UnsupportedOperation";
     #[rustfmt::skip]
     let table: [(&str, &str, Codes, &str, Expected); 19] = [
-        ("a task is running", S400, INVALID, ALREADY_RUNNING, |_| StartError::TaskActive),
+        ("a task is running", S400, INVALID, ALREADY_RUNNING, |_| StartError::TaskActive { is_repeated: false }),
         ("not a DLQ", S400, INVALID, NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
         ("no such source", S404, NOT_FOUND, NO_SOURCE, |it| QueueNotFound(it).into()),
         ("no such destination", S404, NOT_FOUND, NO_DESTINATION, |it| DestinationNotFound(it).into()),
@@ -163,11 +163,11 @@ async fn every_refusal_of_a_start_is_distinguished() {
         ("throttled, status 400", S400, THROTTLED, "Rate exceeded", |it| Throttled(it).into()),
         ("throttled, another code", S400, THROTTLING, "Rate exceeded", |it| Throttled(it).into()),
         // Emulators.
-        ("a task is running", S400, UNSUPPORTED, ALREADY_RUNNING, |_| StartError::TaskActive),
+        ("a task is running", S400, UNSUPPORTED, ALREADY_RUNNING, |_| StartError::TaskActive { is_repeated: false }),
         ("not a DLQ", S400, UNSUPPORTED, NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
-        ("a task is running", S400, (unsupported, unsupported), ALREADY_RUNNING, |_| StartError::TaskActive),
+        ("a task is running", S400, (unsupported, unsupported), ALREADY_RUNNING, |_| StartError::TaskActive { is_repeated: false }),
         ("not a DLQ", S400, (unsupported, unsupported), NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
-        ("a task is running", S400, ("UnsupportedOperationException", "UnsupportedOperationException"), ALREADY_RUNNING, |_| StartError::TaskActive),
+        ("a task is running", S400, ("UnsupportedOperationException", "UnsupportedOperationException"), ALREADY_RUNNING, |_| StartError::TaskActive { is_repeated: false }),
         ("not a DLQ", S400, ("InvalidParameterValueException", "InvalidParameterValueException"), NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
         ("no such source", S400, NO_SUCH_QUEUE, NO_QUEUE, |it| QueueNotFound(it).into()),
         ("no such source", S400, ("QueueDoesNotExist", "com.amazonaws.sqs#QueueDoesNotExistException"), NO_QUEUE, |it| QueueNotFound(it).into()),
@@ -188,7 +188,7 @@ async fn every_refusal_of_a_start_is_distinguished() {
 async fn one_code_of_aws_becomes_two_errors_by_its_message() {
     let running = start_answered(error(S400, INVALID, ALREADY_RUNNING)).await;
     let no_dlq = start_answered(error(S400, INVALID, NOT_A_DLQ)).await;
-    assert_eq!(running, Err(StartError::TaskActive));
+    assert_eq!(running, Err(StartError::TaskActive { is_repeated: false }));
     let no_dlq_expected = SqsError::NotADeadLetterQueue(NOT_A_DLQ.to_owned());
     assert_eq!(no_dlq, Err(StartError::Sqs(no_dlq_expected)));
 }
@@ -247,7 +247,11 @@ async fn refusal_of_a_second_task_is_task_active_in_every_wording() {
             error(S400, ("Novelty", "com.amazonaws.sqs#Novelty"), message),
         ] {
             let got = start_answered(bytes).await;
-            assert_eq!(got, Err(StartError::TaskActive), "{message}");
+            assert_eq!(
+                got,
+                Err(StartError::TaskActive { is_repeated: false }),
+                "{message}"
+            );
         }
     }
 }
@@ -328,9 +332,9 @@ async fn refusals_of_kms_are_distinguished() {
 #[tokio::test]
 async fn unknown_error_keeps_its_code_and_message() {
     let code = ("OverLimit", "com.amazonaws.sqs#OverLimit");
-    let text = "OverLimit: Too many active tasks.";
+    let text = "OverLimit: Too many queues.";
     let expected = SqsError::Service(text.to_owned());
-    let bytes = error(S403, code, "Too many active tasks.");
+    let bytes = error(S403, code, "Too many queues.");
     assert_eq!(start_answered(bytes).await, Err(expected.into()));
 
     let bytes = json_answer(S400, "", &json!({"__type": "com.amazonaws.sqs#OverLimit"}));

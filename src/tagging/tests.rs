@@ -78,6 +78,7 @@ fn tag(value: Option<&str>) -> EnrollTag {
 
 fn tagged_queue_of(name: &str, settings: &[(&str, &str)]) -> TaggedQueue {
     TaggedQueue {
+        enrolled: true,
         dlq: arn(name).parse().unwrap(),
         settings: settings
             .iter()
@@ -217,7 +218,7 @@ async fn resource_that_is_no_queue_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_queue_that_does_not_bear_the_tag_as_it_must_be_is_left_out() {
+async fn a_queue_that_does_not_have_the_tag_as_it_must_be_is_not_enrolled() {
     let resources = vec![
         queue("yes", &[("team", "orders"), (KEY, "yes")]),
         queue("no", &[(KEY, "no")]),
@@ -231,8 +232,8 @@ async fn a_queue_that_does_not_bear_the_tag_as_it_must_be_is_left_out() {
         json!({"ResourceARN": arn("tags-left-out")}),
     ];
     let names = |tagged: Vec<TaggedQueue>| -> Vec<String> {
-        let name = |it: TaggedQueue| it.dlq.name().to_owned();
-        tagged.into_iter().map(name).collect()
+        let name = |it: TaggedQueue| it.enrolled.then(|| it.dlq.name().to_owned());
+        tagged.into_iter().filter_map(name).collect()
     };
     let tagged = both(resources.clone(), &tag(Some("yes"))).await;
     assert_eq!(names(tagged), ["yes"]);

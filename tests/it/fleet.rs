@@ -264,9 +264,9 @@ async fn tagged_queue_that_was_just_deleted_is_reported_and_fails_nothing() {
 
 // When tags cannot be read
 
-/// Asserts that the queues of `REDRIVE_QUEUES` are redriven with this tagging API, and that the
-/// invocation fails with a message that contains all of `said`.
-async fn assert_listed_are_served(source: &str, tagging_url: &str, said: &[&str]) {
+/// Asserts that the queues of `REDRIVE_QUEUES` are held with this tagging API, because their tags may
+/// pause them, and that the invocation fails with a message that contains all of `said`.
+async fn assert_listed_are_held(source: &str, tagging_url: &str, said: &[&str]) {
     let listed = Queues::create(source).await;
     listed.dead_letter(1).await;
     let mut function = EmulatedFunction::start(&[
@@ -281,31 +281,31 @@ async fn assert_listed_are_served(source: &str, tagging_url: &str, said: &[&str]
         assert_contains(&message, part);
     }
     assert!(!message.contains('\n'), "one line: {message}");
-    assert_logged(&function, &listed.dlq, "started", "ready");
-    listed.source.wait_until_holds(1).await;
+    assert_logged(&function, &listed.dlq, "held", "tags-unreadable");
+    listed.dlq.wait_until_holds(1).await;
 }
 
 #[tokio::test]
-async fn missing_permission_to_read_tags_is_named_and_listed_queues_are_served() {
+async fn missing_permission_to_read_tags_is_named_and_listed_queues_are_held() {
     let why = "User: function is not authorized to perform: tag:GetResources";
     let tagging = Tagging::refusing(403, "AccessDeniedException", why);
     let said = ["enrollment by tag", "grant `tag:GetResources`", why];
-    assert_listed_are_served("refused", &tagging.url, &said).await;
+    assert_listed_are_held("refused", &tagging.url, &said).await;
     assert_eq!(tagging.asked().len(), 1, "a retry would not help");
 }
 
 #[tokio::test]
-async fn unreachable_tagging_api_is_reported_and_listed_queues_are_served() {
+async fn unreachable_tagging_api_is_reported_and_listed_queues_are_held() {
     let said = ["enrollment by tag", "tag:GetResources"];
-    assert_listed_are_served("unreachable", &unreachable_url(), &said).await;
+    assert_listed_are_held("unreachable", &unreachable_url(), &said).await;
 }
 
 #[tokio::test]
-async fn expired_paging_token_is_reported_and_listed_queues_are_served() {
+async fn expired_paging_token_is_reported_and_listed_queues_are_held() {
     let many = (0..150).map(|n| format!("expired-{n}"));
     let tagging = Tagging::expiring(many, ("auto-redrive", ""));
     let said = ["enrollment by tag", "PaginationTokenExpired"];
-    assert_listed_are_served("expired", &tagging.url, &said).await;
+    assert_listed_are_held("expired", &tagging.url, &said).await;
     assert_eq!(tagging.asked().len(), 2);
 }
 

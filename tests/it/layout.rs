@@ -20,7 +20,7 @@ const PURE: &[(&str, &[&str])] = &[
     ]),
     ("src/enrollment.rs", &[
         "crate::config", "crate::event::request", "crate::policy", "crate::queue", "crate::text", "std::collections",
-        "std::sync::Arc",
+        "std::sync::Arc", "std::time",
     ]),
     ("src/fall.rs", &["crate::queue", "std::time"]),
     ("src/metrics.rs", &["crate::queue", "std::time"]),

@@ -69,6 +69,7 @@ prop_compose! {
         dry_run in any::<bool>(),
         sample in prop_oneof![1 => Just(0_u64), 3 => 10..=30_u64],
         forced in prop::bool::weighted(0.1),
+        unread_tags in option::weighted(0.05, Just("throttled".to_owned())),
     ) -> Policy {
         let policy = Policy {
             max_messages_per_second: rate.and_then(Rate::new),
@@ -86,8 +87,9 @@ prop_compose! {
             dry_run,
             sample: Duration::from_secs(sample),
             forced: false,
+            unread_tags,
         };
-        if forced { policy.forced() } else { policy }
+        if forced { policy.forced(Duration::from_secs(120)) } else { policy }
     }
 }
 
@@ -290,7 +292,8 @@ proptest! {
             !seen.brakes.iter().flatten().any(|brake| brake.alarm == *alarm && brake.state == BrakeState::Off)
         });
         let active = seen.tasks.iter().any(|task| task.status.is_active());
-        if seen.depth.visible == 0 || active || policy.paused || braked {
+        let unread = policy.unread_tags.is_some();
+        if seen.depth.visible == 0 || active || policy.paused || unread || braked {
             prop_assert!(!starts(&policy, &seen));
         }
     }
@@ -674,7 +677,7 @@ fn take(payload: &str, world: &World) -> Starts {
     let fake = all
         .iter()
         .fold(Fake::default(), |fake, queue| fake.with(queue, 5));
-    let fake = world.tagged.iter().fold(fake, |fake, tagged| {
+    let fake = world.tags.found.iter().fold(fake, |fake, tagged| {
         let settings = tagged.settings.iter();
         let settings: Vec<(&str, &str)> = settings
             .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -711,7 +714,7 @@ fn take(payload: &str, world: &World) -> Starts {
         }
     }
 
-    let tagged = world.tagged.iter().map(|tagged| &tagged.dlq);
+    let tagged = world.tags.found.iter().map(|tagged| &tagged.dlq);
     let enrolled: BTreeSet<&QueueArn> = world.config.queues.iter().chain(tagged).collect();
     let names: BTreeSet<&str> = enrolled.iter().map(|dlq| dlq.name()).collect();
     for call in fake.calls() {
@@ -744,7 +747,7 @@ fn take(payload: &str, world: &World) -> Starts {
 
 /// The destinations that the environment and the tags set for a DLQ.
 fn configured(world: &World, dlq: &QueueArn) -> Vec<Option<String>> {
-    let tagged = world.tagged.iter().filter(|tagged| tagged.dlq == *dlq);
+    let tagged = world.tags.found.iter().filter(|tagged| tagged.dlq == *dlq);
     let settings = tagged.flat_map(|tagged| &tagged.settings);
     let of_tags = settings
         .filter(|(name, _)| name == "destination-arn")
