@@ -137,15 +137,13 @@ pub fn targets(
         Selection::All => (enrolled.clone(), Vec::new()),
         Selection::Named(queues) => resolve(queues, &enrolled, location),
     };
-    let requested = |policy| as_requested(policy, request, timeout);
-    let final_policy = |policy| Arc::new(requested(policy).with_attempts_that_fit());
+    let final_policy = |policy| Arc::new(as_requested(policy, request, timeout));
     let shared = final_policy(config.policy.clone());
     let held = final_policy(Policy {
         unread_tags: tags.unread.clone(),
         ..config.policy.clone()
     });
-    let target = |dlq: &&QueueArn| {
-        let dlq = *dlq;
+    let target = |&dlq: &&QueueArn| {
         let own = settings.get(dlq);
         let settings = own.copied().unwrap_or_default();
         let (policy, mut faults) = match (own, settings) {
@@ -286,10 +284,10 @@ fn blame(config: &Config, settings: &[(String, String)], names: &[&str]) -> Stri
     }
 }
 
-/// A policy, changed by a request.
+/// The policy to follow: a policy, changed by a request.
 fn as_requested(policy: Policy, request: Option<&Request>, timeout: Duration) -> Policy {
     let Some(request) = request else {
-        return policy;
+        return policy.with_attempts_that_fit();
     };
     let sample = request.sample.unwrap_or(policy.sample);
     let policy = Policy { sample, ..policy };
@@ -299,7 +297,7 @@ fn as_requested(policy: Policy, request: Option<&Request>, timeout: Duration) ->
     } else {
         policy
     };
-    Policy {
+    let policy = Policy {
         // A request with its own destination is never diverted to the parking queue.
         may_park: request.destination.is_none(),
         // A request cannot lift a deployed dry run.
@@ -309,7 +307,8 @@ fn as_requested(policy: Policy, request: Option<&Request>, timeout: Duration) ->
             .or(policy.max_messages_per_second),
         destination: request.destination.clone().or(policy.destination),
         ..policy
-    }
+    };
+    policy.with_attempts_that_fit()
 }
 
 /// `Err` if SQS cannot move messages to the destination, or if they would loop.
