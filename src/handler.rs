@@ -1,5 +1,6 @@
 //! The function: an invocation from its event to its report.
 
+use crate::ask::read_brakes;
 use crate::cancel;
 use crate::cloudwatch::CloudWatch;
 use crate::config::{Config, ConfigError};
@@ -9,8 +10,9 @@ use crate::event::request::Selection;
 use crate::event::{self, EventError, RecordError};
 use crate::look::Context;
 use crate::memory::Memory;
+use crate::observation::BrakeState;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
-use crate::plan::{Action, plan};
+use crate::plan::{Action, brakes_in_alarm, plan};
 use crate::queue::{Location, TaggedQueue};
 use crate::redrive;
 use crate::report::Report;
@@ -172,7 +174,10 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let config = &self.config;
         let event = event::parse(payload)?;
         let sources = &event.event_source_arns;
-        let plan = plan(event.triggers, &config.policy.brake_alarms, location);
+        let brakes = &config.policy.brake_alarms;
+        let stated = brakes_in_alarm(&event.triggers, brakes, location);
+        let released = self.released(stated, &deadlines).await;
+        let plan = plan(event.triggers, brakes, &released, location);
         let (selection, request) = (&plan.selection, plan.request.as_ref());
 
         let wanted = enrollment::tags_to_read(selection, request, sources, config, location);
@@ -201,6 +206,20 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             unreadable: event.unreadable,
             tags_error,
         })
+    }
+
+    /// The alarms among these that are not in ALARM now. Takes no call if there are none. In doubt,
+    /// the event is right.
+    async fn released(&self, alarms: Vec<String>, deadlines: &Deadlines) -> Vec<String> {
+        if alarms.is_empty() {
+            return alarms;
+        }
+        let until = half_of_time_left(deadlines.look_until);
+        let brakes = read_brakes(&self.cloudwatch, alarms, until).await;
+        let released = brakes
+            .into_iter()
+            .filter(|brake| brake.state == BrakeState::Off);
+        released.map(|brake| brake.alarm).collect()
     }
 
     /// Redrives or cancels. Each target gets one finding.
