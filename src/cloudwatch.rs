@@ -48,6 +48,9 @@ type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 const ALARMS_PER_CALL: usize = 100;
 /// The most queries per `GetMetricData` call.
 const METRICS_PER_CALL: usize = 500;
+/// The most pages of one answer that are read. Two weeks of 500 metrics have twenty.
+const MAX_PAGES: usize = 200;
+
 impl CloudWatchClients {
     /// Prepares a client for the function's own region and for each of these regions.
     pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
@@ -136,8 +139,14 @@ impl CloudWatchClients {
             ))
         };
         let mut answers: Vec<_> = series.iter().map(|_| left_out()).collect();
+        let mut pages_left = MAX_PAGES;
         while let Some(page) = pages.next().await {
             let page = page.map_err(SeriesError::from)?;
+            if pages_left == 0 {
+                let why = format!("CloudWatch's answer has more than {MAX_PAGES} pages");
+                return Err(SeriesError::Failed(why));
+            }
+            pages_left -= 1;
             for result in page.metric_data_results() {
                 let id = result.id().and_then(|id| id.strip_prefix('q'));
                 let Some(n) = id.and_then(|id| id.parse::<usize>().ok()) else {

@@ -56,7 +56,8 @@ pub struct Answer {
     pub report: Report,
     /// The records of the event that could not be read.
     pub unreadable: Vec<RecordError>,
-    /// Why enrollment by tag could not be read. The listed DLQs were handled anyway.
+    /// Why enrollment by tag could not be read. The listed DLQs, and those that were found anyway,
+    /// were handled.
     pub tags_error: Option<TaggingError>,
 }
 
@@ -183,7 +184,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let wanted = enrollment::tags_to_read(selection, request, sources, config, location);
         let (tagged, tags_error) = match self.read_tags(wanted, location, &deadlines).await {
             Ok(tagged) => (tagged, None),
-            Err(error) => (Vec::new(), Some(error)),
+            Err(mut error) => (error.take_found(), Some(error)),
         };
         if let Some(dlq) = enrollment::dlq_among(sources, config, &tagged) {
             return Err(EventError::dead_letters(dlq).into());

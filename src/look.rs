@@ -102,8 +102,8 @@ pub(crate) fn outcome_of_look(
     }
     match look {
         Some(Ok(observation)) => Ok(observation),
-        Some(Err(SqsError::QueueNotFound(_))) if !target.listed => {
-            Err(Outcome::Skipped(Skipped::RecentlyDeleted))
+        Some(Err(SqsError::QueueNotFound(why))) if !target.listed => {
+            Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
         Some(Err(error)) => Err(Outcome::Failed(Failed::Sqs(error))),
         None => Err(Outcome::Deferred(Deferred::NotLookedAt)),

@@ -820,6 +820,22 @@ async fn a_page_that_cannot_be_read_leaves_nothing_half_read() {
     assert_eq!(fewest, [refused(&format!("AccessDenied: {DENIED}"))]);
 }
 
+#[tokio::test]
+async fn an_answer_whose_pages_have_no_end_is_read_up_to_a_limit_and_failed() {
+    let server = Server::answering(|request| {
+        let token = request.body["NextToken"].as_str().unwrap_or("0");
+        let next = token.parse::<usize>().unwrap() + 1;
+        let results = json!([result(request.queries()[0].0, "PartialData", &[(1, 4.0)])]);
+        ok(&json!({"MetricDataResults": results, "NextToken": next.to_string()}))
+    });
+    let fewest = server.fewest(&[query("orders-dlq", 10)]).await;
+    assert_eq!(
+        fewest,
+        [failed("CloudWatch's answer has more than 200 pages")]
+    );
+    assert_eq!(server.requests("GetMetricData").len(), 201);
+}
+
 // The age of the oldest message.
 
 fn seconds(ages: &[u64]) -> Vec<Option<Duration>> {

@@ -464,6 +464,7 @@ fn contributor_with_a_queue_name_is_ignored_unless_the_query_is_over_sqs() {
     for over_sqs in [
         r#"SELECT MAX(ApproximateNumberOfMessagesVisible) FROM SCHEMA("AWS/SQS", QueueName) GROUP BY QueueName"#,
         r#"SELECT MAX(ApproximateNumberOfMessagesVisible) FROM "AWS/SQS" GROUP BY QueueName"#,
+        r#"SELECT MAX(MessagesFromHosts) FROM "AWS/SQS" GROUP BY QueueName"#,
         "select max(ApproximateNumberOfMessagesVisible)\n from  schema ( \"AWS/SQS\" , QueueName )\n group by QueueName",
     ] {
         let event = with(contributor(), query, json!(over_sqs));
