@@ -45,8 +45,8 @@ async fn cancel_one(sqs: &impl Sqs, target: &Target, cause: &Cause) -> (Outcome,
     let list = async || sqs.list_tasks(&target.dlq).await;
     match retry_while_throttled(list, SqsError::is_throttled).await {
         Ok(tasks) => cancel_listed(sqs, target, cause, tasks).await,
-        Err(SqsError::QueueNotFound(_)) if !target.listed => {
-            (Outcome::Skipped(Skipped::RecentlyDeleted), Vec::new())
+        Err(SqsError::QueueNotFound(why)) if !target.listed => {
+            (Outcome::Skipped(Skipped::TaggedNotFound(why)), Vec::new())
         }
         Err(error) => (Outcome::Failed(Failed::Sqs(error)), Vec::new()),
     }

@@ -7,8 +7,8 @@ use crate::queue::QueueArn;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::types::{
-    AlarmType, Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy,
-    StateValue, StatusCode,
+    AlarmType, Dimension, EvaluationState, Metric, MetricDataQuery, MetricDataResult, MetricStat,
+    ScanBy, StateValue, StatusCode,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -48,6 +48,9 @@ type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 const ALARMS_PER_CALL: usize = 100;
 /// The most queries per `GetMetricData` call.
 const METRICS_PER_CALL: usize = 500;
+/// The most pages of one answer that are read. Two weeks of 500 metrics have twenty.
+const MAX_PAGES: usize = 200;
+
 impl CloudWatchClients {
     /// Prepares a client for the function's own region and for each of these regions.
     pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
@@ -67,31 +70,44 @@ impl CloudWatchClients {
         }
     }
 
-    /// The states of the alarms that exist, by name: metric alarms and composite alarms.
+    /// The states of the alarms that exist, by name. `DescribeAlarms` returns only the types that
+    /// it is asked for.
     async fn states(&self, alarms: &[String]) -> Result<HashMap<String, BrakeState>, String> {
         let answer = self
             .own_region
             .describe_alarms()
             .set_alarm_names(Some(alarms.to_vec()))
-            .alarm_types(AlarmType::MetricAlarm)
-            .alarm_types(AlarmType::CompositeAlarm)
+            .set_alarm_types(Some(
+                AlarmType::values()
+                    .iter()
+                    .copied()
+                    .map(AlarmType::from)
+                    .collect(),
+            ))
             // The default page holds 50. One call asks for at most 100 alarms, so one page is
             // enough.
             .max_records(100)
             .send()
             .await
             .map_err(|error| AwsError::new("CloudWatch", &error).to_string())?;
-        let metric = answer
-            .metric_alarms()
-            .iter()
-            .map(|alarm| (alarm.alarm_name(), alarm.state_value()));
+        let metric = answer.metric_alarms().iter().map(|alarm| {
+            let evaluation = alarm.evaluation_state();
+            let state = evaluated(alarm.state_value(), evaluation, alarm.state_reason());
+            (alarm.alarm_name(), state)
+        });
+        let log = answer.log_alarms().iter().map(|alarm| {
+            let evaluation = alarm.evaluation_state();
+            let state = evaluated(alarm.state_value(), evaluation, alarm.state_reason());
+            (alarm.alarm_name(), state)
+        });
+        // CloudWatch does not report how a composite alarm is evaluated.
         let composite = answer
             .composite_alarms()
             .iter()
-            .map(|alarm| (alarm.alarm_name(), alarm.state_value()));
-        Ok(metric
-            .chain(composite)
-            .filter_map(|(name, state)| Some((name?.to_owned(), brake_state(state))))
+            .map(|alarm| (alarm.alarm_name(), brake_state(alarm.state_value())));
+        let states = metric.chain(log).chain(composite);
+        Ok(states
+            .filter_map(|(name, state)| Some((name?.to_owned(), state)))
             .collect())
     }
 
@@ -123,8 +139,14 @@ impl CloudWatchClients {
             ))
         };
         let mut answers: Vec<_> = series.iter().map(|_| left_out()).collect();
+        let mut pages_left = MAX_PAGES;
         while let Some(page) = pages.next().await {
             let page = page.map_err(SeriesError::from)?;
+            if pages_left == 0 {
+                let why = format!("CloudWatch's answer has more than {MAX_PAGES} pages");
+                return Err(SeriesError::Failed(why));
+            }
+            pages_left -= 1;
             for result in page.metric_data_results() {
                 let id = result.id().and_then(|id| id.strip_prefix('q'));
                 let Some(n) = id.and_then(|id| id.parse::<usize>().ok()) else {
@@ -184,11 +206,7 @@ impl CloudWatch for CloudWatchClients {
             brakes.extend(names.iter().map(|name| Brake {
                 alarm: name.clone(),
                 state: match &states {
-                    Ok(states) => states.get(name).cloned().unwrap_or_else(|| {
-                        BrakeState::Unknown(
-                            "there is no such alarm in this account and region".to_owned(),
-                        )
-                    }),
+                    Ok(states) => states.get(name).cloned().unwrap_or_else(no_such_alarm),
                     Err(why) => BrakeState::Unknown(why.clone()),
                 },
             }));
@@ -321,6 +339,31 @@ fn queries_per_call(queries: &[(usize, MetricsQuery)]) -> usize {
         metrics <= METRICS_PER_CALL
     };
     queries.iter().take_while(fits).count().max(1)
+}
+
+/// The state of an alarm, unless its evaluation fails: it then keeps its last state, which may be
+/// out of date.
+fn evaluated(
+    state: Option<&StateValue>,
+    evaluation: Option<&EvaluationState>,
+    reason: Option<&str>,
+) -> BrakeState {
+    let Some(failure) = evaluation.filter(|it| **it != EvaluationState::PartialData) else {
+        return brake_state(state);
+    };
+    let (last, failure) = (state.map_or("", StateValue::as_str), failure.as_str());
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    BrakeState::Unknown(format!(
+        "CloudWatch cannot evaluate the alarm ({failure}), and its last state, {last}, may be out of date{reason}"
+    ))
+}
+
+/// An alarm of a type that the SDK does not know is not in the answer either.
+fn no_such_alarm() -> BrakeState {
+    BrakeState::Unknown(format!(
+        "there is no such alarm in this account and region; this version reads only the types {}",
+        AlarmType::values().join(", ")
+    ))
 }
 
 fn brake_state(state: Option<&StateValue>) -> BrakeState {

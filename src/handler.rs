@@ -1,5 +1,6 @@
 //! The function: an invocation from its event to its report.
 
+use crate::ask::read_brakes;
 use crate::cancel;
 use crate::cloudwatch::CloudWatch;
 use crate::config::{Config, ConfigError};
@@ -9,8 +10,9 @@ use crate::event::request::Selection;
 use crate::event::{self, EventError, RecordError};
 use crate::look::Context;
 use crate::memory::Memory;
+use crate::observation::BrakeState;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
-use crate::plan::{Action, Kind, plan};
+use crate::plan::{Action, Kind, brakes_in_alarm, plan};
 use crate::queue::{Location, QueueArn, TaggedQueue};
 use crate::redrive;
 use crate::report::Report;
@@ -20,9 +22,9 @@ use crate::text::{counted, first_three};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fmt, mem};
 use tokio::time::{Instant, timeout_at};
 
 /// The function: its configuration and the services it calls.
@@ -54,7 +56,8 @@ pub struct Answer {
     pub report: Report,
     /// The records of the event that could not be read.
     pub unreadable: Vec<RecordError>,
-    /// Why enrollment by tag could not be read. The listed DLQs were handled anyway.
+    /// Why enrollment by tag could not be read. The listed DLQs, and those that were found anyway,
+    /// were handled.
     pub tags_error: Option<TaggingError>,
 }
 
@@ -179,7 +182,10 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let config = &self.config;
         let event = event::parse(payload)?;
         let sources = &event.event_source_arns;
-        let plan = plan(event.triggers, &config.policy.brake_alarms, location);
+        let brakes = &config.policy.brake_alarms;
+        let stated = brakes_in_alarm(&event.triggers, brakes, location);
+        let released = self.released(stated, &deadlines).await;
+        let plan = plan(event.triggers, brakes, &released, location);
         let (selection, request) = (&plan.selection, plan.request.as_ref());
 
         let wanted = enrollment::tags_to_read(selection, request, sources, config, location);
@@ -214,6 +220,20 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             unreadable: event.unreadable,
             tags_error,
         })
+    }
+
+    /// The alarms among these that are not in ALARM now. Takes no call if there are none. In doubt,
+    /// the event is right.
+    async fn released(&self, alarms: Vec<String>, deadlines: &Deadlines) -> Vec<String> {
+        if alarms.is_empty() {
+            return alarms;
+        }
+        let until = half_of_time_left(deadlines.look_until);
+        let brakes = read_brakes(&self.cloudwatch, alarms, until).await;
+        let released = brakes
+            .into_iter()
+            .filter(|brake| brake.state == BrakeState::Off);
+        released.map(|brake| brake.alarm).collect()
     }
 
     /// Redrives or cancels. Each target gets one finding.
@@ -260,7 +280,12 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             let queues = match wanted {
                 TagsToRead::None => return Ok(()),
                 TagsToRead::All(mut listed) => {
-                    found = self.tagging.tagged(tag).await?;
+                    let mut listing = self.tagging.tagged(tag).await;
+                    found = match &mut listing {
+                        Ok(found) => mem::take(found),
+                        Err(error) => error.take_found(),
+                    };
+                    listing?;
                     let known: HashSet<&QueueArn> = found.iter().map(|it| &it.dlq).collect();
                     listed.retain(|dlq| !known.contains(dlq));
                     found.extend(self.tagging.tagged_among(&listed, tag).await?);

@@ -118,8 +118,8 @@ pub(crate) fn candidate(target: &Target, look: Look) -> Result<Candidate<'_>, Ou
             looked,
             brakes_read: None,
         }),
-        Look::Answered(Err(SqsError::QueueNotFound(_)), _) if !target.listed => {
-            Err(Outcome::Skipped(Skipped::RecentlyDeleted))
+        Look::Answered(Err(SqsError::QueueNotFound(why)), _) if !target.listed => {
+            Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
         Look::Answered(Err(error), _) => Err(Outcome::Failed(Failed::Sqs(error))),
         Look::NotAnswered => Err(Outcome::Deferred(Deferred::NoAnswer)),

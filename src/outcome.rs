@@ -101,9 +101,9 @@ pub enum Skipped {
     Gate(Skip),
     /// The event named a queue that is not enrolled.
     NotEnrolled,
-    /// The queue has the enroll tag but does not exist. The tagging API lists a deleted queue for
-    /// some time.
-    RecentlyDeleted,
+    /// SQS does not find a queue that has the enroll tag; its words. The tagging API lists a deleted
+    /// queue for some time. SQS also answers so if the function has no access to the queue.
+    TaggedNotFound(String),
     /// No task is RUNNING, or SQS returned no handle for it.
     NothingToCancel {
         /// Whether an invocation that is under way may still start one.
@@ -296,7 +296,7 @@ impl Skipped {
             Self::Gate(Skip::NotConsumed) => Reason::NotConsumed,
             Self::Gate(Skip::MetricsUnreadable { .. }) => Reason::MetricsUnreadable,
             Self::NotEnrolled => Reason::NotEnrolled,
-            Self::RecentlyDeleted => Reason::QueueNotFound,
+            Self::TaggedNotFound(_) => Reason::QueueNotFound,
             Self::NothingToCancel { .. } | Self::EndedBeforeCancel => Reason::NothingToCancel,
         }
     }
@@ -333,7 +333,8 @@ impl Failed {
             | Self::Tags(
                 TaggingError::Service(_)
                 | TaggingError::Unreachable(_)
-                | TaggingError::BadAnswer(_),
+                | TaggingError::BadAnswer(_)
+                | TaggingError::Endless(_),
             )
             | Self::StillRunning(_)
             | Self::SampleNotStopped(_) => Reason::ServiceError,
@@ -492,8 +493,11 @@ impl fmt::Display for Skipped {
         f.write_str(match self {
             Self::Gate(skip) => return skip.fmt(f),
             Self::NotEnrolled => "the queue is not enrolled; add it to `REDRIVE_QUEUES` or tag it",
-            Self::RecentlyDeleted => {
-                "the queue has the enroll tag but does not exist: it was deleted recently"
+            Self::TaggedNotFound(why) => {
+                return write!(
+                    f,
+                    "the queue has the enroll tag, but SQS does not find it: it was deleted recently, or the function has no access to it (check the role, the queue's policy and the region): {why}"
+                );
             }
             Self::NothingToCancel { may_start: false } => {
                 "no move task is RUNNING, or SQS returned no handle for it"

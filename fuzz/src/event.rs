@@ -162,7 +162,7 @@ pub fn check(payload: &[u8]) {
     }
     let faults = Answer {
         report: Report::new(
-            &plan(Vec::new(), &[], &WORLDS[0].location),
+            &plan(Vec::new(), &[], &[], &WORLDS[0].location),
             false,
             Vec::new(),
         ),
@@ -339,13 +339,13 @@ fn check_world(event: &Event, world: &World) {
 /// The plan states why an event is ignored, and asks for nothing that no trigger calls for.
 fn check_plan(event: &Event, brake_alarms: &[String], location: &Location) -> Plan {
     for trigger in &event.triggers {
-        let alone = plan(vec![trigger.clone()], brake_alarms, location);
+        let alone = plan(vec![trigger.clone()], brake_alarms, &[], location);
         assert_eq!(alone.why.is_some(), alone.kind == Kind::Ignored);
         assert_reads_well(&alone.why.unwrap_or_default(), 300);
         let names_none = alone.selection == Selection::Named(Vec::new());
         assert_eq!(names_none, alone.kind == Kind::Ignored);
     }
-    let plan = plan(event.triggers.clone(), brake_alarms, location);
+    let plan = plan(event.triggers.clone(), brake_alarms, &[], location);
     let request = plan.request.as_ref();
     let asked = event.triggers.iter().find_map(|trigger| match trigger {
         Trigger::Request(request) => Some(request),

@@ -820,6 +820,22 @@ async fn a_page_that_cannot_be_read_leaves_nothing_half_read() {
     assert_eq!(fewest, [refused(&format!("AccessDenied: {DENIED}"))]);
 }
 
+#[tokio::test]
+async fn an_answer_whose_pages_have_no_end_is_read_up_to_a_limit_and_failed() {
+    let server = Server::answering(|request| {
+        let token = request.body["NextToken"].as_str().unwrap_or("0");
+        let next = token.parse::<usize>().unwrap() + 1;
+        let results = json!([result(request.queries()[0].0, "PartialData", &[(1, 4.0)])]);
+        ok(&json!({"MetricDataResults": results, "NextToken": next.to_string()}))
+    });
+    let fewest = server.fewest(&[query("orders-dlq", 10)]).await;
+    assert_eq!(
+        fewest,
+        [failed("CloudWatch's answer has more than 200 pages")]
+    );
+    assert_eq!(server.requests("GetMetricData").len(), 201);
+}
+
 // The age of the oldest message.
 
 fn seconds(ages: &[u64]) -> Vec<Option<Duration>> {
@@ -921,11 +937,12 @@ fn brake(name: &str, state: BrakeState) -> Brake {
 }
 
 fn no_such_alarm() -> BrakeState {
-    BrakeState::Unknown("there is no such alarm in this account and region".to_owned())
+    let why = "there is no such alarm in this account and region; this version reads only the types CompositeAlarm, LogAlarm, MetricAlarm";
+    BrakeState::Unknown(why.to_owned())
 }
 
 #[tokio::test]
-async fn brakes_are_asked_for_by_name_in_the_functions_region_metric_and_composite_on_one_page() {
+async fn brakes_are_asked_for_by_name_in_the_functions_region_in_all_types_on_one_page() {
     let server = Server::answering(|_| ok(&json!({})));
     let names = ["orders consumer: errors", "billing"].map(str::to_owned);
     server.clients().brakes(&names).await;
@@ -935,7 +952,7 @@ async fn brakes_are_asked_for_by_name_in_the_functions_region_metric_and_composi
     types.sort_by_key(Value::to_string);
     let expected = json!({
         "AlarmNames": names,
-        "AlarmTypes": ["CompositeAlarm", "MetricAlarm"],
+        "AlarmTypes": ["CompositeAlarm", "LogAlarm", "MetricAlarm"],
         "MaxRecords": 100,
     });
     assert_eq!(request.body, expected);
@@ -964,7 +981,8 @@ async fn one_hundred_and_one_brakes_take_a_call_for_100_and_one_for_1() {
 async fn a_brake_is_on_in_alarm_off_in_its_other_states_and_unknown_in_any_new_one() {
     let unknown =
         |state: &str| BrakeState::Unknown(format!("CloudWatch returned the state `{state}`"));
-    for kind in ["MetricAlarms", "CompositeAlarms"] {
+    for kind in alarm_lists() {
+        let kind = kind.as_str();
         for (state, expected) in [
             ("ALARM", BrakeState::On),
             ("OK", BrakeState::Off),
@@ -981,6 +999,76 @@ async fn a_brake_is_on_in_alarm_off_in_its_other_states_and_unknown_in_any_new_o
         let body = json!({kind: [{"AlarmName": "brake"}]});
         let brakes = brakes_answered(body, &["brake"]).await;
         assert_eq!(brakes, [brake("brake", unknown(""))], "{kind}, no state");
+    }
+}
+
+/// The lists of `DescribeAlarms`, one for each type that the SDK knows. A new type of a newer SDK
+/// must be read too.
+fn alarm_lists() -> Vec<String> {
+    let types = AlarmType::values().iter();
+    types.map(|name| format!("{name}s")).collect()
+}
+
+/// By AWS's rule, `DescribeAlarms` returns only the types that it is asked for.
+#[tokio::test]
+async fn a_brake_of_any_type_that_the_sdk_knows_is_read() {
+    for kind in alarm_lists() {
+        let list = kind.clone();
+        let server = Server::answering(move |request| {
+            let asked = request.body["AlarmTypes"].as_array().unwrap().iter();
+            let mut asked = asked.map(|name| format!("{}s", name.as_str().unwrap()));
+            match asked.any(|asked| asked == list) {
+                true => ok(&json!({&*list: [alarm("payment provider refuses (logs)", "ALARM")]})),
+                false => ok(&json!({})),
+            }
+        });
+        let names = ["payment provider refuses (logs)".to_owned()];
+        let brakes = server.clients().brakes(&names).await;
+        assert_eq!(brakes, [brake(&names[0], BrakeState::On)], "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_brake_of_a_type_that_the_sdk_does_not_know_is_unknown_and_the_known_types_are_named() {
+    let body = json!({"TraceAlarms": [alarm("brake", "OK")]});
+    let brakes = brakes_answered(body, &["brake"]).await;
+    assert_eq!(brakes, [brake("brake", no_such_alarm())]);
+}
+
+/// An alarm keeps its last state while its evaluation fails.
+#[tokio::test]
+async fn a_brake_whose_evaluation_fails_is_unknown_with_the_reason_whatever_its_last_state() {
+    let why = "The query has a syntax error.";
+    for kind in ["MetricAlarms", "LogAlarms"] {
+        for failure in ["EVALUATION_FAILURE", "EVALUATION_ERROR", "SOMETHING_NEW"] {
+            for state in ["OK", "ALARM", "INSUFFICIENT_DATA"] {
+                let mut failing = alarm("brake", state);
+                failing["EvaluationState"] = json!(failure);
+                let said = format!(
+                    "CloudWatch cannot evaluate the alarm ({failure}), and its last state, {state}, may be out of date"
+                );
+                let brakes = brakes_answered(json!({kind: [failing.clone()]}), &["brake"]).await;
+                let unknown = BrakeState::Unknown(said.clone());
+                assert_eq!(brakes, [brake("brake", unknown)], "{kind}");
+
+                failing["StateReason"] = json!(why);
+                let brakes = brakes_answered(json!({kind: [failing]}), &["brake"]).await;
+                let unknown = BrakeState::Unknown(format!("{said}: {why}"));
+                assert_eq!(brakes, [brake("brake", unknown)], "{kind}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_brake_that_is_evaluated_from_partial_data_counts_as_its_state() {
+    for kind in ["MetricAlarms", "LogAlarms"] {
+        for (state, expected) in [("OK", BrakeState::Off), ("ALARM", BrakeState::On)] {
+            let mut partial = alarm("brake", state);
+            partial["EvaluationState"] = json!("PARTIAL_DATA");
+            let brakes = brakes_answered(json!({kind: [partial]}), &["brake"]).await;
+            assert_eq!(brakes, [brake("brake", expected)], "{kind}");
+        }
     }
 }
 

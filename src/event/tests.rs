@@ -194,7 +194,7 @@ pub(super) fn only_alarm(case: &str, event: &Value) -> Alarm {
 
 /// What a trigger calls for if no alarm is a brake.
 pub(super) fn plan_of(trigger: Trigger) -> Plan {
-    plan(vec![trigger], &[], &Location::new("", "us-east-1"))
+    plan(vec![trigger], &[], &[], &Location::new("", "us-east-1"))
 }
 
 /// The queues that the event, an alarm, has the function look at.

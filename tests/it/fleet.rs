@@ -345,6 +345,27 @@ fn tagging_api_that_throttles_makes_a_sweep_slow_and_loses_no_page() {
 }
 
 #[test]
+fn tagging_api_without_a_last_page_is_reported_and_what_it_listed_is_served() {
+    let queues = names(3, 1);
+    let sqs = ManyQueues::start(Behavior::default());
+    let tagging = Tagging::endless(queues.iter().cloned(), ("auto-redrive", "enabled"));
+
+    let mut function = enrolled_by(&tagging, &sqs, &[]);
+    let result = function.invoke(&schedule(), Duration::from_secs(60));
+
+    let message = incomplete(result);
+    assert_contains(&message, "enrollment by tag could not be read");
+    assert_contains(
+        &message,
+        "`tag:GetResources` repeats its pages, or has more than 200",
+    );
+    assert_eq!(tagging.asked().len(), 200);
+    let mut started = sqs.seen().started;
+    started.sort();
+    assert_eq!(started, queues);
+}
+
+#[test]
 fn throttled_sweep_is_slow_and_fails_no_queue() {
     let queues = names(1000, 10);
     let sqs = ManyQueues::start(Behavior {

@@ -69,9 +69,9 @@ const OTHERS: &[(&str, &[&str])] = &[
         "crate::policy", "crate::queue", "crate::text", "serde", "serde_json", "serde_path_to_error", "std::time",
     ]),
     ("src/handler.rs", &[
-        "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::enrollment",
-        "crate::event", "crate::look", "crate::memory", "crate::outcome", "crate::plan", "crate::queue", "crate::redrive", "crate::report",
-        "crate::sqs", "crate::tagging", "crate::text", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
+        "crate::ask", "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::enrollment",
+        "crate::event", "crate::look", "crate::memory", "crate::observation", "crate::outcome", "crate::plan", "crate::queue",
+        "crate::redrive", "crate::report", "crate::sqs", "crate::tagging", "crate::text", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/lib.rs", &[]),
     ("src/look.rs", &[

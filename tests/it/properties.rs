@@ -816,7 +816,7 @@ fn random_events_reach_every_kind_of_trigger_and_every_kind_of_start() {
         };
         seen[1] += usize::from(!event.unreadable.is_empty());
         for trigger in event.triggers {
-            let plan = plan(vec![trigger], &[], &WORLDS[0].location);
+            let plan = plan(vec![trigger], &[], &[], &WORLDS[0].location);
             seen[match (plan.kind, plan.selection) {
                 (Kind::Request, _) => 4,
                 (Kind::Ignored, _) => 5,

@@ -447,6 +447,120 @@ fn only_queue_names_of_sqs_metrics_count() {
     assert!(why.contains("no SQS queue"), "{why}");
 }
 
+/// Amazon Connect's metrics have a dimension `QueueName` too.
+#[test]
+fn contributor_with_a_queue_name_is_ignored_unless_the_query_is_over_sqs() {
+    let connect = sample(include_str!(
+        "../../../events/ignored-contributor-other-service.json"
+    ));
+    let why = ignored("contributor over AWS/Connect", &connect);
+    assert!(
+        why.contains("`BasicQueue`") && why.contains("does not select from `AWS/SQS`"),
+        "{why}"
+    );
+    assert_reads_well("contributor over AWS/Connect", &why);
+
+    let query = "/detail/configuration/metrics/0/expression";
+    for over_sqs in [
+        r#"SELECT MAX(ApproximateNumberOfMessagesVisible) FROM SCHEMA("AWS/SQS", QueueName) GROUP BY QueueName"#,
+        r#"SELECT MAX(ApproximateNumberOfMessagesVisible) FROM "AWS/SQS" GROUP BY QueueName"#,
+        r#"SELECT MAX(MessagesFromHosts) FROM "AWS/SQS" GROUP BY QueueName"#,
+        "select max(ApproximateNumberOfMessagesVisible)\n from  schema ( \"AWS/SQS\" , QueueName )\n group by QueueName",
+    ] {
+        let event = with(contributor(), query, json!(over_sqs));
+        assert_eq!(queues(over_sqs, &event).len(), 1, "{over_sqs}");
+    }
+    for other in [
+        r#"SELECT MAX(LongestQueueWaitTime) FROM SCHEMA("AWS/Connect", InstanceId, MetricGroup, QueueName) GROUP BY QueueName"#,
+        r#"SELECT MAX(Depth) FROM "AWS/Connect" WHERE Team = 'AWS/SQS' GROUP BY QueueName"#,
+        r#"SELECT MAX(Depth) FROM "AWS/Connect" WHERE Team = 'f() FROM "AWS/SQS"' GROUP BY QueueName"#,
+        r#"SELECT MAX(Depth) FROM "aws/sqs" GROUP BY QueueName"#,
+        r#"SELECT MAX(Depth) FROM SCHEMA("AWS/SQSX", QueueName) GROUP BY QueueName"#,
+        r#"SELECT MAX("AWS/SQS") FROM "Custom" GROUP BY QueueName"#,
+        "SELECT",
+        "",
+    ] {
+        let event = with(contributor(), query, json!(other));
+        let why = ignored(other, &event);
+        assert!(
+            why.contains("does not select from `AWS/SQS`"),
+            "{other}: {why}"
+        );
+        let alarm = only_alarm(other, &event);
+        assert_eq!(alarm.state, AlarmState::Alarm, "it may be a brake anyway");
+    }
+    for (case, event) in [
+        (
+            "sns",
+            sample(include_str!("../../../events/contributor-sns.json")),
+        ),
+        (
+            "lambda action",
+            sample(include_str!(
+                "../../../events/contributor-lambda-action.json"
+            )),
+        ),
+    ] {
+        let text = event.to_string();
+        assert!(text.contains("AWS/SQS"), "{case}");
+        let event: serde_json::Value =
+            serde_json::from_str(&text.replace("AWS/SQS", "AWS/Connect")).unwrap();
+        let why = ignored(case, &event);
+        assert!(
+            why.contains("does not select from `AWS/SQS`"),
+            "{case}: {why}"
+        );
+    }
+    let both = json!([
+        {"id": "q1", "expression": r#"SELECT MAX(A) FROM "AWS/SQS" GROUP BY QueueName"#},
+        {"id": "q2", "expression": r#"SELECT MAX(A) FROM "AWS/Connect" GROUP BY QueueName"#},
+    ]);
+    let event = with(contributor(), "/detail/configuration/metrics", both);
+    ignored("a query over SQS and one over another service", &event);
+    let event = without(contributor(), "/detail/configuration");
+    ignored("no query", &event);
+}
+
+#[test]
+fn contributor_of_a_promql_alarm_names_its_queue_by_an_arn() {
+    let promql = || sample(include_str!("../../../events/contributor-promql.json"));
+    let attributes = "/detail/alarmContributor/attributes";
+    let expected = [queue("orders-dlq", Some(ACCOUNT), Some("us-east-1"))];
+    assert_eq!(queues("promql", &promql()), expected);
+
+    let elsewhere = "arn:aws:sqs:eu-west-1:210987654321:late-dlq.fifo";
+    let event = with(promql(), attributes, json!({"any label": elsewhere}));
+    let expected = [queue(
+        "late-dlq.fifo",
+        Some("210987654321"),
+        Some("eu-west-1"),
+    )];
+    assert_eq!(queues("another account and region", &event), expected);
+
+    for (case, value, part) in [
+        (
+            "no ARN",
+            json!({"@resource.cloud.region": "us-east-1"}),
+            "`@resource.cloud.resource_id`",
+        ),
+        ("no attribute", json!({}), "`@resource.cloud.resource_id`"),
+        (
+            "an ARN of another service",
+            json!({"a": "arn:aws:sns:us-east-1:123456789012:orders"}),
+            "`@resource.cloud.resource_id`",
+        ),
+        (
+            "a name of any service",
+            json!({"QueueName": "orders-dlq"}),
+            "in PromQL, group by",
+        ),
+    ] {
+        let why = ignored(case, &with(promql(), attributes, value));
+        assert!(why.contains(part), "{case}: {why}");
+        assert_reads_well(case, &why);
+    }
+}
+
 #[test]
 fn alarm_on_a_queue_that_cannot_exist_is_ignored() {
     for name in [

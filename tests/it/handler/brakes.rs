@@ -50,6 +50,7 @@ async fn brake_going_off_cancels_the_running_tasks_it_guards() {
         calls,
         [
             "CancelMessageMoveTask orders-dlq",
+            "DescribeAlarms orders-dlq-depth",
             "ListMessageMoveTasks orders-dlq",
             "ListMessageMoveTasks payments-dlq"
         ]
@@ -66,6 +67,55 @@ async fn brake_going_off_cancels_the_running_tasks_it_guards() {
         ["wouldCancel/braked", "skipped/nothing-to-cancel"]
     );
     assert!(fake.calls().iter().all(|call| !call.starts_with("Cancel")));
+}
+
+const REPLAYED: &str = include_str!("../../../events/brake-alarm-replayed.json");
+
+/// The report of an event that says that the brake is in ALARM, while it is in this state now; and
+/// the calls that were made.
+async fn brake_event_while(state: BrakeState, event: &str) -> (Value, Vec<String>) {
+    let brake = "orders consumer is down";
+    let fake = with_past(&dlq("orders-dlq"), 5, "RUNNING", MINUTE).with_alarm(brake, state);
+    let report = fake.invoke(event).policy(braked(brake)).report().await;
+    (report, fake.calls())
+}
+
+#[tokio::test]
+async fn event_of_a_brake_that_is_not_in_alarm_now_is_ignored_and_touches_no_queue() {
+    let (report, calls) = brake_event_while(BrakeState::Off, REPLAYED).await;
+    let trigger = &report["trigger"];
+    assert_eq!(trigger["kind"], "ignored");
+    let why = "the event says that the brake alarm is in ALARM, but it is not in ALARM now";
+    assert_eq!(trigger["why"], why);
+    let arn = "arn:aws:cloudwatch:us-east-1:123456789012:alarm:orders consumer is down";
+    assert_eq!(trigger["source"], arn);
+    assert_eq!(report["queues"], json!([]));
+    assert_eq!(calls, ["DescribeAlarms orders consumer is down"]);
+}
+
+#[tokio::test]
+async fn event_of_a_brake_cancels_while_the_brake_is_in_alarm_or_its_state_is_unknown() {
+    let unknown = BrakeState::Unknown("not authorized".to_owned());
+    for state in [BrakeState::On, unknown] {
+        let (report, calls) = brake_event_while(state, REPLAYED).await;
+        assert_eq!(outcomes(&report), ["cancelled/braked"]);
+        assert_eq!(calls[0], "DescribeAlarms orders consumer is down");
+    }
+}
+
+/// Only the part of a batch that is out of date is ignored.
+#[tokio::test]
+async fn schedule_beside_an_old_event_of_a_brake_sweeps() {
+    let event = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    for batch in [
+        json!([event(SWEEP), event(REPLAYED)]),
+        json!([event(REPLAYED), event(SWEEP)]),
+    ] {
+        let (report, calls) = brake_event_while(BrakeState::Off, &batch.to_string()).await;
+        assert_eq!(report["trigger"]["kind"], "schedule");
+        assert_eq!(outcomes(&report), ["skipped/task-active"]);
+        assert!(calls.iter().all(|call| !call.starts_with("Cancel")));
+    }
 }
 
 #[tokio::test]

@@ -297,6 +297,26 @@ async fn tagged_queue_that_was_just_deleted_is_reported_but_no_failure() {
     );
 }
 
+/// SQS answers a missing permission and a wrong region with the same words as a deleted queue.
+#[tokio::test]
+async fn tagged_queue_that_sqs_does_not_find_is_reported_in_its_words_with_both_causes() {
+    let queue = dlq("orders-dlq");
+    let words = "The specified queue does not exist or you do not have access to it.";
+    let fake = Fake::default().with(&queue, 5).with_tags(&queue, &[]);
+    let fault = SqsError::QueueNotFound(words.to_owned());
+    let fake = fake.with_fault(&queue, "GetQueueAttributes", fault);
+    let report = fake.invoke(SWEEP).by_tag().report().await;
+    assert_eq!(outcomes(&report), ["skipped/queue-not-found"]);
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    for part in [words, "it was deleted recently", "has no access to it"] {
+        assert!(detail.contains(part), "{detail}");
+    }
+
+    let answer = fake.invoke(SWEEP).answer().await;
+    let listed = &answer.report.queues[0].detail;
+    assert!(listed.contains(words), "{listed}");
+}
+
 #[tokio::test]
 async fn listed_dlqs_are_held_while_their_tags_cannot_be_read() {
     let (listed, named) = (dlq("listed"), dlq("orders-dlq"));

@@ -29,6 +29,8 @@ pub struct Account {
 struct State {
     dlqs: BTreeMap<String, Dlq>,
     alarms: Vec<String>,
+    /// The state of all of them; OK if it is empty.
+    alarm_state: &'static str,
     refuses_metrics: bool,
     calls: Vec<Call>,
 }
@@ -81,6 +83,11 @@ impl Account {
     /// Adds an alarm in state OK.
     pub fn add_alarm(&self, name: &str) {
         self.state.lock().unwrap().alarms.push(name.to_owned());
+    }
+
+    /// Sets the state of all alarms from now on.
+    pub fn alarms_are(&self, state: &'static str) {
+        self.state.lock().unwrap().alarm_state = state;
     }
 
     /// Makes CloudWatch refuse to return metrics from now on.
@@ -212,7 +219,9 @@ impl State {
         encoder.map(1).str("MetricAlarms").array(self.alarms.len());
         for name in &self.alarms {
             encoder.map(2).str("AlarmName").str(name);
-            encoder.str("StateValue").str("OK");
+            let state = self.alarm_state;
+            encoder.str("StateValue");
+            encoder.str(if state.is_empty() { "OK" } else { state });
         }
         Answer::cbor(encoder)
     }
