@@ -149,10 +149,7 @@ pub fn targets(
         let (policy, mut faults) = match (own, settings) {
             (None, _) if location.is_taggable_here(dlq) => (Arc::clone(&held), Vec::new()),
             (_, []) => (Arc::clone(&shared), Vec::new()),
-            (_, settings) => {
-                let (policy, faults) = as_tagged(config, settings);
-                (final_policy(policy), faults)
-            }
+            _ => as_tagged(config, settings, final_policy),
         };
         let found = contradiction(&policy, dlq, &enrolled, config, settings);
         if let Some(found) = found.filter(|found| !faults.iter().any(|it| it.contains(found))) {
@@ -223,7 +220,11 @@ fn resolve<'a>(
 
 /// The environment's policy, changed by a DLQ's own settings, and everything that is wrong with
 /// them. A tag can add a brake, a pause or a dry run but not lift one.
-fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<String>) {
+fn as_tagged(
+    config: &Config,
+    settings: &[Setting],
+    final_policy: impl Fn(Policy) -> Arc<Policy>,
+) -> (Arc<Policy>, Vec<String>) {
     let mut policy = config.policy.clone();
     let mut faults = Vec::new();
     for (name, value) in settings {
@@ -266,7 +267,7 @@ fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<Str
             format!("{blame}{contradiction}")
         }));
     }
-    (policy, faults)
+    (final_policy(policy), faults)
 }
 
 /// The start of an error message: the tags that set these settings, with their values. Empty if

@@ -97,8 +97,16 @@ pub fn plan(
         .into_iter()
         .map(|trigger| plan_one(trigger, is_brake, released));
     let nothing = || Plan::ignored(None, "the event has no trigger");
-    plans.reduce(Plan::combine).unwrap_or_else(nothing)
+    let plan = plans.reduce(Plan::combine).unwrap_or_else(nothing);
+    let selection = match plan.selection {
+        Selection::Named(queues) if queues.len() > MAX_NAMED_QUEUES => Selection::All,
+        selection => selection,
+    };
+    Plan { selection, ..plan }
 }
+
+/// Above this many named queues, a sweep costs less than reading the tags of each.
+const MAX_NAMED_QUEUES: usize = 1000;
 
 /// What one trigger calls for.
 fn plan_one(trigger: Trigger, is_brake: impl Fn(&Alarm) -> bool, released: &[String]) -> Plan {

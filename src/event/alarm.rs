@@ -62,6 +62,9 @@ pub enum AlarmQueueError {
     /// The metric's account is not 12 digits.
     #[error("the alarm names `{}`, which is not an account id", excerpt(.0))]
     Account(String),
+    /// No alarm of CloudWatch names so many queues.
+    #[error("the alarm names {0} queues, more than {MAX_QUEUES}")]
+    TooMany(usize),
     /// The contributor has a `QueueName`, which services other than SQS have too.
     #[error(
         "the alarm's contributor has the `QueueName` `{}`, but the alarm's query does not select from `AWS/SQS`; in PromQL, group by the label with the queue's ARN, `{ARN_LABEL}`",
@@ -372,13 +375,14 @@ fn mentions(
         return Ok(found);
     };
     let name = attributes.remove("QueueName").flatten();
+    let account = attributes.remove("AWS.AccountId").flatten();
     let arns = attributes.into_values().flatten();
     let arns = arns.filter_map(|text| text.parse::<QueueArn>().ok());
     found.extend(arns.map(|arn| Mention::from(&arn)));
     match name {
         Some(queue) if is_over_sqs => found.push(Mention {
             queue,
-            account: None,
+            account,
             region: None,
         }),
         Some(queue) if found.is_empty() => return Err(AlarmQueueError::OtherService(queue)),
@@ -417,13 +421,17 @@ fn selects_from_sqs(expression: &str) -> Option<bool> {
 }
 
 /// Checks the names. A queue is in the account and region of its ARN or metric, or else in the
-/// alarm's.
+/// alarm's. One name that cannot be does not silence the others.
 fn queues(
     mentions: Vec<Mention>,
     alarm_account: Option<&String>,
     alarm_region: Option<&String>,
 ) -> Result<Vec<QueueRef>, AlarmQueueError> {
+    if mentions.len() > MAX_QUEUES {
+        return Err(AlarmQueueError::TooMany(mentions.len()));
+    }
     let mut queues = Vec::new();
+    let mut fault = None;
     for Mention {
         queue,
         account,
@@ -431,10 +439,12 @@ fn queues(
     } in mentions
     {
         if !is_queue_name(&queue) {
-            return Err(AlarmQueueError::Name(queue));
+            fault = fault.or(Some(AlarmQueueError::Name(queue)));
+            continue;
         }
         if let Some(account) = account.as_ref().filter(|account| !is_account_id(account)) {
-            return Err(AlarmQueueError::Account(account.clone()));
+            fault = fault.or(Some(AlarmQueueError::Account(account.clone())));
+            continue;
         }
         let queue = QueueRef {
             name: queue,
@@ -445,8 +455,15 @@ fn queues(
             queues.push(queue);
         }
     }
-    Ok(queues)
+    match fault {
+        Some(fault) if queues.is_empty() => Err(fault),
+        _ => Ok(queues),
+    }
 }
+
+/// The most queues an alarm may name. A metric alarm has at most ten metrics
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html>).
+const MAX_QUEUES: usize = 100;
 
 impl From<Metric> for MetricEntry {
     fn from(metric: Metric) -> Self {

@@ -265,6 +265,15 @@ fn alarm_that_names_queues_calls_for_these() {
 }
 
 #[test]
+fn event_that_names_more_than_a_thousand_queues_sweeps() {
+    let alarm = |n: usize| naming(&[&format!("dlq-{n}")]);
+    let named = planned((0..1000).map(alarm));
+    assert!(matches!(named.selection, Selection::Named(queues) if queues.len() == 1000));
+    let swept = planned((0..1001).map(alarm));
+    assert_eq!((swept.kind, swept.selection), (Kind::Alarm, Selection::All));
+}
+
+#[test]
 fn composite_alarm_sweeps_unless_it_names_queues() {
     assert_sweeps(&planned([composite()]), Kind::Alarm, "arn of composite");
     let contributor = Alarm {

@@ -1,7 +1,7 @@
 use crate::event::Selection;
 use crate::event::alarm::AlarmState;
 use crate::event::tests::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const OTHER_ACCOUNT: &str = "999999999999";
 
@@ -166,8 +166,53 @@ fn metrics_own_account_goes_before_the_alarms() {
     );
 
     let event = with(metric_math(), path, json!("production"));
-    let why = ignored("not an account id", &event);
+    let others = queues("not an account id", &event);
+    assert_eq!(others[0].name, "payments-dlq", "the others count");
+    let metrics = "/detail/configuration/metrics";
+    let alone = json!([event.pointer(&format!("{metrics}/1")).unwrap()]);
+    let why = ignored("not an account id", &with(event, metrics, alone));
     assert!(why.contains("`production`"), "{why}");
+}
+
+#[test]
+fn impossible_queue_name_does_not_silence_the_others() {
+    let path = "/detail/configuration/metrics/1/metricStat/metric/dimensions/QueueName";
+    let event = with(metric_math(), path, json!("no queue"));
+    let others = queues("one impossible name", &event);
+    assert_eq!(others.len(), 1);
+    assert_eq!(others[0].name, "payments-dlq");
+}
+
+#[test]
+fn account_of_a_contributor_says_whose_queue_it_is() {
+    let path = "/detail/alarmContributor/attributes";
+    let mut attributes = contributor().pointer(path).unwrap().clone();
+    attributes["AWS.AccountId"] = json!(OTHER_ACCOUNT);
+    let event = with(contributor(), path, attributes);
+    let queues = queues("contributor", &event);
+    assert_eq!(queues[0].account.as_deref(), Some(OTHER_ACCOUNT));
+}
+
+#[test]
+fn alarm_that_names_more_queues_than_an_alarm_can_is_ignored() {
+    let metric = |n: usize| {
+        json!({"id": format!("m{n}"), "returnData": false, "metricStat": {
+            "period": 60, "stat": "Maximum",
+            "metric": {"namespace": "AWS/SQS", "name": "ApproximateNumberOfMessagesVisible",
+                "dimensions": {"QueueName": format!("dlq-{n}")}},
+        }})
+    };
+    let naming = |n: usize| {
+        let metrics: Vec<Value> = (0..n).map(metric).collect();
+        with(
+            metric_math(),
+            "/detail/configuration/metrics",
+            json!(metrics),
+        )
+    };
+    assert_eq!(queues("100", &naming(100)).len(), 100);
+    let why = ignored("101", &naming(101));
+    assert_eq!(why, "the alarm names 101 queues, more than 100");
 }
 
 #[test]
