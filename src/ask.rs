@@ -7,7 +7,7 @@ use crate::fall::{FallTime, MAX_SOURCES, fall_time};
 use crate::look::{Candidate, Context};
 use crate::memory::FACTS;
 use crate::metrics::{Metrics, MetricsQuery};
-use crate::observation::{Brake, BrakeState, Question};
+use crate::observation::Question;
 use crate::queue::QueueArn;
 use crate::sqs::{Sqs, SqsError};
 use crate::verdict::metrics_query;
@@ -30,11 +30,8 @@ pub(crate) async fn answer<'a, S: Sqs, C: CloudWatch>(
         Question::OldestMessage => {
             let dlqs = asking.iter().map(|it| it.target.dlq.clone());
             let dlqs: Vec<QueueArn> = dlqs.collect();
-            let ages = context.cloudwatch.oldest_ages(&dlqs, context.now);
-            let mut ages = timeout_at(until, ages)
-                .await
-                .unwrap_or_default()
-                .into_iter();
+            let ages = context.cloudwatch.oldest_ages(&dlqs, context.now, until);
+            let mut ages = ages.await.into_iter();
             for candidate in &mut asking {
                 candidate.observation.oldest_age = Some(ages.next().flatten());
             }
@@ -143,12 +140,10 @@ async fn ask_metrics<S, C: CloudWatch>(
     if queries.is_empty() {
         return;
     }
-    let answers = timeout_at(until, context.cloudwatch.metrics(queries)).await;
-    let mut answers = answers.unwrap_or_default().into_iter();
+    let answers = context.cloudwatch.metrics(queries, until).await;
+    let mut answers = answers.into_iter();
     for (was_stopped, candidate) in to_ask {
-        let answer = answers.next();
-        let answer = answer.unwrap_or_else(|| Metrics::Failed(NO_ANSWER.to_owned()));
-        candidate.observation.metrics = Some(answer);
+        candidate.observation.metrics = answers.next();
         if was_stopped && is_stopped_whatever_the_age(candidate, now) {
             let dlq = &candidate.target.dlq;
             context
@@ -189,7 +184,7 @@ async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], 
     let alarms = asking.iter().flat_map(|it| &it.target.policy.brake_alarms);
     let alarms: BTreeSet<&String> = alarms.collect();
     let alarms: Vec<String> = alarms.into_iter().cloned().collect();
-    let brakes = read_brakes(cloudwatch, alarms, until).await;
+    let brakes = cloudwatch.brakes(&alarms, until).await;
     for Candidate {
         target,
         observation,
@@ -203,20 +198,3 @@ async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], 
         observation.brakes = Some(of_this_dlq.cloned().collect());
     }
 }
-
-/// Reads the states of these alarms. An alarm without an answer in time is unknown.
-pub(crate) async fn read_brakes(
-    cloudwatch: &impl CloudWatch,
-    alarms: Vec<String>,
-    until: Instant,
-) -> Vec<Brake> {
-    let brakes = timeout_at(until, cloudwatch.brakes(&alarms)).await;
-    brakes.unwrap_or_else(|_| alarms.into_iter().map(unknown_brake).collect())
-}
-
-fn unknown_brake(alarm: String) -> Brake {
-    let state = BrakeState::Unknown(NO_ANSWER.to_owned());
-    Brake { alarm, state }
-}
-
-const NO_ANSWER: &str = "CloudWatch did not answer in time";

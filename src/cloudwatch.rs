@@ -10,20 +10,27 @@ use aws_sdk_cloudwatch::types::{
     AlarmType, Dimension, EvaluationState, Metric, MetricDataQuery, MetricDataResult, MetricStat,
     ScanBy, StateValue, StatusCode,
 };
+use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
+use tokio::time::{Instant, timeout_at};
 
 /// The calls to CloudWatch that redriving needs. If a fact cannot be read, the answer says so: it
-/// is no error, and the decision says what follows.
+/// is no error, and the decision says what follows. Answers that came by `until` count, even if others
+/// did not.
 pub trait CloudWatch {
     /// The states of these alarms of the function's own account and region, in the same order.
-    fn brakes(&self, alarms: &[String]) -> impl Future<Output = Vec<Brake>>;
+    fn brakes(&self, alarms: &[String], until: Instant) -> impl Future<Output = Vec<Brake>>;
 
     /// What CloudWatch knows about these DLQs, in the same order. Takes one call per 500 metrics of
     /// a region and period.
-    fn metrics(&self, queries: Vec<MetricsQuery>) -> impl Future<Output = Vec<Metrics>>;
+    fn metrics(
+        &self,
+        queries: Vec<MetricsQuery>,
+        until: Instant,
+    ) -> impl Future<Output = Vec<Metrics>>;
 
     /// The age of the oldest message of each of these DLQs, in the same order; `None` if it cannot
     /// be read.
@@ -31,6 +38,7 @@ pub trait CloudWatch {
         &self,
         dlqs: &[QueueArn],
         now: SystemTime,
+        until: Instant,
     ) -> impl Future<Output = Vec<Option<Duration>>>;
 }
 
@@ -44,8 +52,12 @@ pub struct CloudWatchClients {
 /// client takes a tenth of the start-up.
 type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 
+const NO_ANSWER: &str = "CloudWatch did not answer in time";
+
 /// The most names per `DescribeAlarms` call.
 const ALARMS_PER_CALL: usize = 100;
+/// CloudWatch throttles `GetMetricData` at 50 calls a second.
+const CONCURRENT_CALLS: usize = 8;
 /// The most queries per `GetMetricData` call.
 const METRICS_PER_CALL: usize = 500;
 /// The most pages of one answer that are read. Two weeks of 500 metrics have twenty.
@@ -199,10 +211,11 @@ impl From<SeriesError> for Metrics {
 }
 
 impl CloudWatch for CloudWatchClients {
-    async fn brakes(&self, alarms: &[String]) -> Vec<Brake> {
+    async fn brakes(&self, alarms: &[String], until: Instant) -> Vec<Brake> {
         let mut brakes = Vec::with_capacity(alarms.len());
         for names in alarms.chunks(ALARMS_PER_CALL) {
-            let states = self.states(names).await;
+            let states = timeout_at(until, self.states(names)).await;
+            let states = states.unwrap_or_else(|_| Err(NO_ANSWER.to_owned()));
             brakes.extend(names.iter().map(|name| Brake {
                 alarm: name.clone(),
                 state: match &states {
@@ -214,7 +227,7 @@ impl CloudWatch for CloudWatchClients {
         brakes
     }
 
-    async fn metrics(&self, queries: Vec<MetricsQuery>) -> Vec<Metrics> {
+    async fn metrics(&self, queries: Vec<MetricsQuery>, until: Instant) -> Vec<Metrics> {
         let no_answer = || Metrics::Failed("CloudWatch did not return it".to_owned());
         let mut answers: Vec<Metrics> = queries.iter().map(|_| no_answer()).collect();
         let mut batches: BTreeMap<(String, Duration), Vec<(usize, MetricsQuery)>> = BTreeMap::new();
@@ -222,24 +235,38 @@ impl CloudWatch for CloudWatchClients {
             let key = (query.dlq.region().to_owned(), query.period());
             batches.entry(key).or_default().push((n, query));
         }
+        let mut calls = Vec::new();
         for ((region, period), mut queries) in batches {
             while !queries.is_empty() {
                 let rest = queries.split_off(queries_per_call(&queries));
-                let places: Vec<usize> = queries.iter().map(|(n, _)| *n).collect();
-                let batch = queries.into_iter().map(|(_, query)| query).collect();
-                let read = self.read_batch(&region, period, batch).await;
-                for (n, metrics) in places.into_iter().zip(read) {
-                    if let Some(answer) = answers.get_mut(n) {
-                        *answer = metrics;
-                    }
-                }
+                calls.push((region.clone(), period, queries));
                 queries = rest;
+            }
+        }
+        // A region that hangs must not take the time of the others.
+        let mut read = stream::iter(calls)
+            .map(async |(region, period, queries)| {
+                let (places, batch): (Vec<usize>, Vec<MetricsQuery>) = queries.into_iter().unzip();
+                let read = self.read_batch(&region, period, batch, until).await;
+                places.into_iter().zip(read)
+            })
+            .buffer_unordered(CONCURRENT_CALLS);
+        while let Some(read) = read.next().await {
+            for (n, metrics) in read {
+                if let Some(answer) = answers.get_mut(n) {
+                    *answer = metrics;
+                }
             }
         }
         answers
     }
 
-    async fn oldest_ages(&self, dlqs: &[QueueArn], now: SystemTime) -> Vec<Option<Duration>> {
+    async fn oldest_ages(
+        &self,
+        dlqs: &[QueueArn],
+        now: SystemTime,
+        until: Instant,
+    ) -> Vec<Option<Duration>> {
         let mut ages = vec![None; dlqs.len()];
         let mut by_region: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, dlq) in dlqs.iter().enumerate() {
@@ -262,7 +289,7 @@ impl CloudWatch for CloudWatchClients {
                     }
                 };
                 // A state that cannot be read stays unknown.
-                let _ = self.series(region, &series, from, now, &mut take).await;
+                let _ = timeout_at(until, self.series(region, &series, from, now, &mut take)).await;
             }
         }
         ages
@@ -276,6 +303,7 @@ impl CloudWatchClients {
         region: &str,
         period: Duration,
         queries: Vec<MetricsQuery>,
+        until: Instant,
     ) -> Vec<Metrics> {
         let seconds = i32::try_from(period.as_secs()).unwrap_or(i32::MAX);
         let from = queries.iter().map(|query| query.from).min();
@@ -294,7 +322,9 @@ impl CloudWatchClients {
                 None => {}
             }
         };
-        let answers = self.series(region, &series, from, now, &mut take).await;
+        let answers = self.series(region, &series, from, now, &mut take);
+        let answers = timeout_at(until, answers).await;
+        let answers = answers.unwrap_or_else(|_| Err(SeriesError::Failed(NO_ANSWER.to_owned())));
         let mut errors: Vec<Option<SeriesError>> = vec![None; readings.len()];
         match answers {
             Ok(answers) => {

@@ -1,6 +1,5 @@
 //! The function: an invocation from its event to its report.
 
-use crate::ask::read_brakes;
 use crate::cancel;
 use crate::cloudwatch::CloudWatch;
 use crate::config::{Config, ConfigError};
@@ -229,7 +228,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             return alarms;
         }
         let until = half_of_time_left(deadlines.look_until);
-        let brakes = read_brakes(&self.cloudwatch, alarms, until).await;
+        let brakes = self.cloudwatch.brakes(&alarms, until).await;
         let released = brakes
             .into_iter()
             .filter(|brake| brake.state == BrakeState::Off);

@@ -1,7 +1,6 @@
 //! Starting redrives: first the rest after a sample, then the deepest DLQs. All samples are stopped
 //! together, so that an invocation waits once.
 
-use crate::ask::read_brakes;
 use crate::cloudwatch::CloudWatch;
 use crate::deadlines::{Deadlines, THROTTLED_PAUSE, retry_while_throttled};
 use crate::decision::{Hold, Purpose, Skip, Start, hold_of_brakes};
@@ -195,8 +194,8 @@ async fn brake_again<S, C: CloudWatch>(
     target: &Target,
     until: Instant,
 ) -> Option<Hold> {
-    let alarms = target.policy.brake_alarms.clone();
-    let brakes = read_brakes(context.cloudwatch, alarms, until).await;
+    let alarms = &target.policy.brake_alarms;
+    let brakes = context.cloudwatch.brakes(alarms, until).await;
     hold_of_brakes(&target.policy, &brakes)
 }
 

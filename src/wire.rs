@@ -3,7 +3,7 @@
 //!
 //! The clients are the real ones, without retries. A whole HTTP response reaches them in memory.
 //! Any other bytes reach them over a connection that is closed afterwards, so that the real HTTP
-//! stack has to cope with them.
+//! stack has to cope with them. No bytes at all mean that no answer ever comes.
 
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 use std::fmt;
+use std::future::pending;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -76,6 +77,7 @@ impl Wire {
                 let bytes = answer(&recorded);
                 sent.lock().unwrap().push(recorded);
                 match response(&bytes) {
+                    _ if bytes.is_empty() => HttpConnectorFuture::new(pending()),
                     Some(response) => HttpConnectorFuture::ready(Ok(response)),
                     None => over_tcp.call(at(request, &url_answering(bytes))),
                 }

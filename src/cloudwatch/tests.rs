@@ -12,6 +12,11 @@ const MINUTE: u64 = 60;
 const NOW: u64 = 1_790_000_040;
 
 const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: cloudwatch:GetMetricData because no identity-based policy allows the cloudwatch:GetMetricData action";
+/// A time that every answer of a test meets.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
 const LEFT_OUT: &str = "CloudWatch did not return it";
 
 // The real client, answered with recorded bytes.
@@ -54,7 +59,7 @@ impl Server {
 
     /// For each DLQ, its lowest depth within the quiet period; `Err` if it could not be read.
     async fn fewest(&self, queries: &[MetricsQuery]) -> Vec<Result<Option<u64>, Metrics>> {
-        let metrics = self.clients().metrics(queries.to_vec()).await;
+        let metrics = self.clients().metrics(queries.to_vec(), soon()).await;
         let fewest = |metrics| match metrics {
             Metrics::Read(readings) => Ok(readings.fewest),
             other => Err(other),
@@ -416,8 +421,8 @@ async fn queues_of_two_regions_take_a_call_to_each() {
 async fn nothing_to_ask_takes_no_call() {
     let server = Server::answering(|_| denied());
     let clients = server.clients();
-    assert_eq!(clients.metrics(Vec::new()).await, []);
-    assert_eq!(clients.brakes(&[]).await, []);
+    assert_eq!(clients.metrics(Vec::new(), soon()).await, []);
+    assert_eq!(clients.brakes(&[], soon()).await, []);
     assert_eq!(server.0.requests().len(), 0);
 }
 
@@ -617,11 +622,11 @@ async fn whys(case: &str, bytes: Vec<u8>) -> [String; 2] {
     let server = Server::answering(move |_| bytes.clone());
     let clients = server.clients();
     let asked = [query("orders-dlq", 10)];
-    let metrics = clients.metrics(asked.to_vec()).await;
+    let metrics = clients.metrics(asked.to_vec(), soon()).await;
     let [Metrics::Failed(no_depth)] = &*metrics else {
         panic!("{case}: {metrics:?}");
     };
-    let brakes = clients.brakes(&["brake".to_owned()]).await;
+    let brakes = clients.brakes(&["brake".to_owned()], soon()).await;
     let [
         Brake {
             state: BrakeState::Unknown(no_state),
@@ -701,7 +706,7 @@ async fn depth_and_handled_messages_are_reduced_page_by_page() {
         ok(&json!({"MetricDataResults": results, "NextToken": is_first.then_some("page-2")}))
     });
     let asked = query_with("orders-dlq", &["orders", "late-orders"]);
-    let metrics = server.clients().metrics(vec![asked]).await;
+    let metrics = server.clients().metrics(vec![asked], soon()).await;
     let expected = Readings {
         fewest: Some(4),
         fewest_in_hour: Some(4),
@@ -731,7 +736,7 @@ async fn datapoints_are_read_in_the_order_of_time() {
     ] {
         let server =
             Server::answering(by_queue(move |id, _| Some(result(id, "Complete", &points))));
-        let metrics = server.clients().metrics(vec![asked.clone()]).await;
+        let metrics = server.clients().metrics(vec![asked.clone()], soon()).await;
         let [Metrics::Read(readings)] = &*metrics else {
             panic!("{metrics:?}");
         };
@@ -848,7 +853,7 @@ async fn age_of_the_oldest_message_is_asked_minute_by_minute_and_the_newest_coun
     let points = [(3, 600.0), (2, 660.0), (1, 720.4)];
     let server = Server::answering(by_queue(move |id, _| Some(result(id, "Complete", &points))));
     let dlq = queue_in(REGION, "orders-dlq");
-    let ages = server.clients().oldest_ages(&[dlq], now()).await;
+    let ages = server.clients().oldest_ages(&[dlq], now(), soon()).await;
     assert_eq!(ages, seconds(&[720]));
     let request = server.only_request("GetMetricData");
     let stat = &request.body["MetricDataQueries"][0]["MetricStat"];
@@ -882,7 +887,7 @@ async fn ages_come_in_the_order_of_the_dlqs_whatever_their_region_and_number() {
     let dlqs: Vec<_> = (0..1002)
         .map(|n| queue_in(region(n), &format!("dlq-{n}")))
         .collect();
-    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    let ages = server.clients().oldest_ages(&dlqs, now(), soon()).await;
     assert_eq!(ages, seconds(&(0..1002).collect::<Vec<_>>()));
     let requests = server.requests("GetMetricData");
     let mut sizes: Vec<_> = requests.iter().map(|it| it.queries().len()).collect();
@@ -894,25 +899,25 @@ async fn ages_come_in_the_order_of_the_dlqs_whatever_their_region_and_number() {
 async fn age_that_cannot_be_read_is_unknown() {
     let dlqs = ["orders-dlq", "billing-dlq"].map(|name| queue_in(REGION, name));
     let server = Server::answering(|_| denied());
-    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    let ages = server.clients().oldest_ages(&dlqs, now(), soon()).await;
     assert_eq!(ages, [None, None], "a refusal");
 
     let server = Server::answering(by_queue(|id, queue| match queue {
         "orders-dlq" => Some(result(id, "Forbidden", &[(1, 4.0)])),
         _ => Some(result(id, "Complete", &[(1, 4.0)])),
     }));
-    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    let ages = server.clients().oldest_ages(&dlqs, now(), soon()).await;
     assert_eq!(ages, [None, Some(Duration::from_secs(4))], "one refused");
 
     let server = Server::answering(by_queue(|id, _| Some(result(id, "Complete", &[]))));
-    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    let ages = server.clients().oldest_ages(&dlqs, now(), soon()).await;
     assert_eq!(ages, [None, None], "no datapoint");
 }
 
 #[tokio::test]
 async fn no_dlq_to_ask_takes_no_call_for_ages() {
     let server = Server::answering(|_| denied());
-    assert_eq!(server.clients().oldest_ages(&[], now()).await, []);
+    assert_eq!(server.clients().oldest_ages(&[], now(), soon()).await, []);
     assert_eq!(server.0.requests().len(), 0);
 }
 
@@ -926,7 +931,7 @@ fn alarm(name: &str, state: &str) -> Value {
 async fn brakes_answered(body: Value, names: &[&str]) -> Vec<Brake> {
     let server = Server::answering(move |_| ok(&body));
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    server.clients().brakes(&names).await
+    server.clients().brakes(&names, soon()).await
 }
 
 fn brake(name: &str, state: BrakeState) -> Brake {
@@ -945,7 +950,7 @@ fn no_such_alarm() -> BrakeState {
 async fn brakes_are_asked_for_by_name_in_the_functions_region_in_all_types_on_one_page() {
     let server = Server::answering(|_| ok(&json!({})));
     let names = ["orders consumer: errors", "billing"].map(str::to_owned);
-    server.clients().brakes(&names).await;
+    server.clients().brakes(&names, soon()).await;
     let mut request = server.only_request("DescribeAlarms");
     assert!(request.is_for(REGION), "{}", request.authorization);
     let types = request.body["AlarmTypes"].as_array_mut().unwrap();
@@ -959,6 +964,40 @@ async fn brakes_are_asked_for_by_name_in_the_functions_region_in_all_types_on_on
 }
 
 #[tokio::test]
+async fn brakes_that_came_in_time_count_although_others_did_not() {
+    let server = Server::answering(|request| {
+        let names = request.alarm_names();
+        if names.contains(&"alarm 100") {
+            return Vec::new();
+        }
+        let alarms: Vec<_> = names.iter().map(|name| alarm(name, "OK")).collect();
+        ok(&json!({"MetricAlarms": alarms}))
+    });
+    let names: Vec<_> = (0..200).map(|n| format!("alarm {n}")).collect();
+    let until = Instant::now() + Duration::from_millis(200);
+    let brakes = server.clients().brakes(&names, until).await;
+    let (came, late) = brakes.split_at(100);
+    assert!(came.iter().all(|brake| brake.state == BrakeState::Off));
+    let unknown = BrakeState::Unknown(NO_ANSWER.to_owned());
+    assert!(late.iter().all(|brake| brake.state == unknown), "{late:?}");
+}
+
+#[tokio::test]
+async fn metrics_that_came_in_time_count_although_others_did_not() {
+    let server = Server::answering(|request| match request.is_for(ELSEWHERE) {
+        true => Vec::new(),
+        false => ok(&json!({"MetricDataResults": [{"Id": "q0", "StatusCode": "Complete"}]})),
+    });
+    let dlqs =
+        [REGION, ELSEWHERE].map(|region| format!("arn:aws:sqs:{region}:123456789012:orders-dlq"));
+    let queries = [REGION, ELSEWHERE].map(|region| query_in(region, "orders-dlq", 10));
+    let until = Instant::now() + Duration::from_millis(200);
+    let metrics = server.clients().metrics(queries.to_vec(), until).await;
+    assert!(matches!(metrics[0], Metrics::Read(_)), "{metrics:?}");
+    assert_eq!(metrics[1], Metrics::Failed(NO_ANSWER.to_owned()));
+}
+
+#[tokio::test]
 async fn one_hundred_and_one_brakes_take_a_call_for_100_and_one_for_1() {
     let server = Server::answering(|request| {
         let names = request.alarm_names();
@@ -966,7 +1005,7 @@ async fn one_hundred_and_one_brakes_take_a_call_for_100_and_one_for_1() {
         ok(&json!({"MetricAlarms": alarms}))
     });
     let names: Vec<_> = (0..101).map(|n| format!("alarm {n}")).collect();
-    let brakes = server.clients().brakes(&names).await;
+    let brakes = server.clients().brakes(&names, soon()).await;
     let expected: Vec<_> = names
         .iter()
         .map(|name| brake(name, BrakeState::On))
@@ -1023,7 +1062,7 @@ async fn a_brake_of_any_type_that_the_sdk_knows_is_read() {
             }
         });
         let names = ["payment provider refuses (logs)".to_owned()];
-        let brakes = server.clients().brakes(&names).await;
+        let brakes = server.clients().brakes(&names, soon()).await;
         assert_eq!(brakes, [brake(&names[0], BrakeState::On)], "{kind}");
     }
 }
@@ -1107,7 +1146,7 @@ async fn brakes_are_returned_in_the_order_of_the_names() {
 async fn refused_brakes_are_all_unknown_for_the_reason_given() {
     let server = Server::answering(|_| denied());
     let names = ["one", "two"].map(str::to_owned);
-    let brakes = server.clients().brakes(&names).await;
+    let brakes = server.clients().brakes(&names, soon()).await;
     let why = BrakeState::Unknown(format!("AccessDenied: {DENIED}"));
     assert_eq!(brakes, [brake("one", why.clone()), brake("two", why)]);
 }
@@ -1123,7 +1162,7 @@ async fn a_refusal_of_the_second_100_brakes_leaves_the_first_known() {
         ok(&json!({"MetricAlarms": alarms}))
     });
     let names: Vec<_> = (0..101).map(|n| format!("alarm {n}")).collect();
-    let states = server.clients().brakes(&names).await;
+    let states = server.clients().brakes(&names, soon()).await;
     let states: Vec<_> = states.into_iter().map(|brake| brake.state).collect();
     assert_eq!(states[..100], vec![BrakeState::Off; 100]);
     let why = format!("AccessDenied: {DENIED}");

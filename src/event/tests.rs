@@ -400,7 +400,10 @@ fn batch_of_more_records_than_aws_delivers_is_not_read() {
 
 #[test]
 fn message_longer_than_aws_sends_is_not_read() {
-    let padded = |n: usize| format!("{:n$}", eventbridge().to_string());
+    let padded = |n: usize| {
+        let event = eventbridge().to_string();
+        format!("{event}{}", " ".repeat(n - event.len()))
+    };
     let batch = json!({"Records": [
         sqs_record("fits", &padded(256 * 1024)),
         sqs_record("is too long", &padded(256 * 1024 + 1)),

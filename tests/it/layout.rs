@@ -59,7 +59,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ]),
     ("src/cloudwatch.rs", &[
         "aws_config", "aws_sdk_cloudwatch", "crate::aws_error", "crate::metrics", "crate::observation", "crate::queue",
-        "std",
+        "futures_util", "std", "tokio",
     ]),
     ("src/deadlines.rs", &["std", "tokio"]),
     ("src/event.rs", &["crate::text", "serde", "serde_json", "thiserror"]),

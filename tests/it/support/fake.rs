@@ -830,7 +830,7 @@ impl Tagging for &Fake {
 }
 
 impl CloudWatch for &Fake {
-    async fn brakes(&self, alarms: &[String]) -> Vec<Brake> {
+    async fn brakes(&self, alarms: &[String], _: Instant) -> Vec<Brake> {
         self.record(format!("DescribeAlarms {}", alarms.join(",")))
             .await;
         let state = self.state.borrow();
@@ -844,7 +844,7 @@ impl CloudWatch for &Fake {
         alarms.iter().map(brake).collect()
     }
 
-    async fn metrics(&self, queries: Vec<MetricsQuery>) -> Vec<Metrics> {
+    async fn metrics(&self, queries: Vec<MetricsQuery>, _: Instant) -> Vec<Metrics> {
         let mut state = self.state.borrow_mut();
         let now = state.now;
         let mut delays = Vec::new();
@@ -885,7 +885,12 @@ impl CloudWatch for &Fake {
         queries.into_iter().zip(delays).map(read).collect()
     }
 
-    async fn oldest_ages(&self, dlqs: &[QueueArn], _: SystemTime) -> Vec<Option<Duration>> {
+    async fn oldest_ages(
+        &self,
+        dlqs: &[QueueArn],
+        _: SystemTime,
+        _: Instant,
+    ) -> Vec<Option<Duration>> {
         let mut state = self.state.borrow_mut();
         for dlq in dlqs {
             state
