@@ -13,7 +13,6 @@ fn fall() -> Fall {
     Fall {
         time: MINUTE * 4,
         consumed: Vec::new(),
-        retention: None,
     }
 }
 
