@@ -5,6 +5,10 @@ use crate::support::function::sample;
 use crate::support::queues::queue_arn;
 use crate::support::runtime::Process;
 use serde_json::Value;
+use std::env::var_os;
+use std::fs::create_dir_all;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const TIME: Duration = Duration::from_secs(60);
@@ -43,4 +47,59 @@ fn start_that_sqs_answers_without_a_handle_is_one_start_and_the_report_says_so()
         .iter()
         .filter(|call| call.operation == "StartMessageMoveTask");
     assert_eq!(starts.count(), 1);
+}
+
+/// Whether the build script refuses this build.
+fn is_refused(script: &Path, profile: &str, out: &Path, variables: &[(&str, &str)]) -> bool {
+    create_dir_all(out).unwrap();
+    let output = Command::new(script)
+        .env_clear()
+        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
+        .env("OUT_DIR", out)
+        .env("PROFILE", profile)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let is_refused = text.contains("cargo::error=");
+    assert_eq!(
+        is_refused,
+        text.contains("`CARGO_TARGET_DIR` is set"),
+        "{text}"
+    );
+    is_refused
+}
+
+/// Older versions of `sam build` would package no bootstrap, or an old one.
+#[test]
+fn build_for_lambda_into_another_target_directory_is_refused() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("build-script");
+    create_dir_all(&folder).unwrap();
+    let script = folder.join("build-script");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/build.rs");
+    let rustc = var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut compile = Command::new(rustc);
+    compile
+        .args(["--edition", "2024", "-o"])
+        .args([&script, Path::new(source)]);
+    assert!(compile.status().unwrap().success());
+
+    let elsewhere = std::env::temp_dir().join(format!("elsewhere-{}", std::process::id()));
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/build-script");
+    let (lambda, zig) = (
+        ("CARGO_LAMBDA_COLOR", "auto"),
+        ("CARGO_ZIGBUILD_RUSTC_VERSION", "1.95.0"),
+    );
+    for (profile, out, variables, expected) in [
+        ("release", &elsewhere, &[lambda][..], true),
+        ("release", &elsewhere, &[zig], true),
+        ("release", &own, &[lambda, zig], false),
+        ("release", &elsewhere, &[], false),
+        ("debug", &elsewhere, &[lambda], false),
+    ] {
+        let refused = is_refused(&script, profile, out, variables);
+        assert_eq!(refused, expected, "{profile}, {out:?}, {variables:?}");
+    }
+    std::fs::remove_dir_all(elsewhere).unwrap();
 }
