@@ -410,8 +410,7 @@ impl<'a> Case<'a> {
         if !verdicts.is_empty() && self.sampling()?.is_some() {
             self.need_metrics()?;
             let stayed_away = |it: &Judged| it.verdict == Verdict::StayedAway;
-            let retention = self.sampling()?.and_then(|fall| fall.retention);
-            let is_known = self.seen.oldest_age.is_some() || retention.is_none();
+            let is_known = self.seen.oldest_age.is_some() || self.seen.retention.is_none();
             if verdicts.iter().any(stayed_away) && !is_known {
                 return Err(Question::OldestMessage);
             }

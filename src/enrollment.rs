@@ -248,26 +248,22 @@ fn as_tagged(
         let too_many = too_many.filter(|_| is_sample_set && sets_attempts);
         let contradictions = policy.contradictions().into_iter().chain(too_many);
         faults.extend(contradictions.map(|contradiction| {
-            let blame = match contradiction {
-                PolicyError::ParkingIsDestination => {
-                    blame(config, settings, &["destination-arn", "parking-arn"])
-                }
-                PolicyError::WindowTooShort { .. } => blame(
-                    config,
-                    settings,
-                    &["cooldown", "attempt-window", "max-attempts"],
-                ),
-                PolicyError::PaceOfSample => {
-                    blame(config, settings, &["max-messages-per-second", "sample"])
-                }
-                PolicyError::TooManyAttempts { .. } => {
-                    blame(config, settings, &["max-attempts", "sample"])
-                }
-            };
+            let blame = blame(config, settings, settings_behind(&contradiction));
             format!("{blame}{contradiction}")
         }));
     }
     (final_policy(policy), faults)
+}
+
+/// The settings that contradict each other.
+fn settings_behind(contradiction: &PolicyError) -> &'static [&'static str] {
+    match contradiction {
+        PolicyError::ParkingIsDestination => &["destination-arn", "parking-arn"],
+        PolicyError::WindowTooShort { .. } => &["cooldown", "attempt-window", "max-attempts"],
+        PolicyError::ScheduleTooSlow { .. } => &["attempt-window", "max-attempts"],
+        PolicyError::PaceOfSample => &["max-messages-per-second", "sample"],
+        PolicyError::TooManyAttempts { .. } => &["max-attempts", "sample"],
+    }
 }
 
 /// The start of an error message: the tags that set these settings, with their values. Empty if

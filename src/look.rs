@@ -68,6 +68,7 @@ impl<'a> Candidate<'a> {
             tasks: self.observation.tasks,
             fall_time: self.observation.fall_time,
             metrics_error,
+            expires_in: None,
         }
     }
 }
@@ -94,13 +95,14 @@ pub(crate) async fn look_at_all<S: Sqs, C>(
 
 /// Takes one call if the DLQ is empty, two otherwise.
 async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
-    let depth = sqs.depth(dlq).await?;
+    let (depth, retention) = sqs.depth(dlq).await?;
     let tasks = match depth.is_empty() {
         true => Vec::new(),
         false => sqs.list_tasks(dlq).await?,
     };
     Ok(Observation {
         depth,
+        retention,
         tasks,
         ..Observation::default()
     })

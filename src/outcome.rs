@@ -9,7 +9,7 @@ use crate::queue::{Depth, MoveTask, TaskStatus};
 use crate::sqs::SqsError;
 use crate::tagging::TaggingError;
 use crate::text::{counted, excerpt, one_line};
-use crate::verdict::{LastVerdict, SLACK};
+use crate::verdict::{LastVerdict, SAMPLE_PACE, SLACK};
 use std::fmt;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Finding<'a> {
     pub fall_time: Option<FallTime>,
     /// Why CloudWatch's metrics could not be read, if the decision depended on them.
     pub metrics_error: Option<String>,
+    /// Of a held DLQ: how soon SQS deletes its oldest message, if that is within a day.
+    pub expires_in: Option<Duration>,
 }
 
 /// What happened to one queue.
@@ -356,9 +358,38 @@ impl<'a> Finding<'a> {
             last_verdict: None,
             fall_time: None,
             metrics_error: None,
+            expires_in: None,
         }
     }
 }
+
+impl Finding<'_> {
+    /// Whether redrives of this DLQ are started and canceled again and again. Samples do not count:
+    /// the function always cancels them.
+    pub fn is_often_cancelled(&self) -> bool {
+        let is_cancelled_redrive = |task: &&MoveTask| {
+            task.status == TaskStatus::Cancelled
+                && task.max_messages_per_second != Some(SAMPLE_PACE)
+        };
+        self.tasks.iter().filter(is_cancelled_redrive).count() >= OFTEN
+    }
+}
+
+/// CloudWatch counts the age of a message from its arrival in the DLQ, so SQS may delete it earlier.
+fn expires_in(left: Duration) -> String {
+    let minutes = Duration::from_secs(left.as_secs() / 60 * 60);
+    if minutes.is_zero() {
+        return "SQS deletes its oldest messages now; move them, or lengthen its retention period"
+            .to_owned();
+    }
+    let left = humantime::format_duration(minutes);
+    format!(
+        "SQS deletes its oldest message within {left}, perhaps earlier, because the retention of a standard queue counts from the first send; move the messages, or lengthen the DLQ's retention period"
+    )
+}
+
+/// So many canceled redrives among the ten tasks that SQS lists are often.
+const OFTEN: usize = 3;
 
 impl fmt::Display for Finding<'_> {
     /// A clause: what happened, then what else an operator should know.
@@ -386,6 +417,15 @@ impl fmt::Display for Finding<'_> {
         if let Some(why) = self.metrics_error.as_ref().filter(|_| !is_told) {
             let why = one_line(why, MAX_MESSAGE_CHARS);
             write!(f, "; the DLQ's metrics could not be read: {why}")?;
+        }
+        if let Some(left) = self.expires_in {
+            write!(f, "; {}", expires_in(left))?;
+        }
+        if self.is_often_cancelled() {
+            write!(
+                f,
+                "; at least {OFTEN} of its last redrives were canceled: a brake or a consumer goes on and off; let the brake alarm wait for more datapoints, or lengthen the cooldown"
+            )?;
         }
         let newest = self.tasks.first();
         let failed = newest.filter(|task| task.status == TaskStatus::Failed);

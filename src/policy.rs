@@ -22,7 +22,7 @@ pub struct Policy {
     /// `REDRIVE_MAX_ATTEMPTS`, 5: the number of fruitless redrives in a row after which the
     /// function stops. With a sample, more than five count as five.
     pub max_attempts: u32,
-    /// `REDRIVE_ATTEMPT_WINDOW`, 24 hours: older move tasks do not count.
+    /// `REDRIVE_ATTEMPT_WINDOW`, 24 hours: move tasks that ended longer ago do not count.
     pub attempt_window: Duration,
     /// `REDRIVE_DESTINATION_ARN`, none: where messages go. `None` sends each back to its own source
     /// queue.
@@ -44,6 +44,9 @@ pub struct Policy {
     pub forced: bool,
     /// `REDRIVE_DRY_RUN`, false: the function decides and reports, but starts and cancels nothing.
     pub dry_run: bool,
+    /// `REDRIVE_SCHEDULE`, none: how often a schedule wakes the function. Not a setting of a DLQ; it shows
+    /// whether the attempts can ever be exhausted.
+    pub schedule: Option<Duration>,
     /// Why the DLQ's own tags could not be read; `None` if they could. Not a setting.
     pub unread_tags: Option<String>,
 }
@@ -68,6 +71,7 @@ impl Default for Policy {
             sample: Duration::from_secs(20),
             forced: false,
             dry_run: false,
+            schedule: None,
             unread_tags: None,
         }
     }
@@ -95,27 +99,45 @@ impl Policy {
                 window: self.attempt_window,
             });
         }
+        let attempts = self.max_attempts.min(self.most_attempts());
+        let is_too_slow =
+            |schedule: Duration| schedule.saturating_mul(attempts) > self.attempt_window;
+        if let Some(schedule) = self.schedule.filter(|schedule| is_too_slow(*schedule)) {
+            found.push(PolicyError::ScheduleTooSlow {
+                schedule,
+                attempts,
+                window: self.attempt_window,
+            });
+        }
         if !self.sample.is_zero() && self.max_messages_per_second == Rate::new(SAMPLE_PACE.into()) {
             found.push(PolicyError::PaceOfSample);
         }
         found
     }
 
-    /// With a sample, SQS's list of tasks has no room for more than five attempts. `None` if they
-    /// fit.
+    /// SQS's list of tasks has no room for more than eight attempts, or five with a sample. `None` if
+    /// they fit.
     pub fn too_many_attempts(&self) -> Option<PolicyError> {
-        let attempts = self.max_attempts;
-        let fit = self.sample.is_zero() || attempts <= MAX_ATTEMPTS_WITH_SAMPLE;
-        (!fit).then_some(PolicyError::TooManyAttempts { attempts })
+        let (attempts, most) = (self.max_attempts, self.most_attempts());
+        (attempts > most).then_some(PolicyError::TooManyAttempts { attempts, most })
+    }
+
+    /// SQS lists ten tasks. With a sample, an attempt takes up to two of them. Without one, two places
+    /// are for tasks that were canceled, which are no attempts.
+    fn most_attempts(&self) -> u32 {
+        match self.sample.is_zero() {
+            true => 8,
+            false => 5,
+        }
     }
 
     /// The policy to follow: it has no more attempts than SQS's list of tasks has room for.
     #[must_use]
     pub fn with_attempts_that_fit(self) -> Self {
-        match self.too_many_attempts() {
-            None => self,
-            Some(_) => Self {
-                max_attempts: MAX_ATTEMPTS_WITH_SAMPLE,
+        match self.forced {
+            true => self,
+            false => Self {
+                max_attempts: self.max_attempts.min(self.most_attempts()),
                 ..self
             },
         }
@@ -158,9 +180,6 @@ pub const ACCEPTED_SAMPLES: &str = "0, or a whole number of seconds from 10 to 3
 pub fn sample_time(seconds: u64) -> Option<Duration> {
     matches!(seconds, 0 | 10..=30).then_some(Duration::from_secs(seconds))
 }
-
-/// SQS lists ten tasks, and with a sample an attempt takes up to two of them.
-const MAX_ATTEMPTS_WITH_SAMPLE: u32 = 5;
 
 /// The pauses of Lambda's two retries, and a minute to spare
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>).
@@ -223,11 +242,28 @@ pub enum PolicyError {
     PaceOfSample,
     /// The first attempt would leave SQS's list before the last attempt started.
     #[error(
-        "with a sample at most {MAX_ATTEMPTS_WITH_SAMPLE} attempts count, not {attempts}: SQS lists ten tasks, and an attempt takes two; set 1 to {MAX_ATTEMPTS_WITH_SAMPLE}, or turn samples off (`sample` 0)"
+        "at most {most} attempts count, not {attempts}: SQS lists ten tasks, an attempt with a sample takes two of them, and canceled tasks take places too; set 1 to {most}"
     )]
     TooManyAttempts {
         /// `REDRIVE_MAX_ATTEMPTS`.
         attempts: u32,
+        /// The most that count: 5 with a sample, 8 without.
+        most: u32,
+    },
+    /// The first attempt would leave the window before the last attempt started.
+    #[error(
+        "a schedule of {} is too slow for {attempts} attempts within the attempt window ({}): they would never be exhausted, and a poison message would be redriven forever; wake the function more often, or make the window at least {}",
+        humantime::format_duration(*schedule),
+        humantime::format_duration(*window),
+        humantime::format_duration(schedule.saturating_mul(*attempts))
+    )]
+    ScheduleTooSlow {
+        /// `REDRIVE_SCHEDULE`.
+        schedule: Duration,
+        /// `REDRIVE_MAX_ATTEMPTS`, as far as they count.
+        attempts: u32,
+        /// `REDRIVE_ATTEMPT_WINDOW`.
+        window: Duration,
     },
 }
 

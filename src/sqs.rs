@@ -20,8 +20,12 @@ use tokio::time::timeout;
 
 /// The calls to SQS that redriving needs.
 pub trait Sqs {
-    /// How many messages the queue holds, by SQS's approximate counts.
-    fn depth(&self, queue: &QueueArn) -> impl Future<Output = Result<Depth, SqsError>>;
+    /// How many messages the queue holds, by SQS's approximate counts, and how long it keeps a
+    /// message; `None` if SQS did not return that.
+    fn depth(
+        &self,
+        queue: &QueueArn,
+    ) -> impl Future<Output = Result<(Depth, Option<Duration>), SqsError>>;
 
     /// The queue's message move tasks, newest first. SQS lists at most ten.
     fn list_tasks(&self, dlq: &QueueArn) -> impl Future<Output = Result<Vec<MoveTask>, SqsError>>;
@@ -162,30 +166,34 @@ impl SqsClients {
 }
 
 impl Sqs for SqsClients {
-    async fn depth(&self, queue: &QueueArn) -> Result<Depth, SqsError> {
+    async fn depth(&self, queue: &QueueArn) -> Result<(Depth, Option<Duration>), SqsError> {
         let visible = QueueAttributeName::ApproximateNumberOfMessages;
         let in_flight = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let retention = QueueAttributeName::MessageRetentionPeriod;
         let answer = self
             .client(queue)?
             .get_queue_attributes()
             .queue_url(url(queue))
             .attribute_names(visible.clone())
             .attribute_names(in_flight.clone())
+            .attribute_names(retention.clone())
             .send()
             .await
             .map_err(aws_error)?;
-        let count = |name: QueueAttributeName| {
-            answer
-                .attributes()
-                .and_then(|attributes| attributes.get(&name)?.parse().ok())
-                .ok_or_else(|| {
-                    SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
-                })
+        let number = |name: &QueueAttributeName| {
+            let attributes = answer.attributes();
+            attributes.and_then(|attributes| attributes.get(name)?.parse().ok())
         };
-        Ok(Depth {
+        let count = |name: QueueAttributeName| {
+            number(&name).ok_or_else(|| {
+                SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
+            })
+        };
+        let depth = Depth {
             visible: count(visible)?,
             in_flight: count(in_flight)?,
-        })
+        };
+        Ok((depth, number(&retention).map(Duration::from_secs)))
     }
 
     async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, SqsError> {
@@ -222,7 +230,6 @@ impl Sqs for SqsClients {
             .queue_url(url(queue))
             .attribute_names(Name::VisibilityTimeout)
             .attribute_names(Name::DelaySeconds)
-            .attribute_names(Name::MessageRetentionPeriod)
             .attribute_names(Name::RedrivePolicy)
             .send()
             .await
@@ -240,7 +247,6 @@ impl Sqs for SqsClients {
             visibility_timeout: seconds(Name::VisibilityTimeout)
                 .ok_or_else(|| missing(Name::VisibilityTimeout))?,
             delay: seconds(Name::DelaySeconds).unwrap_or_default(),
-            retention: seconds(Name::MessageRetentionPeriod),
             redrive_policy: redrive_policy.transpose()?,
         })
     }

@@ -3,7 +3,7 @@
 //!
 //! The clients are the real ones, without retries. A whole HTTP response reaches them in memory.
 //! Any other bytes reach them over a connection that is closed afterwards, so that the real HTTP
-//! stack has to cope with them. No bytes at all mean that no answer ever comes.
+//! stack has to cope with them.
 
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -26,6 +26,9 @@ use std::thread;
 
 /// The region that all clients are made for.
 pub const REGION: &str = "us-east-1";
+
+/// These bytes mean that no answer ever comes.
+pub const SILENCE: &[u8] = b"silence";
 
 /// A request of one of the ports.
 #[derive(Clone)]
@@ -77,7 +80,7 @@ impl Wire {
                 let bytes = answer(&recorded);
                 sent.lock().unwrap().push(recorded);
                 match response(&bytes) {
-                    _ if bytes.is_empty() => HttpConnectorFuture::new(pending()),
+                    _ if bytes == SILENCE => HttpConnectorFuture::new(pending()),
                     Some(response) => HttpConnectorFuture::ready(Ok(response)),
                     None => over_tcp.call(at(request, &url_answering(bytes))),
                 }

@@ -250,7 +250,7 @@ fn check_envelopes(payload: &str, bare: Option<&Event>) {
     let sqs = json!({"Records": [{"messageId": "m", "body": payload, "eventSource": "aws:sqs"}]});
     let sns = json!({"Records": [{"Sns": {"Type": "Notification", "Message": payload}}]});
     let sns_sqs = json!({"Type": "Notification", "Message": payload}).to_string();
-    let sns_sqs = json!([{"messageId": "m", "body": sns_sqs}]);
+    let sns_sqs = json!([{"messageId": "m", "body": sns_sqs, "eventSource": "aws:sqs"}]);
     for wrapped in [sqs, sns, sns_sqs] {
         let wrapped = match event::parse(&wrapped.to_string()) {
             Ok(wrapped) => wrapped,

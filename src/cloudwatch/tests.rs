@@ -1,6 +1,6 @@
 use super::*;
 use crate::metrics::Readings;
-use crate::wire::{REGION, Request, Wire};
+use crate::wire::{REGION, Request, SILENCE, Wire};
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_smithy_cbor::Encoder;
 use serde_json::{Value, json};
@@ -968,7 +968,7 @@ async fn brakes_that_came_in_time_count_although_others_did_not() {
     let server = Server::answering(|request| {
         let names = request.alarm_names();
         if names.contains(&"alarm 100") {
-            return Vec::new();
+            return SILENCE.to_vec();
         }
         let alarms: Vec<_> = names.iter().map(|name| alarm(name, "OK")).collect();
         ok(&json!({"MetricAlarms": alarms}))
@@ -985,7 +985,7 @@ async fn brakes_that_came_in_time_count_although_others_did_not() {
 #[tokio::test]
 async fn metrics_that_came_in_time_count_although_others_did_not() {
     let server = Server::answering(|request| match request.is_for(ELSEWHERE) {
-        true => Vec::new(),
+        true => SILENCE.to_vec(),
         false => ok(&json!({"MetricDataResults": [{"Id": "q0", "StatusCode": "Complete"}]})),
     });
     let dlqs =

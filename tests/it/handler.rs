@@ -7,6 +7,7 @@ mod cancel;
 mod draws;
 mod enrollment;
 mod events;
+mod expiry;
 mod limits;
 mod redrive;
 mod report;

@@ -69,7 +69,7 @@ const OTHERS: &[(&str, &[&str])] = &[
         "crate::policy", "crate::queue", "crate::text", "serde", "serde_json", "serde_path_to_error", "std::time",
     ]),
     ("src/handler.rs", &[
-        "crate::ask", "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::enrollment",
+        "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::enrollment",
         "crate::event", "crate::look", "crate::memory", "crate::observation", "crate::outcome", "crate::plan", "crate::queue",
         "crate::redrive", "crate::report", "crate::sqs", "crate::tagging", "crate::text", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
     ]),
@@ -100,7 +100,7 @@ const OTHERS: &[(&str, &[&str])] = &[
         "serde", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/start.rs", &[
-        "crate::ask", "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
+        "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
         "crate::look", "crate::memory", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs",
         "crate::verdict",
         "futures_util", "std", "tokio",

@@ -87,6 +87,7 @@ prop_compose! {
             dry_run,
             sample: Duration::from_secs(sample),
             forced: false,
+            schedule: None,
             unread_tags,
         };
         if forced { policy.forced(Duration::from_secs(120)) } else { policy }
@@ -159,11 +160,10 @@ prop_compose! {
 }
 
 fn fall_times() -> impl Strategy<Value = FallTime> {
-    let known = (1..3600_u64, option::of(1..400_u64)).prop_map(|(seconds, retention)| {
+    let known = (1..3600_u64).prop_map(|seconds| {
         FallTime::Known(Fall {
             time: Duration::from_secs(seconds),
             consumed: vec![queue("orders")],
-            retention: retention.map(|hours| Duration::from_secs(hours * HOUR)),
         })
     });
     prop_oneof![
@@ -202,6 +202,7 @@ prop_compose! {
         handled in counts(),
         readings in vec(task_readings(), 14),
         metrics in 0..10_u8,
+        retention in option::of(1..400_u64),
         oldest_age in option::weighted(0.9, option::of(0..400_u64)),
         brakes in option::weighted(0.8, vec(prop_oneof![
             6 => Just(BrakeState::Off),
@@ -235,6 +236,7 @@ prop_compose! {
                 3 => Some(Metrics::NotAsked),
                 _ => Some(Metrics::Read(Readings { fewest, fewest_in_hour, handled, tasks: all })),
             },
+            retention: retention.map(|hours| Duration::from_secs(hours * HOUR)),
             oldest_age: oldest_age.map(|age| age.map(|hours| Duration::from_secs(hours * HOUR))),
             tasks,
             brakes: brakes.map(|states| states.into_iter().enumerate().map(brake).collect()),

@@ -133,9 +133,9 @@ fn dashboard_and_alarms_refer_only_to_metrics_that_are_emitted() {
 }
 
 #[test]
-fn alarms_watch_errors_held_and_deferred_queues() {
+fn alarms_watch_errors_and_deferred_expiring_and_held_queues() {
     let names: Vec<String> = watched().into_iter().map(|metric| metric.name).collect();
-    assert_eq!(names, ["Errors", "Deferred", "Held"]);
+    assert_eq!(names, ["Errors", "Deferred", "ExpiringSoon", "Held"]);
 }
 
 #[test]

@@ -10,7 +10,6 @@ fn fall() -> Fall {
     Fall {
         time: FALL,
         consumed: vec![orders()],
-        retention: None,
     }
 }
 
@@ -583,10 +582,7 @@ fn parking_that_failed_or_was_canceled_does_not_end_the_streak() {
 #[test]
 fn expiring_messages_are_no_success() {
     let expiring = |age: Duration| Observation {
-        fall_time: Some(FallTime::Known(Fall {
-            retention: Some(HOUR * 24),
-            ..fall()
-        })),
+        retention: Some(HOUR * 24),
         oldest_age: Some(Some(age)),
         ..known(980, [sample(20, 1000, MINUTE * 20)])
     };

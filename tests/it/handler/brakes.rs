@@ -255,6 +255,69 @@ async fn brake_of_a_tag_adds_to_those_of_the_function() {
     }
 }
 
+/// What a sweep says about a DLQ with these past tasks, each with its status and its pace, and its
+/// metric `OftenCancelled`.
+async fn after_tasks(tasks: &[(&str, Option<u32>)]) -> (String, u64) {
+    let queue = dlq("orders-dlq");
+    let mut fake = Fake::default()
+        .with(&queue, 5)
+        .with_alarm("down", BrakeState::On);
+    for (n, (status, pace)) in tasks.iter().enumerate() {
+        let ago = HOUR * u32::try_from(tasks.len() - n).unwrap();
+        let task = MoveTask {
+            max_messages_per_second: *pace,
+            ..task(&fake, status, 5, ago)
+        };
+        fake = fake.with_task(&queue, task);
+    }
+    let report = fake
+        .invoke(SWEEP)
+        .policy(braked("down"))
+        .answer()
+        .await
+        .report;
+    let metrics: Value = serde_json::from_str(&report.metrics("redrive", fake.now())).unwrap();
+    let often = metrics["OftenCancelled"].as_u64().unwrap();
+    (report.queues[0].detail.clone(), often)
+}
+
+#[tokio::test]
+async fn three_canceled_redrives_among_the_listed_tasks_are_counted_and_reported() {
+    let (cancelled, pace) = ("CANCELLED", Some(50));
+    let redrive = (cancelled, pace);
+    for often in [
+        &[redrive, redrive, redrive][..],
+        &[
+            redrive,
+            ("COMPLETED", pace),
+            redrive,
+            ("COMPLETED", pace),
+            redrive,
+        ],
+        &[(cancelled, None), redrive, (cancelled, Some(2))],
+    ] {
+        let (detail, counted) = after_tasks(often).await;
+        assert_eq!(counted, 1, "{often:?}");
+        let said =
+            "at least 3 of its last redrives were canceled: a brake or a consumer goes on and off";
+        assert!(detail.contains(said), "{detail}");
+    }
+}
+
+/// The function cancels each of its samples.
+#[tokio::test]
+async fn two_canceled_redrives_and_any_number_of_samples_are_normal() {
+    let (cancelled, pace) = ("CANCELLED", Some(50));
+    for seldom in [
+        &[(cancelled, pace), (cancelled, pace), ("COMPLETED", pace)][..],
+        &[(cancelled, Some(1)); 9],
+    ] {
+        let (detail, counted) = after_tasks(seldom).await;
+        assert_eq!(counted, 0, "{seldom:?}");
+        assert!(!detail.contains("were canceled"), "{detail}");
+    }
+}
+
 /// What a sweep says about a RUNNING task whose brake has this state, and the Cancel calls it makes.
 async fn sweep_of_a_running_task(state: BrakeState, policy: Policy) -> (Vec<String>, usize) {
     let queue = dlq("orders-dlq");

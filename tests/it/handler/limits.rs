@@ -235,6 +235,7 @@ async fn held_dlq_is_asked_about_again_after_thirty_minutes() {
     let queue = dlq("orders-dlq");
     for has_good_past in [false, true] {
         let fake = with_source(Fake::default(), &queue, 100);
+        fake.oldest_age_is(&queue, HOUR);
         let good = task(&fake, "COMPLETED", 1000, 20 * HOUR);
         let back = |n| task(&fake, "COMPLETED", 100, n * HOUR);
         let back: Vec<MoveTask> = (1..=5).rev().map(back).collect();
@@ -253,9 +254,10 @@ async fn held_dlq_is_asked_about_again_after_thirty_minutes() {
             asked.push(metrics.count());
             (0..5).for_each(|_| _ = fake.minute_passes(&queue));
         }
-        // Whether a redrive stayed away also depends on the age of the oldest message.
-        let calls = 1 + usize::from(has_good_past);
-        assert_eq!(asked, [calls, 0, 0, 0, 0, 0, calls, 0]);
+        // Whether a redrive stayed away also depends on the age of the oldest message. The age is
+        // read in any case, and not again before the message has a day left.
+        let again = 1 + usize::from(has_good_past);
+        assert_eq!(asked, [2, 0, 0, 0, 0, 0, again, 0]);
     }
 }
 
@@ -272,11 +274,7 @@ fn past_sample(fake: &Fake, to_move: u64, ago: Duration) -> MoveTask {
 #[tokio::test(start_paused = true)]
 async fn each_path_makes_only_the_calls_that_can_change_its_outcome() {
     const LOOK: &[&str] = &["GetQueueAttributes", "ListMessageMoveTasks"];
-    const FACTS: &[&str] = &[
-        "ListDeadLetterSourceQueues",
-        "GetQueueAttributes",
-        "GetQueueAttributes",
-    ];
+    const FACTS: &[&str] = &["ListDeadLetterSourceQueues", "GetQueueAttributes"];
     const METRICS: &[&str] = &["GetMetricData"];
     const START: &[&str] = &["StartMessageMoveTask"];
     let queue = dlq("orders-dlq");

@@ -32,6 +32,10 @@ struct State {
     /// The state of all of them; OK if it is empty.
     alarm_state: &'static str,
     refuses_metrics: bool,
+    /// The age of the oldest message of every DLQ, in seconds.
+    oldest_age: Option<u64>,
+    /// Whether SQS leaves out the handle of a task that it starts.
+    hides_handles: bool,
     calls: Vec<Call>,
 }
 
@@ -95,6 +99,17 @@ impl Account {
         self.state.lock().unwrap().refuses_metrics = true;
     }
 
+    /// Makes the oldest message of every DLQ this many seconds old. CloudWatch then has nothing but
+    /// ages.
+    pub fn oldest_messages_are(&self, seconds: u64) {
+        self.state.lock().unwrap().oldest_age = Some(seconds);
+    }
+
+    /// Makes SQS leave out the handles of tasks that it starts from now on.
+    pub fn hide_handles(&self) {
+        self.state.lock().unwrap().hides_handles = true;
+    }
+
     /// Sets the move tasks of a DLQ from now on, newest first.
     pub fn set_tasks(&self, name: &str, tasks: &[Value]) {
         let mut state = self.state.lock().unwrap();
@@ -148,6 +163,7 @@ impl State {
                 json!({"queueUrls": url.strip_suffix("-dlq").as_slice()})
             }
             "ListMessageMoveTasks" => json!({"Results": self.dlqs[&arn("SourceArn")].tasks}),
+            "StartMessageMoveTask" if self.hides_handles => json!({}),
             "StartMessageMoveTask" => json!({"TaskHandle": arn("SourceArn")}),
             "CancelMessageMoveTask" => json!({"ApproximateNumberOfMessagesMoved": 0}),
             "GetResources" => {
@@ -158,7 +174,7 @@ impl State {
                 return Answer::cbor_error(403, "AccessDenied", "");
             }
             // A depth, and what the source handled.
-            "GetMetricData" => return no_datapoints(2 * self.dlqs.len()),
+            "GetMetricData" => return metrics(2 * self.dlqs.len(), self.oldest_age),
             // It is in the record, so the test fails on it.
             _ => return Answer::error(404, "UnknownOperationException", ""),
         };
@@ -227,13 +243,19 @@ impl State {
     }
 }
 
-/// The metrics of this many queues, without datapoints.
-fn no_datapoints(queues: usize) -> Answer {
+/// This many metrics, with one datapoint of this value or none.
+fn metrics(queues: usize, value: Option<u64>) -> Answer {
     let mut encoder = Encoder::new(Vec::new());
     encoder.map(1).str("MetricDataResults").array(queues);
     for n in 0..queues {
-        encoder.map(2).str("Id").str(&format!("q{n}"));
+        encoder.map(if value.is_some() { 4 } else { 2 });
+        encoder.str("Id").str(&format!("q{n}"));
         encoder.str("StatusCode").str("Complete");
+        if let Some(value) = value {
+            encoder.str("Timestamps").array(1);
+            encoder.timestamp(&SystemTime::now().into());
+            encoder.str("Values").array(1).double(value as f64);
+        }
     }
     Answer::cbor(encoder)
 }

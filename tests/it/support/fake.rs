@@ -25,6 +25,9 @@ use tokio::time::Instant;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
+/// How long every DLQ keeps a message.
+pub const RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
+
 /// Datapoints of SQS's metrics arrive two minutes late.
 const METRICS_DELAY: Duration = Duration::from_secs(120);
 /// SQS counts what a task has moved two minutes late.
@@ -433,7 +436,6 @@ impl Fake {
         let facts = QueueFacts {
             visibility_timeout: visibility,
             delay: Duration::ZERO,
-            retention: Some(14 * 24 * 60 * MINUTE),
             redrive_policy: Some(RedrivePolicy {
                 dlq_arn: dlq.to_string(),
                 max_receive_count: receives,
@@ -631,9 +633,10 @@ impl Fake {
 }
 
 impl Sqs for &Fake {
-    async fn depth(&self, queue: &QueueArn) -> Result<Depth, SqsError> {
+    async fn depth(&self, queue: &QueueArn) -> Result<(Depth, Option<Duration>), SqsError> {
         self.call("GetQueueAttributes", queue).await?;
-        Ok(self.queue(queue, |queue| queue.shown.unwrap_or(queue.counts)))
+        let depth = self.queue(queue, |queue| queue.shown.unwrap_or(queue.counts));
+        Ok((depth, Some(RETENTION)))
     }
 
     async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, SqsError> {
@@ -787,7 +790,6 @@ impl Sqs for &Fake {
         known.unwrap_or(Ok(QueueFacts {
             visibility_timeout: Duration::from_secs(30),
             delay: Duration::ZERO,
-            retention: Some(14 * 24 * 60 * MINUTE),
             redrive_policy: None,
         }))
     }
