@@ -8,6 +8,7 @@ mod draws;
 mod enrollment;
 mod events;
 mod expiry;
+mod interleaved;
 mod limits;
 mod redrive;
 mod report;
