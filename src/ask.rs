@@ -1,6 +1,6 @@
 //! Asking: fetches the facts that decisions depend on, for many DLQs in few calls.
 
-use crate::cloudwatch::CloudWatch;
+use crate::cloudwatch::{CHECK_NETWORK, CloudWatch};
 use crate::deadlines::{half_of_time_left, retry_while_throttled};
 use crate::decision::{Decision, decide};
 use crate::fall::{FallTime, MAX_SOURCES, fall_time};
@@ -137,7 +137,7 @@ async fn ask_metrics<S, C: CloudWatch>(
     let mut answers = answers.unwrap_or_default().into_iter();
     for (was_stopped, candidate) in to_ask {
         let answer = answers.next();
-        let answer = answer.unwrap_or_else(|| Metrics::Failed(NO_ANSWER.to_owned()));
+        let answer = answer.unwrap_or_else(|| Metrics::Failed(no_answer()));
         candidate.observation.metrics = Some(answer);
         if was_stopped && is_stopped_whatever_the_age(candidate, now) {
             let dlq = &candidate.target.dlq;
@@ -253,8 +253,10 @@ pub(crate) async fn read_brakes(
 }
 
 fn unknown_brake(alarm: String) -> Brake {
-    let state = BrakeState::Unknown(NO_ANSWER.to_owned());
+    let state = BrakeState::Unknown(no_answer());
     Brake { alarm, state }
 }
 
-const NO_ANSWER: &str = "CloudWatch did not answer in time";
+fn no_answer() -> String {
+    format!("CloudWatch did not answer in time; {CHECK_NETWORK}")
+}

@@ -89,7 +89,7 @@ impl CloudWatchClients {
             .max_records(100)
             .send()
             .await
-            .map_err(|error| AwsError::new("CloudWatch", &error).to_string())?;
+            .map_err(|error| in_words(&AwsError::new("CloudWatch", &error)))?;
         let metric = answer.metric_alarms().iter().map(|alarm| {
             let evaluation = alarm.evaluation_state();
             let state = evaluated(alarm.state_value(), evaluation, alarm.state_reason());
@@ -183,9 +183,21 @@ where
     fn from(error: SdkError<E>) -> Self {
         let error = AwsError::new("CloudWatch", &error);
         match error.kind {
-            Kind::AccessDenied => Self::Denied(error.to_string()),
-            _ => Self::Failed(error.to_string()),
+            Kind::AccessDenied => Self::Denied(in_words(&error)),
+            _ => Self::Failed(in_words(&error)),
         }
+    }
+}
+
+/// What to do if CloudWatch cannot be reached or does not answer. In a VPC without an endpoint for
+/// it, no call gets an answer.
+pub const CHECK_NETWORK: &str =
+    "check the function's network, and in a VPC the endpoint for CloudWatch (`monitoring`)";
+
+fn in_words(error: &AwsError) -> String {
+    match error.kind {
+        Kind::Unreachable => format!("{error}; {CHECK_NETWORK}"),
+        _ => error.to_string(),
     }
 }
 
