@@ -78,7 +78,7 @@ pub enum SqsError {
     #[error("{0}")]
     Service(String),
     /// SQS could not be reached, or did not answer in time.
-    #[error("{0}; check the function's network, and in a VPC the endpoint for SQS")]
+    #[error("{0}; check the function's network, and in a VPC the endpoint for SQS (`sqs`)")]
     Unreachable(String),
     /// SQS's answer makes no sense.
     #[error("{0}")]
