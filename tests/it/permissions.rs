@@ -177,7 +177,15 @@ static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
             &["orders-dlq", "payments-dlq"],
             json!({
                 "DeadLetterQueueArns": arns(&["orders-dlq", "payments-dlq"]),
-                "DestinationQueueArns": arns(&["orders", "payments"]),
+                "SourceQueueArns": arns(&["orders", "payments"]),
+            }),
+        ),
+        deployment(
+            "list, with the old name of the source queues",
+            &["orders-dlq"],
+            json!({
+                "DeadLetterQueueArns": arns(&["orders-dlq"]),
+                "DestinationQueueArns": arns(&["orders"]),
             }),
         ),
         deployment(
@@ -185,7 +193,6 @@ static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
             &["orders-dlq", "payments-dlq"],
             json!({
                 "DeadLetterQueueArns": arns(&["orders-dlq", "payments-dlq"]),
-                "DestinationQueueArns": arns(&["replay", "parking"]),
                 "DestinationArn": queue_arn("replay"),
                 "ParkingArn": queue_arn("parking"),
                 "BrakeAlarms": format!("{BRAKE}, replay consumer is down"),
@@ -202,7 +209,7 @@ static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
             &["orders-dlq", "invoices-dlq"],
             json!({
                 "DeadLetterQueueArns": arns(&["orders-dlq"]),
-                "DestinationQueueArns": arns(&["orders", "parking"]),
+                "SourceQueueArns": arns(&["orders"]),
                 "ParkingArn": queue_arn("parking"),
                 "EnrollTagValue": "enabled",
                 "BrakeAlarms": BRAKE,
@@ -702,6 +709,11 @@ fn role_for_listed_queues_is_exact() {
 }
 
 #[test]
+fn role_for_source_queues_under_the_old_name_is_exact() {
+    assert_exact("list, with the old name of the source queues");
+}
+
+#[test]
 fn role_for_a_destination_parking_brakes_and_keys_is_exact() {
     assert_exact("list, with everything");
 }
@@ -896,7 +908,6 @@ fn engine_allows_and_denies_what_it_should() {
 #[test]
 fn parameters_that_contradict_each_other_are_refused() {
     let dlq = queue_arn("orders-dlq");
-    let with_source = format!("{dlq},{}", queue_arn("orders"));
     let cases = [
         (json!({}), "Enroll dead-letter queues"),
         (
@@ -904,19 +915,19 @@ fn parameters_that_contradict_each_other_are_refused() {
             "List the source queues",
         ),
         (
-            json!({"EnrollTagValue": "enabled", "ParkingArn": queue_arn("parking")}),
-            "List ParkingArn in DestinationQueueArns",
+            json!({"DeadLetterQueueArns": dlq, "DestinationArn": dlq}),
+            "cannot be its own destination",
         ),
         (
-            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": with_source, "DestinationArn": dlq}),
-            "cannot be its own destination",
+            json!({"DeadLetterQueueArns": dlq, "SourceQueueArns": dlq}),
+            "cannot be its own source queue",
         ),
         (
             json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": dlq}),
-            "cannot be its own destination",
+            "cannot be its own source queue",
         ),
         (
-            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": with_source, "ParkingArn": dlq}),
+            json!({"DeadLetterQueueArns": dlq, "SourceQueueArns": queue_arn("orders"), "ParkingArn": dlq}),
             "cannot be its own parking queue",
         ),
         (
@@ -936,7 +947,7 @@ fn parameters_that_contradict_each_other_are_refused() {
             "Timeout",
         ),
         (
-            json!({"DeadLetterQueueArns": "orders-dlq", "DestinationQueueArns": dlq}),
+            json!({"DeadLetterQueueArns": "orders-dlq", "SourceQueueArns": queue_arn("orders")}),
             "DeadLetterQueueArns",
         ),
         (json!({"EnrollTagValue": "a,b"}), "EnrollTagValue"),
