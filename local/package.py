@@ -2,12 +2,14 @@
 
     package.py ARCHITECTURE ...
 
-For each architecture (arm64 or x86_64), runs `sam build` and creates
+For each architecture (arm64 or x86_64) and for the one of this machine, runs `sam build` and creates
 `target/package/sqs-auto-redrive-ARCHITECTURE.zip`, which must be small and work with Lambda's C library.
 
 Then tries every deployment that README.md and docs/deploy.md show between `<!-- deploy -->` marks. Each deployment gets
-a new local AWS. Its commands run as documented, except that they build for the architecture of this machine. After each
-block of commands, a dry run of the deployed function must report that it would redrive the dead letter in `orders-dlq`.
+a new local AWS. Its commands run as documented, except that they use the architecture of this machine. After each block
+of commands, a dry run of the deployed function must report that it would redrive the dead letter in `orders-dlq`.
+A deployment between `<!-- deploy release -->` and `<!-- /deploy -->` runs in a new folder, which has only a zip and its
+template, as a release has them.
 
 Needs .venv/local, .venv/lint and .venv/build.
 """
@@ -18,8 +20,10 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,7 @@ NAME = "sqs-auto-redrive"
 OWN = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 OVERRIDE = f"--parameter-overrides Architecture={OWN}"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "deploy.md")
-DEPLOYMENT = re.compile(r"<!-- deploy -->(.*?)<!-- /deploy -->", re.DOTALL)
+DEPLOYMENT = re.compile(r"<!-- deploy( release)? -->(.*?)<!-- /deploy -->", re.DOTALL)
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -59,18 +63,26 @@ def build(architecture: str) -> None:
     print(f"{package.relative_to(ROOT)}: {sizes}; needs glibc {glibc}", flush=True)
 
 
-def deployments() -> list[list[str]]:
-    """The deployments that the documentation shows, each as its blocks of commands."""
+def deployments() -> list[tuple[bool, list[str]]]:
+    """The deployments that the documentation shows: whether it needs only a release, and its blocks of commands."""
     deployments = []
     for document in DOCUMENTS:
-        found = [BLOCK.findall(part) for part in DEPLOYMENT.findall(document.read_text())]
-        if not found or not all(found):
+        found = [(bool(release), BLOCK.findall(part)) for release, part in DEPLOYMENT.findall(document.read_text())]
+        if not found or not all(blocks for _, blocks in found):
             raise PackageError(f"{document} must have blocks of commands between `<!-- deploy -->` marks")
         deployments += found
     return deployments
 
 
-def for_this_machine(commands: str) -> str:
+def release_folder(folder: Path) -> None:
+    """Fills the folder with the files of a release that a deployment needs: the zip, and the template that names it."""
+    shutil.copy(PACKAGES / f"{NAME}-{OWN}.zip", folder)
+    command = [sys.executable, "local/release.py", "--template", OWN]
+    template = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (folder / f"{NAME}-{OWN}.yaml").write_text(template)
+
+
+def for_this_machine(commands: str, released: bool) -> str:
     """The commands, changed to work here.
 
     The documented commands deploy for arm64, but the local AWS runs functions on the architecture of this machine. They
@@ -80,13 +92,15 @@ def for_this_machine(commands: str) -> str:
     commands = commands.replace("--cli-binary-format raw-in-base64-out", "")
     if OWN == "arm64":
         return commands
+    if released:
+        return commands.replace(f"{NAME}-arm64", f"{NAME}-{OWN}")
     commands = commands.replace("--arm64", "--x86-64").replace("--parameter-overrides", OVERRIDE)
     return re.sub(r"^sam build$", f"sam build {OVERRIDE}", commands, flags=re.MULTILINE)
 
 
-def try_deployment(blocks: list[str]) -> None:
+def try_deployment(released: bool, blocks: list[str]) -> None:
     """Runs the commands on a new local AWS, and checks what the deployed function reports."""
-    with LocalAws() as aws:
+    with LocalAws() as aws, tempfile.TemporaryDirectory() as files:
         sqs = client("sqs", aws.sqs_url)
         dlq = sqs.create_queue(QueueName="orders-dlq")["QueueUrl"]
         policy = f'{{"deadLetterTargetArn": "arn:aws:sqs:{REGION}:{ACCOUNT}:orders-dlq", "maxReceiveCount": 1}}'
@@ -101,8 +115,12 @@ def try_deployment(blocks: list[str]) -> None:
             "AWS_CONFIG_FILE": str(aws.folder / "config"),
             "AWS_SHARED_CREDENTIALS_FILE": str(aws.folder / "credentials"),
         }
+        folder = Path(files) if released else ROOT
+        if released:
+            release_folder(folder)
         for block in blocks:
-            run(["bash", "-euo", "pipefail", "-c", for_this_machine(block)], environment() | local)
+            commands = ["bash", "-euo", "pipefail", "-c", for_this_machine(block, released)]
+            run(commands, environment() | local, folder)
             report = dry_run(aws.cloudwatch_url)
             reason = "paused" if "Paused=true" in block else "ready"
             reported = [(queue["queueArn"].split(":")[-1], queue["reason"]) for queue in report["queues"]]
@@ -129,10 +147,10 @@ def environment() -> dict[str, str]:
     return own | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}
 
 
-def run(command: list[str], env: dict[str, str]) -> None:
-    """Runs the command. Its output goes to the terminal."""
+def run(command: list[str], env: dict[str, str], folder: Path = ROOT) -> None:
+    """Runs the command in the folder. Its output goes to the terminal."""
     print(f"==> {command[-1] if command[0] == 'bash' else ' '.join(command)}", flush=True)
-    status = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
+    status = subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL).returncode
     if status:
         raise PackageError(f"the command failed with status {status}")
 
@@ -141,13 +159,13 @@ def main() -> int:
     exit_on_signals()
     try:
         PACKAGES.mkdir(parents=True, exist_ok=True)
-        for architecture in sys.argv[1:]:
+        for architecture in dict.fromkeys([*sys.argv[1:], OWN]):
             build(architecture)
         # The sample stack contains the function's template as a nested application.
         sample = ["sam", "build", "-t", "examples/template.yaml", "--build-dir", str(PACKAGES / "examples")]
         run([*sample, *OVERRIDE.split()], environment())
-        for blocks in deployments():
-            try_deployment(blocks)
+        for released, blocks in deployments():
+            try_deployment(released, blocks)
     except (PackageError, UnfitError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

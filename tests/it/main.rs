@@ -29,6 +29,7 @@ mod pictures;
 mod properties;
 mod races;
 mod readme;
+mod release;
 mod setup;
 mod soak;
 mod support;
