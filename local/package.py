@@ -107,20 +107,12 @@ def try_deployment(released: bool, blocks: list[str]) -> None:
         sqs.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})
         sqs.send_message(QueueUrl=dlq, MessageBody="an order")
         client("s3", aws.cloudwatch_url).create_bucket(Bucket="my-bucket")
-        # The user's own AWS settings must have no effect.
-        local = {
-            "AWS_ENDPOINT_URL": aws.cloudwatch_url,
-            "AWS_ACCESS_KEY_ID": ACCOUNT,
-            "AWS_SECRET_ACCESS_KEY": "none",
-            "AWS_CONFIG_FILE": str(aws.folder / "config"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(aws.folder / "credentials"),
-        }
         folder = Path(files) if released else ROOT
         if released:
             release_folder(folder)
         for block in blocks:
             commands = ["bash", "-euo", "pipefail", "-c", for_this_machine(block, released)]
-            run(commands, environment() | local, folder)
+            run(commands, environment(aws), folder)
             report = dry_run(aws.cloudwatch_url)
             reason = "paused" if "Paused=true" in block else "ready"
             reported = [(queue["queueArn"].split(":")[-1], queue["reason"]) for queue in report["queues"]]
@@ -140,11 +132,20 @@ def dry_run(url: str) -> dict[str, Any]:
     return report
 
 
-def environment() -> dict[str, str]:
-    """The user's own environment, without AWS settings, and with this project's tools first in `PATH`."""
+def environment(aws: LocalAws | None = None) -> dict[str, str]:
+    """The user's own environment, with this project's tools first in `PATH`. Its only AWS settings are those of `aws`."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CARGO_LAMBDA_"))}
     own["PATH"] = f"{BUILD}:{SAM}:{own.get('PATH', os.defpath)}"
-    return own | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}
+    own |= {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}
+    if aws:
+        own |= {
+            "AWS_ENDPOINT_URL": aws.cloudwatch_url,
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_CONFIG_FILE": str(aws.folder / "config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(aws.folder / "credentials"),
+        }
+    return own
 
 
 def run(command: list[str], env: dict[str, str], folder: Path = ROOT) -> None:
