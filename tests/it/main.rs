@@ -31,6 +31,7 @@ mod races;
 mod readme;
 mod setup;
 mod soak;
+mod stack;
 mod support;
 mod template;
 mod waiting;
