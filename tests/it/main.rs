@@ -32,6 +32,7 @@ mod readme;
 mod release;
 mod setup;
 mod soak;
+mod stack;
 mod support;
 mod template;
 mod waiting;

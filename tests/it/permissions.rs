@@ -71,6 +71,17 @@ const NEEDS: &[(&str, On, &[&str])] = &[
     ),
 ];
 
+/// What Lambda needs to connect a function to subnets, all of it on `*`
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html>).
+const NETWORK: &[&str] = &[
+    "ec2:CreateNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:DeleteNetworkInterface",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum On {
     /// The queue that the call names: a DLQ or, for its attributes, a queue that messages go to.
@@ -215,6 +226,8 @@ static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
                 "BrakeAlarms": BRAKE,
                 "KmsKeyArns": KEY,
                 "ReportBusName": "reports",
+                "SubnetIds": "subnet-0a1b2c3d,subnet-0a1b2c3e",
+                "SecurityGroupIds": "sg-0a1b2c3d",
             }),
         ),
     ];
@@ -431,11 +444,10 @@ impl Deployment {
     }
 
     /// What Lambda itself does with the role: it writes the log
-    /// (<https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>) and sends
-    /// to the destinations of asynchronous invocations
-    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>). An
-    /// encrypted topic also needs its key
-    /// (<https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html>).
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>), sends to
+    /// the destinations of asynchronous invocations
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>), and
+    /// connects the function to its subnets.
     fn needs_of_lambda(&self) -> Vec<Access> {
         let group = self.function()["LoggingConfig"]["LogGroup"].as_str();
         let stream = log_stream(group.unwrap());
@@ -445,22 +457,15 @@ impl Deployment {
         ];
         for config in self.of_type("AWS::Lambda::EventInvokeConfig") {
             let destinations = config["Properties"]["DestinationConfig"].as_object();
-            for destination in destinations.unwrap().values() {
+            for destination in destinations.into_iter().flatten().map(|(_, to)| to) {
                 let arn = destination["Destination"].as_str().unwrap();
-                match arn.split(':').nth(2).unwrap() {
-                    "sns" => {
-                        needs.push(Access::new("sns:Publish", arn));
-                        let topics = self.of_type("AWS::SNS::Topic");
-                        let topic = topics.iter().find(|topic| topic["Arn"] == arn).unwrap();
-                        if let Some(key) = topic["Properties"]["KmsMasterKeyId"].as_str() {
-                            needs.push(Access::to_key("kms:Decrypt", key, "sns"));
-                            needs.push(Access::to_key("kms:GenerateDataKey", key, "sns"));
-                        }
-                    }
-                    "events" => needs.push(Access::new("events:PutEvents", arn)),
-                    other => panic!("what does a destination in {other} need?"),
-                }
+                assert!(arn.starts_with("arn:aws:events:"), "what does {arn} need?");
+                needs.push(Access::new("events:PutEvents", arn));
             }
+        }
+        if !self.function()["VpcConfig"].is_null() {
+            let network = NETWORK.iter();
+            needs.extend(network.map(|action| Access::new(action, "*")));
         }
         needs
     }
@@ -480,10 +485,12 @@ impl Deployment {
                     forbidden.insert(never);
                     forbidden.insert(access.on(&format!("{}0", access.resource)));
                 }
-                "logs" | "sns" | "events" => {
+                "ec2" => {
+                    forbidden.insert(Access::new("ec2:RunInstances", "*"));
+                }
+                "logs" | "events" => {
                     let never = match service {
                         "logs" => "logs:DeleteLogStream",
-                        "sns" => "sns:SetTopicAttributes",
                         _ => "events:DeleteEventBus",
                     };
                     forbidden.insert(Access::new(never, &access.resource));
@@ -724,7 +731,7 @@ fn role_for_tagged_queues_is_exact() {
 }
 
 #[test]
-fn role_for_listed_and_tagged_queues_and_a_report_bus_is_exact() {
+fn role_for_listed_and_tagged_queues_a_report_bus_and_subnets_is_exact() {
     assert_exact("list and tag, with everything");
 }
 
@@ -792,7 +799,8 @@ fn what_has_a_resource_names_it() {
                 None => !resource.contains('?'),
                 Some("") => actions
                     .iter()
-                    .all(|action| WITHOUT_RESOURCES.contains(&action.as_str().unwrap())),
+                    .map(|action| action.as_str().unwrap())
+                    .all(|action| WITHOUT_RESOURCES.contains(&action) || NETWORK.contains(&action)),
                 // Any queue of this account and region with the tag.
                 Some(prefix) if prefix == format!("arn:aws:sqs:{REGION}:{ACCOUNT}:") => {
                     tag_is_asked

@@ -40,7 +40,7 @@ fn emitted() -> BTreeSet<Metric> {
     let ours = ours
         .iter()
         .map(|declared| metric(namespace, declared["Name"].as_str().unwrap(), dimension));
-    let lambdas = ["Errors", "Duration"].map(|name| metric("AWS/Lambda", name, "FunctionName"));
+    let lambdas = ["Errors", "Duration", "Invocations"].map(|name| metric("AWS/Lambda", name, "FunctionName"));
     ours.chain(lambdas).collect()
 }
 
@@ -133,9 +133,9 @@ fn dashboard_and_alarms_refer_only_to_metrics_that_are_emitted() {
 }
 
 #[test]
-fn alarms_watch_errors_held_and_deferred_queues() {
+fn alarms_watch_errors_invocations_held_and_deferred_queues() {
     let names: Vec<String> = watched().into_iter().map(|metric| metric.name).collect();
-    assert_eq!(names, ["Errors", "Deferred", "Held"]);
+    assert_eq!(names, ["Errors", "Invocations", "Deferred", "Held"]);
 }
 
 #[test]
