@@ -133,7 +133,7 @@ def dry_run(url: str) -> dict[str, Any]:
 
 
 def environment(aws: LocalAws | None = None) -> dict[str, str]:
-    """The user's own environment, with this project's tools first in `PATH`. Its only AWS settings are those of `aws`."""
+    """The user's own environment, with this project's tools first in PATH. Its only AWS settings are those of `aws`."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CARGO_LAMBDA_"))}
     own["PATH"] = f"{BUILD}:{SAM}:{own.get('PATH', os.defpath)}"
     own |= {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}

@@ -56,8 +56,8 @@ def stack(given: dict[str, str]) -> dict[str, Any]:
     text = TEMPLATE.read_text().replace("${AWS::Partition}", partition).replace("!Ref AWS::Partition", partition)
     template = yaml_parse(text)
     for resource in template["Resources"].values():
-        if "CodeUri" in resource["Properties"]:  # what `sam package` writes
-            resource["Properties"]["CodeUri"] = "s3://code/function.zip"
+        if "Code" in resource["Properties"]:  # what `sam package` writes
+            resource["Properties"]["Code"] = {"S3Bucket": "code", "S3Key": "function.zip"}
     unknown = given.keys() - template["Parameters"].keys()
     if unknown:  # AWS refuses them too
         raise ValueError(f"the template does not have these parameters: {', '.join(sorted(unknown))}")

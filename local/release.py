@@ -64,8 +64,8 @@ def template(name: str, version: str, architecture: str) -> str:
     """template.yaml, changed to deploy the zip beside it: without sources, and without a build."""
     changes = {
         f"({name})\n": f"({name} {version})\n",
-        "      CodeUri: .\n": f"      CodeUri: {name}-{architecture}.zip\n",
-        "    Metadata:\n      BuildMethod: rust-cargolambda\n": "",
+        "      Code: .\n": f"      Code: {name}-{architecture}.zip\n",
+        "      BuildMethod: rust-cargolambda\n": "",
         "    Default: arm64\n    AllowedValues: [arm64, x86_64]\n": (
             f"    Default: {architecture}\n    AllowedValues: [{architecture}]\n"
         ),

@@ -17,4 +17,4 @@ const redrive = new CfnInclude(stack, "Redrive", {
     DryRun: "true",
   },
 });
-redrive.getResource("RedriveFunction").codeUri = { bucket: code.s3BucketName, key: code.s3ObjectKey };
+redrive.getResource("RedriveFunction").code = { s3Bucket: code.s3BucketName, s3Key: code.s3ObjectKey };

@@ -32,11 +32,10 @@ resource "aws_cloudformation_stack" "redrive" {
   name = "sqs-auto-redrive"
   template_body = replace(
     file("${path.module}/${local.release}.yaml"),
-    "CodeUri: ${local.release}.zip",
-    "CodeUri: s3://${aws_s3_object.code.bucket}/${aws_s3_object.code.key}",
+    "Code: ${local.release}.zip",
+    "Code: {S3Bucket: ${aws_s3_object.code.bucket}, S3Key: ${aws_s3_object.code.key}}",
   )
-  # The template has a transform, and Terraform creates stacks without a change set.
-  capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+  capabilities = ["CAPABILITY_IAM"]
   parameters = {
     EnrollTagValue = "enabled"
     DryRun         = "true"

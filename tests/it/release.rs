@@ -37,15 +37,14 @@ fn template_of_a_release_differs_from_the_template_only_in_version_architecture_
             format!("{description} (sqs-auto-redrive {version})"),
             format!("    Default: {architecture}"),
             format!("    AllowedValues: [{architecture}]"),
-            format!("      CodeUri: sqs-auto-redrive-{architecture}.zip"),
+            format!("      Code: sqs-auto-redrive-{architecture}.zip"),
         ];
         let mut expected_removed = vec![
             format!("{description} (sqs-auto-redrive)"),
             "    Default: arm64".to_owned(),
             "    AllowedValues: [arm64, x86_64]".to_owned(),
-            "    Metadata:".to_owned(),
             "      BuildMethod: rust-cargolambda".to_owned(),
-            "      CodeUri: .".to_owned(),
+            "      Code: .".to_owned(),
         ];
         if architecture == "arm64" {
             // It is the default of the template too.
