@@ -40,7 +40,8 @@ fn emitted() -> BTreeSet<Metric> {
     let ours = ours
         .iter()
         .map(|declared| metric(namespace, declared["Name"].as_str().unwrap(), dimension));
-    let lambdas = ["Errors", "Duration", "Invocations"].map(|name| metric("AWS/Lambda", name, "FunctionName"));
+    let lambdas = ["Errors", "Duration", "Invocations"]
+        .map(|name| metric("AWS/Lambda", name, "FunctionName"));
     ours.chain(lambdas).collect()
 }
 
