@@ -219,3 +219,50 @@ fn docs_list_every_parameter_with_its_default() {
         assert_eq!(documented, default, "{name}");
     }
 }
+
+/// What CloudFormation calls to create each kind of resource, in the name of who deploys.
+const CREATED_BY: &[(&str, &str)] = &[
+    ("AWS::CloudWatch::Alarm", "cloudwatch:PutMetricAlarm"),
+    ("AWS::CloudWatch::Dashboard", "cloudwatch:PutDashboard"),
+    ("AWS::Events::Rule", "events:PutRule"),
+    ("AWS::IAM::Role", "iam:CreateRole"),
+    ("AWS::KMS::Key", "kms:CreateKey"),
+    (
+        "AWS::Lambda::EventInvokeConfig",
+        "lambda:PutFunctionEventInvokeConfig",
+    ),
+    ("AWS::Lambda::Function", "lambda:CreateFunction"),
+    ("AWS::Lambda::Permission", "lambda:AddPermission"),
+    ("AWS::Logs::LogGroup", "logs:CreateLogGroup"),
+    ("AWS::SNS::Subscription", "sns:Subscribe"),
+    ("AWS::SNS::Topic", "sns:CreateTopic"),
+    ("AWS::Scheduler::Schedule", "scheduler:CreateSchedule"),
+];
+
+#[test]
+fn policy_for_who_deploys_allows_every_resource_of_the_template_to_be_created() {
+    let policy: Value =
+        serde_json::from_str(include_str!("../../examples/deployer-policy.json")).unwrap();
+    let statements = policy["Statement"].as_array().unwrap();
+    let allowed: BTreeSet<&str> = statements
+        .iter()
+        .filter_map(|statement| statement["Action"].as_array())
+        .flatten()
+        .map(|action| action.as_str().unwrap())
+        .collect();
+    let kinds: BTreeSet<String> = resources()
+        .into_iter()
+        .filter_map(|(_, text)| {
+            let line = text.lines().find_map(|it| it.strip_prefix("    Type: "));
+            line.map(str::to_owned)
+        })
+        .collect();
+    let known: BTreeSet<String> = CREATED_BY
+        .iter()
+        .map(|(kind, _)| (*kind).to_owned())
+        .collect();
+    assert_eq!(kinds, known);
+    for (kind, action) in CREATED_BY {
+        assert!(allowed.contains(action), "{kind} needs {action}");
+    }
+}
