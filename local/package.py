@@ -9,6 +9,9 @@ Then tries every deployment that README.md and docs/deploy.md show between `<!--
 a new local AWS. Its commands run as documented, except that they build for the architecture of this machine. After each
 block of commands, a dry run of the deployed function must report that it would redrive the dead letter in `orders-dlq`.
 
+At last it runs what docs/operating.md shows between `<!-- stop -->` and between `<!-- start -->` marks. A RUNNING task must
+end, the function must be paused and then not paused, and its code must stay the same.
+
 Needs .venv/local, .venv/lint and .venv/build.
 """
 
@@ -23,7 +26,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deploy import ACCOUNT, REGION, client
+from deploy import ACCOUNT, REGION, client, deploy
 from fit import RUST_TARGETS, UnfitError, pack
 from servers import ROOT, LocalAws, StartError, exit_on_signals
 
@@ -33,6 +36,7 @@ NAME = "sqs-auto-redrive"
 OWN = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 OVERRIDE = f"--parameter-overrides Architecture={OWN}"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "deploy.md")
+OPERATING = ROOT / "docs" / "operating.md"
 DEPLOYMENT = re.compile(r"<!-- deploy -->(.*?)<!-- /deploy -->", re.DOTALL)
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -87,30 +91,90 @@ def for_this_machine(commands: str) -> str:
 def try_deployment(blocks: list[str]) -> None:
     """Runs the commands on a new local AWS, and checks what the deployed function reports."""
     with LocalAws() as aws:
-        sqs = client("sqs", aws.sqs_url)
-        dlq = sqs.create_queue(QueueName="orders-dlq")["QueueUrl"]
-        policy = f'{{"deadLetterTargetArn": "arn:aws:sqs:{REGION}:{ACCOUNT}:orders-dlq", "maxReceiveCount": 1}}'
-        sqs.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})
-        sqs.send_message(QueueUrl=dlq, MessageBody="an order")
+        send_dead_letters(aws, 1)
         client("s3", aws.cloudwatch_url).create_bucket(Bucket="my-bucket")
-        # The user's own AWS settings must have no effect.
-        local = {
-            "AWS_ENDPOINT_URL": aws.cloudwatch_url,
-            "AWS_ACCESS_KEY_ID": ACCOUNT,
-            "AWS_SECRET_ACCESS_KEY": "none",
-            "AWS_CONFIG_FILE": str(aws.folder / "config"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(aws.folder / "credentials"),
-        }
         for block in blocks:
-            run(["bash", "-euo", "pipefail", "-c", for_this_machine(block)], environment() | local)
-            report = dry_run(aws.cloudwatch_url)
-            reason = "paused" if "Paused=true" in block else "ready"
-            reported = [(queue["queueArn"].split(":")[-1], queue["reason"]) for queue in report["queues"]]
-            if reported != [("orders-dlq", reason)]:
-                raise PackageError(
-                    f"the deployed function must report `{reason}` for orders-dlq, but reports: {report}"
-                )
-            print(f"The deployed function reports `{reason}` for orders-dlq.", flush=True)
+            run_commands(block, aws)
+            stops = "Paused=true" in block or "StopCommand" in block
+            check_report(aws, "paused" if stops else "ready")
+
+
+def try_stopping(binary: Path) -> None:
+    """Runs the commands that stop the function and start it again, while a task moves one message a second."""
+    with LocalAws() as aws:
+        dlq = send_dead_letters(aws, 1000)
+        deployed = deploy(
+            aws.cloudwatch_url,
+            NAME,
+            str(binary),
+            # A schedule that does not run during the test, and the shortest time until the command cancels again.
+            {"DeadLetterQueueArns": dlq, "DestinationArn": arn("orders"), "Schedule": "rate(1 hour)", "Timeout": "60"},
+        )
+        if deployed.get("status") != "CREATE_COMPLETE":
+            raise PackageError(f"the function must be deployed, but CloudFormation says: {deployed}")
+        sqs, functions = client("sqs", aws.sqs_url), client("lambda", aws.cloudwatch_url)
+        code = functions.get_function_configuration(FunctionName=NAME)["CodeSha256"]
+        sqs.start_message_move_task(SourceArn=dlq, DestinationArn=arn("orders"), MaxNumberOfMessagesPerSecond=1)
+        if (status := task_status(sqs, dlq)) != "RUNNING":
+            raise PackageError(f"there must be a task to stop, but it is {status}")
+        for mark, reason in (("stop", "paused"), ("start", "cooling-down")):
+            run_commands(marked(mark), aws)
+            if (status := task_status(sqs, dlq)) != "CANCELLED":
+                raise PackageError(f"after `{mark}`, the task must be CANCELLED, but is {status}")
+            if functions.get_function_configuration(FunctionName=NAME)["CodeSha256"] != code:
+                raise PackageError(f"`{mark}` must not change the code of the function")
+            check_report(aws, reason)
+
+
+def task_status(sqs: Any, dlq: str) -> str:
+    """The status of the newest move task."""
+    return str(sqs.list_message_move_tasks(SourceArn=dlq)["Results"][0]["Status"])
+
+
+def marked(mark: str) -> str:
+    """The one block of commands in docs/operating.md between these marks."""
+    parts = re.findall(f"<!-- {mark} -->(.*?)<!-- /{mark} -->", OPERATING.read_text(), re.DOTALL)
+    blocks = [block for part in parts for block in BLOCK.findall(part)]
+    if len(blocks) != 1:
+        raise PackageError(f"{OPERATING} must have one block of commands between `<!-- {mark} -->` marks")
+    return str(blocks[0])
+
+
+def arn(queue: str) -> str:
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"
+
+
+def send_dead_letters(aws: LocalAws, count: int) -> str:
+    """Puts messages into `orders-dlq`, the dead-letter queue of `orders`. Returns its ARN."""
+    sqs = client("sqs", aws.sqs_url)
+    dlq = sqs.create_queue(QueueName="orders-dlq")["QueueUrl"]
+    policy = json.dumps({"deadLetterTargetArn": arn("orders-dlq"), "maxReceiveCount": 1})
+    sqs.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})
+    for first in range(0, count, 10):
+        entries = [{"Id": str(n), "MessageBody": f"order {n}"} for n in range(first, min(first + 10, count))]
+        sqs.send_message_batch(QueueUrl=dlq, Entries=entries)
+    return arn("orders-dlq")
+
+
+def run_commands(block: str, aws: LocalAws) -> None:
+    """Runs a block of documented commands on the local AWS. The user's own AWS settings have no effect."""
+    local = {
+        "AWS_ENDPOINT_URL": aws.cloudwatch_url,
+        "AWS_ACCESS_KEY_ID": ACCOUNT,
+        "AWS_SECRET_ACCESS_KEY": "none",
+        "AWS_CONFIG_FILE": str(aws.folder / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(aws.folder / "credentials"),
+    }
+    run(["bash", "-euo", "pipefail", "-c", for_this_machine(block)], environment() | local)
+
+
+def check_report(aws: LocalAws, reason: str) -> None:
+    """A dry run of the deployed function must report this reason for `orders-dlq`, and that other queues are empty."""
+    report = dry_run(aws.cloudwatch_url)
+    reported = [(queue["queueArn"].split(":")[-1], queue["reason"]) for queue in report["queues"]]
+    if [it for it in reported if it[1] != "empty"] != [("orders-dlq", reason)]:
+        raise PackageError(f"the deployed function must report `{reason}` for orders-dlq, but reports: {report}")
+    print(f"The deployed function reports `{reason}` for orders-dlq.", flush=True)
 
 
 def dry_run(url: str) -> dict[str, Any]:
@@ -148,6 +212,8 @@ def main() -> int:
         run([*sample, *OVERRIDE.split()], environment())
         for blocks in deployments():
             try_deployment(blocks)
+        # The first deployment has built it.
+        try_stopping(ROOT / ".aws-sam" / "build" / "RedriveFunction" / "bootstrap")
     except (PackageError, UnfitError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
