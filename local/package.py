@@ -9,8 +9,8 @@ Then tries every deployment that README.md and docs/deploy.md show between `<!--
 a new local AWS. Its commands run as documented, except that they build for the architecture of this machine. After each
 block of commands, a dry run of the deployed function must report that it would redrive the dead letter in `orders-dlq`.
 
-At last it runs what docs/operating.md shows between `<!-- stop -->` and between `<!-- start -->` marks. A RUNNING task must
-end, the function must be paused and then not paused, and its code must stay the same.
+At last it runs what docs/operating.md shows between `<!-- stop -->` marks, and then between `<!-- start -->` marks. The
+first must end a RUNNING task and pause the function, the second must start it again, and both must keep its code.
 
 Needs .venv/local, .venv/lint and .venv/build.
 """
@@ -93,10 +93,15 @@ def try_deployment(blocks: list[str]) -> None:
     with LocalAws() as aws:
         send_dead_letters(aws, 1)
         client("s3", aws.cloudwatch_url).create_bucket(Bucket="my-bucket")
+        empty = set(re.findall(r"[a-z]+-dlq", "".join(blocks))) - {"orders-dlq"}
+        for queue in sorted(name for dlq in empty for name in (dlq, dlq.removesuffix("-dlq"))):
+            # The tagging API knows only the queues of its own SQS.
+            for url in (aws.sqs_url, aws.cloudwatch_url):
+                client("sqs", url).create_queue(QueueName=queue)
         for block in blocks:
             run_commands(block, aws)
             stops = "Paused=true" in block or "StopCommand" in block
-            check_report(aws, "paused" if stops else "ready")
+            check_report(aws, "paused" if stops else "ready", empty)
 
 
 def try_stopping(binary: Path) -> None:
@@ -123,7 +128,7 @@ def try_stopping(binary: Path) -> None:
                 raise PackageError(f"after `{mark}`, the task must be CANCELLED, but is {status}")
             if functions.get_function_configuration(FunctionName=NAME)["CodeSha256"] != code:
                 raise PackageError(f"`{mark}` must not change the code of the function")
-            check_report(aws, reason)
+            check_report(aws, reason, set())
 
 
 def task_status(sqs: Any, dlq: str) -> str:
@@ -168,11 +173,11 @@ def run_commands(block: str, aws: LocalAws) -> None:
     run(["bash", "-euo", "pipefail", "-c", for_this_machine(block)], environment() | local)
 
 
-def check_report(aws: LocalAws, reason: str) -> None:
-    """A dry run of the deployed function must report this reason for `orders-dlq`, and that other queues are empty."""
+def check_report(aws: LocalAws, reason: str, empty: set[str]) -> None:
+    """A dry run of the deployed function must report this reason for `orders-dlq`, and that these queues are empty."""
     report = dry_run(aws.cloudwatch_url)
-    reported = [(queue["queueArn"].split(":")[-1], queue["reason"]) for queue in report["queues"]]
-    if [it for it in reported if it[1] != "empty"] != [("orders-dlq", reason)]:
+    reported = {queue["queueArn"].split(":")[-1]: queue["reason"] for queue in report["queues"]}
+    if reported != {"orders-dlq": reason, **dict.fromkeys(empty, "empty")}:
         raise PackageError(f"the deployed function must report `{reason}` for orders-dlq, but reports: {report}")
     print(f"The deployed function reports `{reason}` for orders-dlq.", flush=True)
 
