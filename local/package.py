@@ -7,9 +7,12 @@ For each architecture (arm64 or x86_64) and for the one of this machine, runs `s
 
 Then tries every deployment that README.md and docs/deploy.md show between `<!-- deploy -->` marks. Each deployment gets
 a new local AWS. Its commands run as documented, except that they use the architecture of this machine. After each block
-of commands, a dry run of the deployed function must report that it would redrive the dead letter in `orders-dlq`.
-A deployment between `<!-- deploy release -->` and `<!-- /deploy -->` runs in a new folder, which has only a zip and its
+of commands, a dry run of the deployed function must report that it would redrive the dead letter in `orders-dlq`. A
+deployment between `<!-- deploy release -->` and `<!-- /deploy -->` runs in a new folder, which has only a zip and its
 template, as a release has them.
+
+At last it runs what docs/operating.md shows between `<!-- stop -->` marks, and then between `<!-- start -->` marks. The
+first must end a RUNNING task and pause the function, the second must start it again, and both must keep its code.
 
 Needs .venv/local, .venv/lint and .venv/build.
 """
@@ -27,7 +30,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploy import ACCOUNT, REGION, client
+from deploy import ACCOUNT, REGION, client, deploy
 from fit import RUST_TARGETS, UnfitError, pack
 from servers import ROOT, LocalAws, StartError, exit_on_signals
 
@@ -37,9 +40,10 @@ NAME = "sqs-auto-redrive"
 OWN = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 OVERRIDE = f"--parameter-overrides Architecture={OWN}"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "deploy.md")
+OPERATING = ROOT / "docs" / "operating.md"
 DEPLOYMENT = re.compile(r"<!-- deploy( release)? -->(.*?)<!-- /deploy -->", re.DOTALL)
-# The command that stops the function waits for invocations that are under way. There are none here.
-NO_SLEEP = "sleep() { :; }; export -f sleep\n"
+# The command that stops the function waits for invocations that are under way. A new deployment has none.
+NO_SLEEP = "sleep() { :; }\n"
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -84,7 +88,7 @@ def release_folder(folder: Path) -> None:
     (folder / f"{NAME}-{OWN}.yaml").write_text(template)
 
 
-def for_this_machine(commands: str, released: bool) -> str:
+def for_this_machine(commands: str, released: bool = False) -> str:
     """The commands, changed to work here.
 
     The documented commands deploy for arm64, but the local AWS runs functions on the architecture of this machine. They
@@ -103,26 +107,90 @@ def for_this_machine(commands: str, released: bool) -> str:
 def try_deployment(released: bool, blocks: list[str]) -> None:
     """Runs the commands on a new local AWS, and checks what the deployed function reports."""
     with LocalAws() as aws, tempfile.TemporaryDirectory() as files:
-        sqs = client("sqs", aws.sqs_url)
-        dlq = sqs.create_queue(QueueName="orders-dlq")["QueueUrl"]
-        policy = f'{{"deadLetterTargetArn": "arn:aws:sqs:{REGION}:{ACCOUNT}:orders-dlq", "maxReceiveCount": 1}}'
-        sqs.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})
-        sqs.send_message(QueueUrl=dlq, MessageBody="an order")
-        client("s3", aws.cloudwatch_url).create_bucket(Bucket="my-bucket")
         folder = Path(files) if released else ROOT
         if released:
             release_folder(folder)
+        send_dead_letters(aws, 1)
+        client("s3", aws.cloudwatch_url).create_bucket(Bucket="my-bucket")
+        empty = set(re.findall(r"[a-z]+-dlq", "".join(blocks))) - {"orders-dlq"}
+        for queue in sorted(name for dlq in empty for name in (dlq, dlq.removesuffix("-dlq"))):
+            # The tagging API knows only the queues of its own SQS.
+            for url in (aws.sqs_url, aws.cloudwatch_url):
+                client("sqs", url).create_queue(QueueName=queue)
         for block in blocks:
-            commands = ["bash", "-euo", "pipefail", "-c", NO_SLEEP + for_this_machine(block, released)]
-            run(commands, environment(aws), folder)
-            report = dry_run(aws.cloudwatch_url)
-            reason = "paused" if "StopCommand" in block else "ready"
-            reported = [(queue["queueArn"].split(":")[-1], queue["reason"]) for queue in report["queues"]]
-            if reported != [("orders-dlq", reason)]:
-                raise PackageError(
-                    f"the deployed function must report `{reason}` for orders-dlq, but reports: {report}"
-                )
-            print(f"The deployed function reports `{reason}` for orders-dlq.", flush=True)
+            run_commands(NO_SLEEP + for_this_machine(block, released), aws, folder)
+            check_report(aws, "paused" if "StopCommand" in block else "ready", empty)
+
+
+def try_stopping(binary: Path) -> None:
+    """Runs the commands that stop the function and start it again, while a task moves one message a second."""
+    with LocalAws() as aws:
+        dlq = send_dead_letters(aws, 1000)
+        deployed = deploy(
+            aws.cloudwatch_url,
+            NAME,
+            str(binary),
+            # A schedule that does not run during the test, and the shortest time until the command cancels again.
+            {"DeadLetterQueueArns": dlq, "DestinationArn": arn("orders"), "Schedule": "rate(1 hour)", "Timeout": "60"},
+        )
+        if deployed.get("status") != "CREATE_COMPLETE":
+            raise PackageError(f"the function must be deployed, but CloudFormation says: {deployed}")
+        sqs, functions = client("sqs", aws.sqs_url), client("lambda", aws.cloudwatch_url)
+        code = functions.get_function_configuration(FunctionName=NAME)["CodeSha256"]
+        sqs.start_message_move_task(SourceArn=dlq, DestinationArn=arn("orders"), MaxNumberOfMessagesPerSecond=1)
+        if (status := task_status(sqs, dlq)) != "RUNNING":
+            raise PackageError(f"there must be a task to stop, but it is {status}")
+        for mark, reason in (("stop", "paused"), ("start", "cooling-down")):
+            run_commands(for_this_machine(marked(mark)), aws, ROOT)
+            if (status := task_status(sqs, dlq)) != "CANCELLED":
+                raise PackageError(f"after `{mark}`, the task must be CANCELLED, but is {status}")
+            if functions.get_function_configuration(FunctionName=NAME)["CodeSha256"] != code:
+                raise PackageError(f"`{mark}` must not change the code of the function")
+            check_report(aws, reason, set())
+
+
+def task_status(sqs: Any, dlq: str) -> str:
+    """The status of the newest move task."""
+    return str(sqs.list_message_move_tasks(SourceArn=dlq)["Results"][0]["Status"])
+
+
+def marked(mark: str) -> str:
+    """The one block of commands in docs/operating.md between these marks."""
+    parts = re.findall(f"<!-- {mark} -->(.*?)<!-- /{mark} -->", OPERATING.read_text(), re.DOTALL)
+    blocks = [block for part in parts for block in BLOCK.findall(part)]
+    if len(blocks) != 1:
+        raise PackageError(f"{OPERATING} must have one block of commands between `<!-- {mark} -->` marks")
+    return str(blocks[0])
+
+
+def arn(queue: str) -> str:
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"
+
+
+def send_dead_letters(aws: LocalAws, count: int) -> str:
+    """Puts messages into `orders-dlq`, the dead-letter queue of `orders`. Returns its ARN."""
+    sqs = client("sqs", aws.sqs_url)
+    dlq = sqs.create_queue(QueueName="orders-dlq")["QueueUrl"]
+    policy = json.dumps({"deadLetterTargetArn": arn("orders-dlq"), "maxReceiveCount": 1})
+    sqs.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})
+    for first in range(0, count, 10):
+        entries = [{"Id": str(n), "MessageBody": f"order {n}"} for n in range(first, min(first + 10, count))]
+        sqs.send_message_batch(QueueUrl=dlq, Entries=entries)
+    return arn("orders-dlq")
+
+
+def run_commands(commands: str, aws: LocalAws, folder: Path) -> None:
+    """Runs documented commands on the local AWS."""
+    run(["bash", "-euo", "pipefail", "-c", commands], environment(aws), folder)
+
+
+def check_report(aws: LocalAws, reason: str, empty: set[str]) -> None:
+    """A dry run of the deployed function must report this reason for `orders-dlq`, and that these queues are empty."""
+    report = dry_run(aws.cloudwatch_url)
+    reported = {queue["queueArn"].split(":")[-1]: queue["reason"] for queue in report["queues"]}
+    if reported != {"orders-dlq": reason, **dict.fromkeys(empty, "empty")}:
+        raise PackageError(f"the deployed function must report `{reason}` for orders-dlq, but reports: {report}")
+    print(f"The deployed function reports `{reason}` for orders-dlq.", flush=True)
 
 
 def dry_run(url: str) -> dict[str, Any]:
@@ -169,6 +237,7 @@ def main() -> int:
         run([*sample, *OVERRIDE.split()], environment())
         for released, blocks in deployments():
             try_deployment(released, blocks)
+        try_stopping(PACKAGES / OWN / "RedriveFunction" / "bootstrap")
     except (PackageError, UnfitError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

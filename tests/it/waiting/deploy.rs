@@ -293,7 +293,18 @@ fn a_stack_with_nearly_everything_is_created() {
             ("BrakeAlarms", "orders consumer is down"),
             ("AlarmNamePrefix", "orders"),
             ("AlertEmail", "oncall@example.com"),
+            ("AlertTopicArn", "arn:aws:sns:us-east-1:123456789012:oncall"),
+            ("StoppedAfterHours", "168"),
             ("ReportBusName", "default"),
+            ("CreateDashboard", "false"),
+            ("MemorySize", "512"),
+            ("ReservedConcurrency", "3"),
+            (
+                "PermissionsBoundaryArn",
+                "arn:aws:iam::123456789012:policy/boundary",
+            ),
+            ("SubnetIds", "subnet-0a1b2c3d,subnet-0a1b2c3e"),
+            ("SecurityGroupIds", "sg-0a1b2c3d"),
             NOT_TODAY,
         ],
     );
@@ -417,8 +428,10 @@ fn contradictory_parameters_are_refused_before_anything_is_created() {
     );
     let (tag, parking, destination) = ("EnrollTagValue", "ParkingArn", "DestinationArn");
 
+    let subnets = ("SubnetIds", "subnet-0a1b2c3d,subnet-0a1b2c3e");
+    let groups = ("SecurityGroupIds", "sg-0a1b2c3d");
     let (gap, trailing) = (format!("{source},,{other}"), format!("{KEY},"));
-    let cases: [(&[(&str, &str)], &str); 13] = [
+    let cases: [(&[(&str, &str)], &str); 16] = [
         (&[], "SomethingIsEnrolled"),
         (&[(from, source)], "SomethingIsEnrolled"),
         (&[(dlqs, dlq)], "ListedQueuesHaveSources"),
@@ -444,6 +457,12 @@ fn contradictory_parameters_are_refused_before_anything_is_created() {
             &[(dlqs, dlq), (from, source), ("FleetAlarm", "true")],
             "FleetAlarmHasAFleet",
         ),
+        (&[(tag, "on"), subnets], "VpcIsWhole"),
+        (&[(tag, "on"), groups], "VpcIsWhole"),
+        (
+            &[(tag, "on"), ("SubnetIds", "subnet-0a1b2c3d,"), groups],
+            "ListsHaveNoGaps",
+        ),
     ];
     for (number, (parameters, rule)) in cases.iter().enumerate() {
         let why = refusal(number, parameters).unwrap_or_else(|| panic!("accepted: {parameters:?}"));
@@ -453,7 +472,8 @@ fn contradictory_parameters_are_refused_before_anything_is_created() {
         );
     }
 
-    let fine: [&[(&str, &str)]; 8] = [
+    let fine: [&[(&str, &str)]; 9] = [
+        &[(tag, "on"), subnets, groups],
         &[(dlqs, dlq), (from, source)],
         &[(dlqs, dlq), (old, source)],
         &[(dlqs, dlq), (from, source), (old, other)],
