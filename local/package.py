@@ -93,9 +93,10 @@ def for_this_machine(commands: str, released: bool = False) -> str:
 
     The documented commands deploy for arm64, but the local AWS runs functions on the architecture of this machine. They
     are also written for version 2 of the AWS CLI. PyPI has version 1, which always takes raw payloads and has no option
-    for that.
+    for that. In `aws sqs`, it ignores the variable for the endpoint.
     """
     commands = commands.replace("--cli-binary-format raw-in-base64-out", "")
+    commands = commands.replace("aws sqs ", 'aws sqs --endpoint-url "$AWS_ENDPOINT_URL" ')
     if OWN == "arm64":
         return commands
     if released:

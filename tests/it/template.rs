@@ -220,6 +220,19 @@ fn docs_list_every_parameter_with_its_default() {
     }
 }
 
+#[test]
+fn costs_count_the_metrics_and_the_alarms_of_a_stack() {
+    let costs = include_str!("../../docs/costs.md");
+    let emitted = emitted().into_iter();
+    let ours = emitted
+        .filter(|it| it.namespace == "SqsAutoRedrive")
+        .count();
+    let metrics = format!("| custom metrics | {ours} |");
+    assert!(costs.contains(&metrics), "{metrics}");
+    let alarms = format!("| alarms | {}; ", watched().len());
+    assert!(costs.contains(&alarms), "{alarms}");
+}
+
 /// What CloudFormation calls to create each kind of resource, in the name of who deploys.
 const CREATED_BY: &[(&str, &str)] = &[
     ("AWS::CloudWatch::Alarm", "cloudwatch:PutMetricAlarm"),
