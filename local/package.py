@@ -27,6 +27,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,7 @@ def try_deployment(released: bool, blocks: list[str]) -> None:
 
 
 def try_stopping(binary: Path) -> None:
-    """Runs the commands that stop the function and start it again, while a task moves one message a second."""
+    """Runs the commands that stop the function and start it again, while tasks move one message a second."""
     with LocalAws() as aws:
         dlq = send_dead_letters(aws, 1000)
         deployed = deploy(
@@ -138,21 +140,33 @@ def try_stopping(binary: Path) -> None:
             raise PackageError(f"the function must be deployed, but CloudFormation says: {deployed}")
         sqs, functions = client("sqs", aws.sqs_url), client("lambda", aws.cloudwatch_url)
         code = functions.get_function_configuration(FunctionName=NAME)["CodeSha256"]
-        sqs.start_message_move_task(SourceArn=dlq, DestinationArn=arn("orders"), MaxNumberOfMessagesPerSecond=1)
-        if (status := task_status(sqs, dlq)) != "RUNNING":
-            raise PackageError(f"there must be a task to stop, but it is {status}")
+
+        def start() -> None:
+            sqs.start_message_move_task(SourceArn=dlq, DestinationArn=arn("orders"), MaxNumberOfMessagesPerSecond=1)
+
+        def start_late() -> None:
+            """Does what an invocation does that decided before the pause, and starts a task after the first cancel."""
+            while task_statuses(sqs, dlq) != ["CANCELLED"]:
+                time.sleep(0.2)
+            start()
+
+        start()
+        if (statuses := task_statuses(sqs, dlq)) != ["RUNNING"]:
+            raise PackageError(f"there must be a task to stop, but there are {statuses}")
+        threading.Thread(target=start_late, daemon=True).start()
         for mark, reason in (("stop", "paused"), ("start", "cooling-down")):
             run_commands(for_this_machine(marked(mark)), aws, ROOT)
-            if (status := task_status(sqs, dlq)) != "CANCELLED":
-                raise PackageError(f"after `{mark}`, the task must be CANCELLED, but is {status}")
+            if (statuses := task_statuses(sqs, dlq)) != ["CANCELLED", "CANCELLED"]:
+                raise PackageError(f"after `{mark}`, both tasks must be CANCELLED, but they are {statuses}")
             if functions.get_function_configuration(FunctionName=NAME)["CodeSha256"] != code:
                 raise PackageError(f"`{mark}` must not change the code of the function")
             check_report(aws, reason, set())
 
 
-def task_status(sqs: Any, dlq: str) -> str:
-    """The status of the newest move task."""
-    return str(sqs.list_message_move_tasks(SourceArn=dlq)["Results"][0]["Status"])
+def task_statuses(sqs: Any, dlq: str) -> list[str]:
+    """The status of each move task, newest first."""
+    tasks = sqs.list_message_move_tasks(SourceArn=dlq, MaxResults=10)["Results"]
+    return [task["Status"] for task in tasks]
 
 
 def marked(mark: str) -> str:

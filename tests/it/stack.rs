@@ -258,3 +258,38 @@ fn dashboard_url_leads_to_the_console_of_the_partition() {
         assert_eq!(stack.output("DashboardUrl"), Some(url.as_str()));
     }
 }
+
+// Stopping
+
+#[test]
+fn stop_command_pauses_then_cancels_and_cancels_again_after_the_timeout() {
+    let stack = stack(&[("Timeout", "300")]);
+    let command = stack.output("StopCommand").unwrap();
+    let steps = [
+        "export AWS_REGION=us-east-1",
+        "update-stack --stack-name sqs-auto-redrive --use-previous-template",
+        "ParameterKey=Paused,ParameterValue=true",
+        "wait stack-update-complete --stack-name sqs-auto-redrive",
+        "for LEFT in 300 0",
+        r#"{"action": "cancel", "queues": "all"}"#,
+        "lambda invoke --function-name sqs-auto-redrive",
+        "sleep $LEFT",
+    ];
+    let places = steps.map(|step| command.find(step).unwrap_or_else(|| panic!("no {step}")));
+    assert!(places.is_sorted(), "{places:?} in {command}");
+    assert_eq!(command.lines().count(), 1, "the console shows one line");
+    // Everything else keeps its value, code included.
+    assert!(command.contains("UsePreviousValue=true"));
+    for deploys in ["--template", "s3", "sam ", "update-function-code"] {
+        assert!(!command.contains(deploys), "{command}");
+    }
+}
+
+#[test]
+fn operating_page_begins_with_the_stop_command() {
+    let page = include_str!("../../docs/operating.md");
+    let (_, first) = page.split_once("\n## ").unwrap();
+    let (first, _) = first.split_once("\n## ").unwrap();
+    let (before, _) = first.split_once("<!-- /stop -->").unwrap();
+    assert!(before.contains("OutputKey=='StopCommand'"), "{before}");
+}
