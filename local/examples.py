@@ -6,7 +6,8 @@
 - `examples/stackset.py` runs on the local AWS. The template that it writes must deploy a function that answers. The
   local AWS has no StackSets, so the AWS CLI only checks the form of the commands that docs/fleet.md shows.
 
-`make package` runs this after package.py, whose zip it needs. Also needs .venv/examples.
+`make package` runs this after package.py, whose zip it needs. Also needs .venv/examples. To update the CDK, run in
+examples/cdk: npm update --package-lock-only --omit-lockfile-registry-resolved
 """
 
 from __future__ import annotations
