@@ -184,7 +184,9 @@ def run_commands(block: str, aws: LocalAws) -> None:
         "AWS_CONFIG_FILE": str(aws.folder / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(aws.folder / "credentials"),
     }
-    run(["bash", "-euo", "pipefail", "-c", for_this_machine(block)], environment() | local)
+    # Version 1 of the AWS CLI does not read that variable for SQS.
+    commands = for_this_machine(block).replace("aws sqs", f"aws --endpoint-url {aws.cloudwatch_url} sqs")
+    run(["bash", "-euo", "pipefail", "-c", commands], environment() | local)
 
 
 def check_report(aws: LocalAws, reason: str, empty: set[str]) -> None:
