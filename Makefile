@@ -50,7 +50,7 @@ lint: lint-setup ## check formatting, lints, documentation, unused dependencies,
 	@echo '==> Checking the Python programs'
 	@.venv/lint/bin/ruff check --quiet
 	@.venv/lint/bin/ruff format --check --quiet
-	@.venv/lint/bin/mypy $(MYPY_OPTIONS) local
+	@.venv/lint/bin/mypy $(MYPY_OPTIONS) local examples
 	@echo '==> Checking the shell scripts'
 	@.venv/lint/bin/shellcheck .ci/run bench/bench.sh
 	@echo '==> Checking the workflows'
@@ -78,9 +78,12 @@ audit: deny-setup ## check the dependencies for security advisories (downloads t
 	@.tools/bin/cargo-deny --locked check -D warnings advisories
 
 # Always builds for the architecture of this machine too, because the local AWS runs the deployed function.
-package: setup lint-setup package-setup ## build the zips for Lambda, and run the documented deployment commands locally
+package: setup lint-setup package-setup ## build the zips for Lambda, run the documented deployments locally, check examples/
 	@echo '==> Building for Lambda (takes a few minutes)'
 	@.venv/local/bin/python local/package.py $(ARCHITECTURES)
+	$(call venv,examples,local/examples-requirements.txt)
+	@echo '==> Checking the examples'
+	@.venv/local/bin/python local/examples.py
 
 release-notes: ## print the release notes: the section of CHANGELOG.md for the version in Cargo.toml
 	@$(PYTHON) local/release.py --notes
