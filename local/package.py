@@ -208,8 +208,12 @@ def dry_run(url: str) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """The user's own environment, without AWS settings, and with this project's tools first in `PATH`."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CARGO_LAMBDA_"))}
+    """The user's own environment, without AWS settings, and with this project's tools first in `PATH`.
+
+    Without `CARGO_TARGET_DIR`: older versions of `sam build` would package no bootstrap, or an old one.
+    """
+    foreign = ("AWS_", "CARGO_LAMBDA_", "CARGO_TARGET_DIR")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     own["PATH"] = f"{BUILD}:{SAM}:{own.get('PATH', os.defpath)}"
     return own | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}
 

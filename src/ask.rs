@@ -7,14 +7,14 @@ use crate::fall::{FallTime, MAX_SOURCES, fall_time};
 use crate::look::{Candidate, Context};
 use crate::memory::FACTS;
 use crate::metrics::{Metrics, MetricsQuery};
-use crate::observation::{Brake, BrakeState, Question};
+use crate::observation::{EXPIRES_SOON, Question};
 use crate::queue::QueueArn;
 use crate::sqs::{Sqs, SqsError};
 use crate::verdict::metrics_query;
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeSet;
 use std::future;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
 /// Answers one question for these DLQs. No answer in time is an answer too: it is recorded as one.
@@ -28,15 +28,10 @@ pub(crate) async fn answer<'a, S: Sqs, C: CloudWatch>(
         Question::FallTime => ask_fall_times(context, &mut asking, until).await,
         Question::Metrics => ask_metrics(context, &mut asking, until).await,
         Question::OldestMessage => {
-            let dlqs = asking.iter().map(|it| it.target.dlq.clone());
-            let dlqs: Vec<QueueArn> = dlqs.collect();
-            let ages = context.cloudwatch.oldest_ages(&dlqs, context.now);
-            let mut ages = timeout_at(until, ages)
-                .await
-                .unwrap_or_default()
-                .into_iter();
-            for candidate in &mut asking {
-                candidate.observation.oldest_age = Some(ages.next().flatten());
+            let candidates: Vec<&Candidate> = asking.iter().collect();
+            let ages = read_oldest_ages(context, &candidates, until).await;
+            for (candidate, age) in asking.iter_mut().zip(ages) {
+                candidate.observation.oldest_age = Some(age);
             }
         }
         Question::Brakes => ask_brakes(context.cloudwatch, &mut asking, until).await,
@@ -77,7 +72,7 @@ async fn ask_fall_times<S: Sqs, C>(
     asks.for_each(future::ready).await;
 }
 
-/// Takes three calls for a DLQ with one source queue, and one more for each further source. Stops
+/// Takes two calls for a DLQ with one source queue, and one more for each further source. Stops
 /// as soon as it is clear that the fall time cannot be known. `Err` if SQS fails; a refusal is an
 /// answer.
 pub(crate) async fn read_fall_time(
@@ -97,13 +92,8 @@ pub(crate) async fn read_fall_time(
     };
     if queues.is_empty() || queues.len() > MAX_SOURCES {
         let unread = queues.into_iter().map(|queue| (queue, Err(String::new())));
-        return Ok(fall_time(dlq, None, unread.collect()));
+        return Ok(fall_time(dlq, unread.collect()));
     }
-    let retention = match sqs.facts(dlq).await {
-        Err(error) if error.is_failure() => return Err(error),
-        Err(_) => None,
-        Ok(facts) => facts.retention,
-    };
     let mut facts = Vec::with_capacity(queues.len());
     for queue in queues {
         let read = match sqs.facts(&queue).await {
@@ -113,7 +103,7 @@ pub(crate) async fn read_fall_time(
         };
         facts.push((queue, read));
     }
-    Ok(fall_time(dlq, retention, facts))
+    Ok(fall_time(dlq, facts))
 }
 
 /// Asks CloudWatch about these DLQs. Leaves out a DLQ if the depths alone would hold it or let it
@@ -143,12 +133,10 @@ async fn ask_metrics<S, C: CloudWatch>(
     if queries.is_empty() {
         return;
     }
-    let answers = timeout_at(until, context.cloudwatch.metrics(queries)).await;
-    let mut answers = answers.unwrap_or_default().into_iter();
+    let answers = context.cloudwatch.metrics(queries, until).await;
+    let mut answers = answers.into_iter();
     for (was_stopped, candidate) in to_ask {
-        let answer = answers.next();
-        let answer = answer.unwrap_or_else(|| Metrics::Failed(NO_ANSWER.to_owned()));
-        candidate.observation.metrics = Some(answer);
+        candidate.observation.metrics = answers.next();
         if was_stopped && is_stopped_whatever_the_age(candidate, now) {
             let dlq = &candidate.target.dlq;
             context
@@ -184,16 +172,67 @@ fn query(candidate: &Candidate, now: SystemTime) -> MetricsQuery {
     metrics_query(&target.policy, observation, &target.dlq, now)
 }
 
+/// The ages of the oldest messages of held DLQs, in the same order; `None` if unknown. The messages
+/// stay until a person acts, so SQS may delete them first.
+///
+/// A DLQ is asked about at most every 30 minutes, and not again before its oldest message has a day
+/// left: until then a message can only be younger.
+pub(crate) async fn ages_of_held<S, C: CloudWatch>(
+    context: &Context<'_, S, C>,
+    held: &[&Candidate<'_>],
+) -> Vec<Option<Duration>> {
+    let (memory, now) = (context.memory, context.now);
+    let known = |candidate: &Candidate| match candidate.observation.oldest_age {
+        Some(Some(age)) => Some(Some(age)),
+        _ if candidate.observation.retention.is_none() => Some(None),
+        _ => memory.oldest_age(&candidate.target.dlq, now),
+    };
+    let mut ages: Vec<_> = held.iter().map(|candidate| known(candidate)).collect();
+    let unknown = held.iter().zip(&mut ages).filter(|(_, age)| age.is_none());
+    let (candidates, unknown): (Vec<&Candidate>, Vec<_>) = unknown.unzip();
+    let until = half_of_time_left(context.deadlines.ask_until);
+    let read = read_oldest_ages(context, &candidates, until).await;
+    for (age, read) in unknown.into_iter().zip(read) {
+        *age = Some(read);
+    }
+    ages.into_iter().map(Option::flatten).collect()
+}
+
+/// Reads the ages of the oldest messages of these DLQs, and remembers them. Takes no call if there
+/// are none.
+async fn read_oldest_ages<S, C: CloudWatch>(
+    context: &Context<'_, S, C>,
+    candidates: &[&Candidate<'_>],
+    until: Instant,
+) -> Vec<Option<Duration>> {
+    let dlqs = candidates.iter().map(|it| it.target.dlq.clone());
+    let dlqs: Vec<QueueArn> = dlqs.collect();
+    let ages = context
+        .cloudwatch
+        .oldest_ages(&dlqs, context.now, until)
+        .await;
+    for (candidate, age) in candidates.iter().zip(&ages) {
+        let expires_in = age.and_then(|age| candidate.observation.expires_in(age));
+        let until_soon = expires_in.unwrap_or_default().saturating_sub(EXPIRES_SOON);
+        let dlq = &candidate.target.dlq;
+        context
+            .memory
+            .keep_oldest_age(dlq, *age, context.now, until_soon);
+    }
+    ages
+}
+
 /// Answers [`Question::Brakes`] for these DLQs.
 async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], until: Instant) {
     let alarms = asking.iter().flat_map(|it| &it.target.policy.brake_alarms);
     let alarms: BTreeSet<&String> = alarms.collect();
     let alarms: Vec<String> = alarms.into_iter().cloned().collect();
-    let brakes = read_brakes(cloudwatch, alarms, until).await;
+    let brakes = cloudwatch.brakes(&alarms, until).await;
     for Candidate {
         target,
         observation,
         brakes_read,
+        ..
     } in asking
     {
         *brakes_read = Some(Instant::now());
@@ -202,20 +241,3 @@ async fn ask_brakes(cloudwatch: &impl CloudWatch, asking: &mut [Candidate<'_>], 
         observation.brakes = Some(of_this_dlq.cloned().collect());
     }
 }
-
-/// Reads the states of these alarms. An alarm without an answer in time is unknown.
-pub(crate) async fn read_brakes(
-    cloudwatch: &impl CloudWatch,
-    alarms: Vec<String>,
-    until: Instant,
-) -> Vec<Brake> {
-    let brakes = timeout_at(until, cloudwatch.brakes(&alarms)).await;
-    brakes.unwrap_or_else(|_| alarms.into_iter().map(unknown_brake).collect())
-}
-
-fn unknown_brake(alarm: String) -> Brake {
-    let state = BrakeState::Unknown(NO_ANSWER.to_owned());
-    Brake { alarm, state }
-}
-
-const NO_ANSWER: &str = "CloudWatch did not answer in time";

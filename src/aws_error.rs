@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Throttled,
     /// A move task is already active on the queue.
     TaskActive,
+    /// The account has as many active move tasks as SQS allows.
+    TaskLimit,
     /// The destination of a move task does not exist.
     DestinationNotFound,
     /// The queue does not exist.
@@ -142,6 +144,7 @@ fn kind(code: &str, message: &str) -> Kind {
         | "SignatureDoesNotMatch"
         | "UnrecognizedClient" => Kind::BadCredentials,
         _ if is_about_active_task(&message) => Kind::TaskActive,
+        _ if is_about_task_limit(&message) => Kind::TaskLimit,
         "ResourceNotFound" if message.contains("destinationarn") => Kind::DestinationNotFound,
         "NonExistentQueue" | "QueueDoesNotExist" | "ResourceNotFound" => Kind::QueueNotFound,
         _ if message.contains("configured as a dead letter queue") => Kind::NotADeadLetterQueue,
@@ -158,6 +161,17 @@ fn is_about_active_task(message: &str) -> bool {
         .iter()
         .any(|words| message.contains(words));
     message.contains("already") && is_active
+}
+
+/// SQS allows 100 active move tasks per account. Nobody has recorded how it refuses another one, so any
+/// words about a limit on tasks count
+/// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html>).
+fn is_about_task_limit(message: &str) -> bool {
+    let is_limit = ["limit", "maximum", "quota", "too many", "exceed"]
+        .iter()
+        .any(|words| message.contains(words));
+    let is_about_pace = message.contains("persecond") || message.contains("per second");
+    message.contains("task") && is_limit && !is_about_pace
 }
 
 /// What to do about a move task that FAILED with this reason from SQS; `None` if no remedy is

@@ -8,7 +8,7 @@ use crate::plan::Cause;
 use crate::queue::MoveTask;
 use crate::sqs::{CancelError, Sqs, SqsError};
 use futures_util::{StreamExt, stream};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 /// Cancels the RUNNING move task of each of these DLQs. Each target gets one finding, whatever goes
 /// wrong.
@@ -23,9 +23,13 @@ pub async fn run<'a>(
 ) -> Vec<Finding<'a>> {
     stream::iter(targets)
         .map(async |target| {
-            let cancelled = timeout_at(deadlines.act_until, cancel_one(sqs, target, cause)).await;
-            let (outcome, tasks) = cancelled
-                .unwrap_or_else(|_| (Outcome::Failed(Failed::CancelUnconfirmed), Vec::new()));
+            let until = deadlines.act_until;
+            let out_of_time = match Instant::now() < until {
+                true => Failed::CancelUnconfirmed,
+                false => Failed::CancelNotSent,
+            };
+            let cancelled = timeout_at(until, cancel_one(sqs, target, cause)).await;
+            let (outcome, tasks) = cancelled.unwrap_or((Outcome::Failed(out_of_time), Vec::new()));
             Finding {
                 tasks,
                 ..Finding::unseen(target.dlq.as_str(), outcome)
@@ -41,6 +45,9 @@ async fn cancel_one(sqs: &impl Sqs, target: &Target, cause: &Cause) -> (Outcome,
     let list = async || sqs.list_tasks(&target.dlq).await;
     match retry_while_throttled(list, SqsError::is_throttled).await {
         Ok(tasks) => cancel_listed(sqs, target, cause, tasks).await,
+        Err(SqsError::QueueNotFound(why)) if !target.listed => {
+            (Outcome::Skipped(Skipped::TaggedNotFound(why)), Vec::new())
+        }
         Err(error) => (Outcome::Failed(Failed::Sqs(error)), Vec::new()),
     }
 }
@@ -53,7 +60,10 @@ pub(crate) async fn cancel_listed(
     tasks: Vec<MoveTask>,
 ) -> (Outcome, Vec<MoveTask>) {
     let Some(handle) = tasks.iter().find_map(MoveTask::cancellable) else {
-        return (Outcome::Skipped(Skipped::NothingToCancel), tasks);
+        // Another invocation may have decided to start one.
+        let may_start = *cause == Cause::Requested && !target.policy.paused;
+        let nothing = Skipped::NothingToCancel { may_start };
+        return (Outcome::Skipped(nothing), tasks);
     };
     let (cause, handle) = (cause.clone(), handle.to_owned());
     if target.policy.dry_run {

@@ -7,23 +7,30 @@ use crate::queue::QueueArn;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::types::{
-    AlarmType, Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy,
-    StateValue, StatusCode,
+    AlarmType, Dimension, EvaluationState, Metric, MetricDataQuery, MetricDataResult, MetricStat,
+    ScanBy, StateValue, StatusCode,
 };
+use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
+use tokio::time::{Instant, timeout_at};
 
 /// The calls to CloudWatch that redriving needs. If a fact cannot be read, the answer says so: it
-/// is no error, and the decision says what follows.
+/// is no error, and the decision says what follows. Answers that came by `until` count, even if others
+/// did not.
 pub trait CloudWatch {
     /// The states of these alarms of the function's own account and region, in the same order.
-    fn brakes(&self, alarms: &[String]) -> impl Future<Output = Vec<Brake>>;
+    fn brakes(&self, alarms: &[String], until: Instant) -> impl Future<Output = Vec<Brake>>;
 
     /// What CloudWatch knows about these DLQs, in the same order. Takes one call per 500 metrics of
     /// a region and period.
-    fn metrics(&self, queries: Vec<MetricsQuery>) -> impl Future<Output = Vec<Metrics>>;
+    fn metrics(
+        &self,
+        queries: Vec<MetricsQuery>,
+        until: Instant,
+    ) -> impl Future<Output = Vec<Metrics>>;
 
     /// The age of the oldest message of each of these DLQs, in the same order; `None` if it cannot
     /// be read.
@@ -31,6 +38,7 @@ pub trait CloudWatch {
         &self,
         dlqs: &[QueueArn],
         now: SystemTime,
+        until: Instant,
     ) -> impl Future<Output = Vec<Option<Duration>>>;
 }
 
@@ -46,8 +54,13 @@ type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 
 /// The most names per `DescribeAlarms` call.
 const ALARMS_PER_CALL: usize = 100;
+/// CloudWatch throttles `GetMetricData` at 50 calls a second.
+const CONCURRENT_CALLS: usize = 8;
 /// The most queries per `GetMetricData` call.
 const METRICS_PER_CALL: usize = 500;
+/// The most pages of one answer that are read. Two weeks of 500 metrics have twenty.
+const MAX_PAGES: usize = 200;
+
 impl CloudWatchClients {
     /// Prepares a client for the function's own region and for each of these regions.
     pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
@@ -67,31 +80,44 @@ impl CloudWatchClients {
         }
     }
 
-    /// The states of the alarms that exist, by name: metric alarms and composite alarms.
+    /// The states of the alarms that exist, by name. `DescribeAlarms` returns only the types that
+    /// it is asked for.
     async fn states(&self, alarms: &[String]) -> Result<HashMap<String, BrakeState>, String> {
         let answer = self
             .own_region
             .describe_alarms()
             .set_alarm_names(Some(alarms.to_vec()))
-            .alarm_types(AlarmType::MetricAlarm)
-            .alarm_types(AlarmType::CompositeAlarm)
+            .set_alarm_types(Some(
+                AlarmType::values()
+                    .iter()
+                    .copied()
+                    .map(AlarmType::from)
+                    .collect(),
+            ))
             // The default page holds 50. One call asks for at most 100 alarms, so one page is
             // enough.
             .max_records(100)
             .send()
             .await
-            .map_err(|error| AwsError::new("CloudWatch", &error).to_string())?;
-        let metric = answer
-            .metric_alarms()
-            .iter()
-            .map(|alarm| (alarm.alarm_name(), alarm.state_value()));
+            .map_err(|error| in_words(&AwsError::new("CloudWatch", &error)))?;
+        let metric = answer.metric_alarms().iter().map(|alarm| {
+            let evaluation = alarm.evaluation_state();
+            let state = evaluated(alarm.state_value(), evaluation, alarm.state_reason());
+            (alarm.alarm_name(), state)
+        });
+        let log = answer.log_alarms().iter().map(|alarm| {
+            let evaluation = alarm.evaluation_state();
+            let state = evaluated(alarm.state_value(), evaluation, alarm.state_reason());
+            (alarm.alarm_name(), state)
+        });
+        // CloudWatch does not report how a composite alarm is evaluated.
         let composite = answer
             .composite_alarms()
             .iter()
-            .map(|alarm| (alarm.alarm_name(), alarm.state_value()));
-        Ok(metric
-            .chain(composite)
-            .filter_map(|(name, state)| Some((name?.to_owned(), brake_state(state))))
+            .map(|alarm| (alarm.alarm_name(), brake_state(alarm.state_value())));
+        let states = metric.chain(log).chain(composite);
+        Ok(states
+            .filter_map(|(name, state)| Some((name?.to_owned(), state)))
             .collect())
     }
 
@@ -123,8 +149,14 @@ impl CloudWatchClients {
             ))
         };
         let mut answers: Vec<_> = series.iter().map(|_| left_out()).collect();
+        let mut pages_left = MAX_PAGES;
         while let Some(page) = pages.next().await {
             let page = page.map_err(SeriesError::from)?;
+            if pages_left == 0 {
+                let why = format!("CloudWatch's answer has more than {MAX_PAGES} pages");
+                return Err(SeriesError::Failed(why));
+            }
+            pages_left -= 1;
             for result in page.metric_data_results() {
                 let id = result.id().and_then(|id| id.strip_prefix('q'));
                 let Some(n) = id.and_then(|id| id.parse::<usize>().ok()) else {
@@ -161,9 +193,25 @@ where
     fn from(error: SdkError<E>) -> Self {
         let error = AwsError::new("CloudWatch", &error);
         match error.kind {
-            Kind::AccessDenied => Self::Denied(error.to_string()),
-            _ => Self::Failed(error.to_string()),
+            Kind::AccessDenied => Self::Denied(in_words(&error)),
+            _ => Self::Failed(in_words(&error)),
         }
+    }
+}
+
+/// What to do if CloudWatch cannot be reached or does not answer. In a VPC without an endpoint for
+/// it, no call gets an answer.
+const CHECK_NETWORK: &str =
+    "check the function's network, and in a VPC the endpoint for CloudWatch (`monitoring`)";
+
+fn no_answer() -> String {
+    format!("CloudWatch did not answer in time; {CHECK_NETWORK}")
+}
+
+fn in_words(error: &AwsError) -> String {
+    match error.kind {
+        Kind::Unreachable => format!("{error}; {CHECK_NETWORK}"),
+        _ => error.to_string(),
     }
 }
 
@@ -177,18 +225,15 @@ impl From<SeriesError> for Metrics {
 }
 
 impl CloudWatch for CloudWatchClients {
-    async fn brakes(&self, alarms: &[String]) -> Vec<Brake> {
+    async fn brakes(&self, alarms: &[String], until: Instant) -> Vec<Brake> {
         let mut brakes = Vec::with_capacity(alarms.len());
         for names in alarms.chunks(ALARMS_PER_CALL) {
-            let states = self.states(names).await;
+            let states = timeout_at(until, self.states(names)).await;
+            let states = states.unwrap_or_else(|_| Err(no_answer()));
             brakes.extend(names.iter().map(|name| Brake {
                 alarm: name.clone(),
                 state: match &states {
-                    Ok(states) => states.get(name).cloned().unwrap_or_else(|| {
-                        BrakeState::Unknown(
-                            "there is no such alarm in this account and region".to_owned(),
-                        )
-                    }),
+                    Ok(states) => states.get(name).cloned().unwrap_or_else(no_such_alarm),
                     Err(why) => BrakeState::Unknown(why.clone()),
                 },
             }));
@@ -196,7 +241,7 @@ impl CloudWatch for CloudWatchClients {
         brakes
     }
 
-    async fn metrics(&self, queries: Vec<MetricsQuery>) -> Vec<Metrics> {
+    async fn metrics(&self, queries: Vec<MetricsQuery>, until: Instant) -> Vec<Metrics> {
         let no_answer = || Metrics::Failed("CloudWatch did not return it".to_owned());
         let mut answers: Vec<Metrics> = queries.iter().map(|_| no_answer()).collect();
         let mut batches: BTreeMap<(String, Duration), Vec<(usize, MetricsQuery)>> = BTreeMap::new();
@@ -204,24 +249,38 @@ impl CloudWatch for CloudWatchClients {
             let key = (query.dlq.region().to_owned(), query.period());
             batches.entry(key).or_default().push((n, query));
         }
+        let mut calls = Vec::new();
         for ((region, period), mut queries) in batches {
             while !queries.is_empty() {
                 let rest = queries.split_off(queries_per_call(&queries));
-                let places: Vec<usize> = queries.iter().map(|(n, _)| *n).collect();
-                let batch = queries.into_iter().map(|(_, query)| query).collect();
-                let read = self.read_batch(&region, period, batch).await;
-                for (n, metrics) in places.into_iter().zip(read) {
-                    if let Some(answer) = answers.get_mut(n) {
-                        *answer = metrics;
-                    }
-                }
+                calls.push((region.clone(), period, queries));
                 queries = rest;
+            }
+        }
+        // A region that hangs must not take the time of the others.
+        let mut read = stream::iter(calls)
+            .map(async |(region, period, queries)| {
+                let (places, batch): (Vec<usize>, Vec<MetricsQuery>) = queries.into_iter().unzip();
+                let read = self.read_batch(&region, period, batch, until).await;
+                places.into_iter().zip(read)
+            })
+            .buffer_unordered(CONCURRENT_CALLS);
+        while let Some(read) = read.next().await {
+            for (n, metrics) in read {
+                if let Some(answer) = answers.get_mut(n) {
+                    *answer = metrics;
+                }
             }
         }
         answers
     }
 
-    async fn oldest_ages(&self, dlqs: &[QueueArn], now: SystemTime) -> Vec<Option<Duration>> {
+    async fn oldest_ages(
+        &self,
+        dlqs: &[QueueArn],
+        now: SystemTime,
+        until: Instant,
+    ) -> Vec<Option<Duration>> {
         let mut ages = vec![None; dlqs.len()];
         let mut by_region: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, dlq) in dlqs.iter().enumerate() {
@@ -244,7 +303,7 @@ impl CloudWatch for CloudWatchClients {
                     }
                 };
                 // A state that cannot be read stays unknown.
-                let _ = self.series(region, &series, from, now, &mut take).await;
+                let _ = timeout_at(until, self.series(region, &series, from, now, &mut take)).await;
             }
         }
         ages
@@ -258,6 +317,7 @@ impl CloudWatchClients {
         region: &str,
         period: Duration,
         queries: Vec<MetricsQuery>,
+        until: Instant,
     ) -> Vec<Metrics> {
         let seconds = i32::try_from(period.as_secs()).unwrap_or(i32::MAX);
         let from = queries.iter().map(|query| query.from).min();
@@ -276,7 +336,9 @@ impl CloudWatchClients {
                 None => {}
             }
         };
-        let answers = self.series(region, &series, from, now, &mut take).await;
+        let answers = self.series(region, &series, from, now, &mut take);
+        let answers = timeout_at(until, answers).await;
+        let answers = answers.unwrap_or_else(|_| Err(SeriesError::Failed(no_answer())));
         let mut errors: Vec<Option<SeriesError>> = vec![None; readings.len()];
         match answers {
             Ok(answers) => {
@@ -321,6 +383,31 @@ fn queries_per_call(queries: &[(usize, MetricsQuery)]) -> usize {
         metrics <= METRICS_PER_CALL
     };
     queries.iter().take_while(fits).count().max(1)
+}
+
+/// The state of an alarm, unless its evaluation fails: it then keeps its last state, which may be
+/// out of date.
+fn evaluated(
+    state: Option<&StateValue>,
+    evaluation: Option<&EvaluationState>,
+    reason: Option<&str>,
+) -> BrakeState {
+    let Some(failure) = evaluation.filter(|it| **it != EvaluationState::PartialData) else {
+        return brake_state(state);
+    };
+    let (last, failure) = (state.map_or("", StateValue::as_str), failure.as_str());
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    BrakeState::Unknown(format!(
+        "CloudWatch cannot evaluate the alarm ({failure}), and its last state, {last}, may be out of date{reason}"
+    ))
+}
+
+/// An alarm of a type that the SDK does not know is not in the answer either.
+fn no_such_alarm() -> BrakeState {
+    BrakeState::Unknown(format!(
+        "there is no such alarm in this account and region; this version reads only the types {}",
+        AlarmType::values().join(", ")
+    ))
 }
 
 fn brake_state(state: Option<&StateValue>) -> BrakeState {

@@ -177,7 +177,8 @@ impl Config {
         let mut vars = Variables(set.filter(|(name, _)| is_ours(name)).collect());
         let mut faults = Faults::default();
         let is_sample_set = vars.0.contains_key("REDRIVE_SAMPLE");
-        let policy = policy(&mut vars, &mut faults);
+        let mut policy = policy(&mut vars, &mut faults);
+        policy.schedule = vars.take("REDRIVE_SCHEDULE").as_deref().and_then(rate);
         let limits = Limits {
             // SQS allows 100 active move tasks per account.
             max_starts: vars.number("REDRIVE_MAX_STARTS", 20, 1..=100, &mut faults),
@@ -363,7 +364,12 @@ impl Faults {
                     self.add("REDRIVE_PARKING_ARN", value, expected);
                 }
                 // The default in place of a wrong value contradicts nothing.
-                PolicyError::WindowTooShort { .. } if is_backoff_faulty => {}
+                PolicyError::WindowTooShort { .. } | PolicyError::ScheduleTooSlow { .. }
+                    if is_backoff_faulty => {}
+                PolicyError::ScheduleTooSlow { schedule, .. } => {
+                    let value = Some(humantime::format_duration(schedule).to_string());
+                    self.add("REDRIVE_SCHEDULE", value, expected);
+                }
                 PolicyError::WindowTooShort { window, .. } => {
                     let value = Some(humantime::format_duration(window).to_string());
                     self.add("REDRIVE_ATTEMPT_WINDOW", value, expected);
@@ -374,7 +380,7 @@ impl Faults {
                     let value = Some(SAMPLE_PACE.to_string());
                     self.add("REDRIVE_MAX_MESSAGES_PER_SECOND", value, expected);
                 }
-                PolicyError::TooManyAttempts { attempts } => {
+                PolicyError::TooManyAttempts { attempts, .. } => {
                     let value = Some(attempts.to_string());
                     self.add("REDRIVE_MAX_ATTEMPTS", value, expected);
                 }
@@ -446,6 +452,21 @@ fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Str
                 humantime::format_duration(*range.end())
             )
         })
+}
+
+/// The interval of a schedule, `rate(5 minutes)`. `None` for a `cron` or `at` expression, whose interval
+/// varies
+/// (<https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html>).
+fn rate(expression: &str) -> Option<Duration> {
+    let rate = expression.strip_prefix("rate(")?.strip_suffix(')')?;
+    let (number, unit) = rate.trim().split_once(' ')?;
+    let unit = match unit.trim() {
+        "minute" | "minutes" => minutes(1),
+        "hour" | "hours" => minutes(60),
+        "day" | "days" => days(1),
+        _ => return None,
+    };
+    Some(unit.saturating_mul(number.parse().ok()?))
 }
 
 const fn minutes(n: u64) -> Duration {

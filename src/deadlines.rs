@@ -14,6 +14,8 @@ pub struct Deadlines {
     pub stop_from: Instant,
     /// For starting and canceling move tasks.
     pub act_until: Instant,
+    /// For finding out whether a start without an answer took effect.
+    pub confirm_until: Instant,
 }
 
 impl Deadlines {
@@ -31,6 +33,7 @@ impl Deadlines {
             ask_until: now + (time_left - reserve),
             stop_from: act_until - TO_STOP_A_SAMPLE.min(time_left / 4),
             act_until,
+            confirm_until: now + (time_left - reserve / 4),
         }
     }
 

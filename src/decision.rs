@@ -23,6 +23,7 @@ const GATES: &[Gate] = &[
     every_start(in_flight_only),
     every_start(below_minimum),
     every_start(paused),
+    every_start(tags_unreadable),
     every_start(not_settled),
     every_start(metrics_unreadable),
     unless_parking(attempts_exhausted),
@@ -129,7 +130,9 @@ fn task_active(case: &Case) -> Answer {
     if task.age(case.now) > LONGEST_TASK {
         return Ok(Some(stuck));
     }
-    let may_harm = is_ours(case.policy, task) && !is_parking(case.policy, task);
+    // Without its tags, it is unknown where the DLQ's own redrives go.
+    let is_known = case.policy.unread_tags.is_none();
+    let may_harm = is_known && is_ours(case.policy, task) && !is_parking(case.policy, task);
     let harm = match may_harm.then(|| case.sampling()).transpose()?.flatten() {
         Some(fall) => case.harm(task, fall)?,
         None => None,
@@ -155,6 +158,12 @@ fn below_minimum(case: &Case) -> Answer {
 /// The kill switch is on.
 fn paused(case: &Case) -> Answer {
     stop_if(case.policy.paused, Hold::Paused)
+}
+
+/// The DLQ's own tags, which may pause it, cannot be read.
+fn tags_unreadable(case: &Case) -> Answer {
+    let unread = case.policy.unread_tags.clone();
+    Ok(unread.map(|why| Hold::TagsUnreadable { why }.into()))
 }
 
 /// It is too early to judge the last task: its messages may still come back, or its consumer has handled
@@ -401,8 +410,7 @@ impl<'a> Case<'a> {
         if !verdicts.is_empty() && self.sampling()?.is_some() {
             self.need_metrics()?;
             let stayed_away = |it: &Judged| it.verdict == Verdict::StayedAway;
-            let retention = self.sampling()?.and_then(|fall| fall.retention);
-            let is_known = self.seen.oldest_age.is_some() || retention.is_none();
+            let is_known = self.seen.oldest_age.is_some() || self.seen.retention.is_none();
             if verdicts.iter().any(stayed_away) && !is_known {
                 return Err(Question::OldestMessage);
             }
@@ -655,6 +663,11 @@ pub enum Hold {
     },
     /// The kill switch is on.
     Paused,
+    /// The DLQ's own tags, which may pause it, cannot be read.
+    TagsUnreadable {
+        /// What failed.
+        why: String,
+    },
     /// As [`Skip::NotConsumed`], when the last start is older than the patience.
     NotConsumed,
     /// As [`Skip::MetricsUnreadable`], when the last start is older than the patience.

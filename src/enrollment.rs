@@ -8,6 +8,7 @@ use crate::queue::{Location, QueueArn, QueueRef, QueuesByName, TaggedQueue};
 use crate::text::excerpt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A DLQ that the function may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +40,19 @@ pub struct Targets {
 pub enum TagsToRead {
     /// No tags: there is no enroll tag, or the event calls for nothing.
     None,
-    /// The tags of every queue with the enroll tag.
-    All,
+    /// The tags of every queue with the enroll tag, and those of these listed DLQs.
+    All(Vec<QueueArn>),
     /// The tags of these queues.
     Of(Vec<QueueArn>),
+}
+
+/// The tags that were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// What they say.
+    pub found: Vec<TaggedQueue>,
+    /// Why some could not be read; `None` if all could.
+    pub unread: Option<String>,
 }
 
 /// The tags to read for this selection: of the selected queues, of the queues that delivered the
@@ -56,7 +66,11 @@ pub fn tags_to_read(
 ) -> TagsToRead {
     let queues = match selection {
         _ if config.enroll_tag.is_none() => return TagsToRead::None,
-        Selection::All => return TagsToRead::All,
+        Selection::All => {
+            let listed = config.queues.iter();
+            let listed = listed.filter(|dlq| location.is_taggable_here(dlq));
+            return TagsToRead::All(listed.cloned().collect());
+        }
         Selection::Named(queues) => queues,
     };
     if queues.is_empty() && event_source_arns.is_empty() {
@@ -91,42 +105,51 @@ pub fn dlq_among<'a>(
     config: &Config,
     tagged: &[TaggedQueue],
 ) -> Option<&'a String> {
-    let tagged = tagged.iter().map(|tagged| &tagged.dlq);
-    let enrolled: Vec<&QueueArn> = config.queues.iter().chain(tagged).collect();
+    let enrolled = enrolled(config, tagged);
     let is_enrolled = |arn: &&String| enrolled.iter().any(|dlq| dlq.as_str() == arn.as_str());
     event_source_arns.iter().find(is_enrolled)
 }
 
-/// The targets of a selection. `tagged` are the queues with the enroll tag among those it concerns.
-/// Naming a queue does not enroll it.
+/// The DLQs that are enrolled by the list or by their tags.
+fn enrolled<'a>(config: &'a Config, tagged: &'a [TaggedQueue]) -> BTreeSet<&'a QueueArn> {
+    let by_tag = tagged.iter().filter(|tagged| tagged.enrolled);
+    let by_tag = by_tag.map(|tagged| &tagged.dlq);
+    config.queues.iter().chain(by_tag).collect()
+}
+
+/// The targets of a selection. Naming a queue does not enroll it. `tags` are those of the queues it
+/// concerns. A listed DLQ whose tags could not be read is held. `timeout` is how long the invocation may
+/// run.
 pub fn targets(
     selection: &Selection,
     request: Option<&Request>,
     config: &Config,
-    tagged: Vec<TaggedQueue>,
+    tags: &Tags,
     location: &Location,
+    timeout: Duration,
 ) -> Targets {
     let listed: BTreeSet<&QueueArn> = config.queues.iter().collect();
-    let tagged = tagged
-        .into_iter()
-        .map(|tagged| (tagged.dlq, tagged.settings));
-    let tagged: BTreeMap<QueueArn, Settings> = tagged.collect();
-    let enrolled: BTreeSet<&QueueArn> = listed.iter().copied().chain(tagged.keys()).collect();
+    let enrolled = enrolled(config, &tags.found);
+    let settings = tags.found.iter();
+    let settings = settings.map(|tagged| (&tagged.dlq, tagged.settings.as_slice()));
+    let settings: BTreeMap<&QueueArn, &[Setting]> = settings.collect();
     let (selected, not_enrolled) = match selection {
         Selection::All => (enrolled.clone(), Vec::new()),
         Selection::Named(queues) => resolve(queues, &enrolled, location),
     };
-    let final_policy = |policy| Arc::new(as_requested(policy, request).with_attempts_that_fit());
+    let final_policy = |policy| Arc::new(as_requested(policy, request, timeout));
     let shared = final_policy(config.policy.clone());
-    let target = |dlq: &&QueueArn| {
-        let dlq = *dlq;
-        let settings = tagged.get(dlq).map_or(&[][..], Vec::as_slice);
-        let (policy, mut faults) = match settings {
-            [] => (Arc::clone(&shared), Vec::new()),
-            settings => {
-                let (policy, faults) = as_tagged(config, settings);
-                (final_policy(policy), faults)
-            }
+    let held = final_policy(Policy {
+        unread_tags: tags.unread.clone(),
+        ..config.policy.clone()
+    });
+    let target = |&dlq: &&QueueArn| {
+        let own = settings.get(dlq);
+        let settings = own.copied().unwrap_or_default();
+        let (policy, mut faults) = match (own, settings) {
+            (None, _) if location.is_taggable_here(dlq) => (Arc::clone(&held), Vec::new()),
+            (_, []) => (Arc::clone(&shared), Vec::new()),
+            _ => as_tagged(config, settings, final_policy),
         };
         let found = contradiction(&policy, dlq, &enrolled, config, settings);
         if let Some(found) = found.filter(|found| !faults.iter().any(|it| it.contains(found))) {
@@ -170,8 +193,8 @@ fn contradiction(
     (has_samples && is_pace_of_sample).then(|| PolicyError::PaceOfSample.to_string())
 }
 
-/// A DLQ's own settings, as name and text, from its tags.
-type Settings = Vec<(String, String)>;
+/// A setting of a DLQ's own, as name and text, from its tags.
+type Setting = (String, String);
 
 /// The enrolled DLQs among the named queues, and the ARNs of the other named queues.
 fn resolve<'a>(
@@ -196,18 +219,28 @@ fn resolve<'a>(
 }
 
 /// The environment's policy, changed by a DLQ's own settings, and everything that is wrong with
-/// them. A tag can add a pause or a dry run but not lift one.
-fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<String>) {
+/// them. A tag can add a brake, a pause or a dry run but not lift one.
+fn as_tagged(
+    config: &Config,
+    settings: &[Setting],
+    final_policy: impl Fn(Policy) -> Arc<Policy>,
+) -> (Arc<Policy>, Vec<String>) {
     let mut policy = config.policy.clone();
-    let mut faults: Vec<String> = settings
-        .iter()
-        .filter_map(|(name, value)| {
-            let expected = config::set(&mut policy, name, value.trim()).err()?;
-            Some(format!("{}{expected}", blame(config, settings, &[name])))
-        })
-        .collect();
+    let mut faults = Vec::new();
+    for (name, value) in settings {
+        if let Err(expected) = config::set(&mut policy, name, value.trim()) {
+            faults.push(format!("{}{expected}", blame(config, settings, &[name])));
+            // A dry run in doubt is one.
+            policy.dry_run |= name == "dry-run";
+        }
+    }
     policy.paused |= config.policy.paused;
     policy.dry_run |= config.policy.dry_run;
+    for alarm in &config.policy.brake_alarms {
+        if !policy.brake_alarms.contains(alarm) {
+            policy.brake_alarms.push(alarm.clone());
+        }
+    }
     if faults.is_empty() {
         let is_sample_set = settings.iter().any(|(name, _)| name == "sample");
         let sets_attempts = settings.iter().any(|(name, _)| name == "max-attempts");
@@ -215,26 +248,22 @@ fn as_tagged(config: &Config, settings: &[(String, String)]) -> (Policy, Vec<Str
         let too_many = too_many.filter(|_| is_sample_set && sets_attempts);
         let contradictions = policy.contradictions().into_iter().chain(too_many);
         faults.extend(contradictions.map(|contradiction| {
-            let blame = match contradiction {
-                PolicyError::ParkingIsDestination => {
-                    blame(config, settings, &["destination-arn", "parking-arn"])
-                }
-                PolicyError::WindowTooShort { .. } => blame(
-                    config,
-                    settings,
-                    &["cooldown", "attempt-window", "max-attempts"],
-                ),
-                PolicyError::PaceOfSample => {
-                    blame(config, settings, &["max-messages-per-second", "sample"])
-                }
-                PolicyError::TooManyAttempts { .. } => {
-                    blame(config, settings, &["max-attempts", "sample"])
-                }
-            };
+            let blame = blame(config, settings, settings_behind(&contradiction));
             format!("{blame}{contradiction}")
         }));
     }
-    (policy, faults)
+    (final_policy(policy), faults)
+}
+
+/// The settings that contradict each other.
+fn settings_behind(contradiction: &PolicyError) -> &'static [&'static str] {
+    match contradiction {
+        PolicyError::ParkingIsDestination => &["destination-arn", "parking-arn"],
+        PolicyError::WindowTooShort { .. } => &["cooldown", "attempt-window", "max-attempts"],
+        PolicyError::ScheduleTooSlow { .. } => &["attempt-window", "max-attempts"],
+        PolicyError::PaceOfSample => &["max-messages-per-second", "sample"],
+        PolicyError::TooManyAttempts { .. } => &["max-attempts", "sample"],
+    }
 }
 
 /// The start of an error message: the tags that set these settings, with their values. Empty if
@@ -252,20 +281,20 @@ fn blame(config: &Config, settings: &[(String, String)], names: &[&str]) -> Stri
     }
 }
 
-/// A policy, changed by a request.
-fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
+/// The policy to follow: a policy, changed by a request.
+fn as_requested(policy: Policy, request: Option<&Request>, timeout: Duration) -> Policy {
     let Some(request) = request else {
-        return policy;
+        return policy.with_attempts_that_fit();
     };
     let sample = request.sample.unwrap_or(policy.sample);
     let policy = Policy { sample, ..policy };
     // A forced redrive sends all messages, whatever the sample.
     let policy = if request.force {
-        policy.forced()
+        policy.forced(timeout)
     } else {
         policy
     };
-    Policy {
+    let policy = Policy {
         // A request with its own destination is never diverted to the parking queue.
         may_park: request.destination.is_none(),
         // A request cannot lift a deployed dry run.
@@ -275,7 +304,8 @@ fn as_requested(policy: Policy, request: Option<&Request>) -> Policy {
             .or(policy.max_messages_per_second),
         destination: request.destination.clone().or(policy.destination),
         ..policy
-    }
+    };
+    policy.with_attempts_that_fit()
 }
 
 /// `Err` if SQS cannot move messages to the destination, or if they would loop.

@@ -14,7 +14,10 @@ pub use request::{Request, Selection};
 
 use crate::text::{excerpt, first_three, one_line};
 use alarm::Origin;
-use envelope::{EventBridgeEvent, MAX_ENVELOPES, Unwrapped, record_name, unwrap_envelope};
+use envelope::{
+    EventBridgeEvent, MAX_ENVELOPES, MAX_MESSAGE_BYTES, MAX_RECORDS, Unwrapped, record_name,
+    unwrap_envelope,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -122,27 +125,50 @@ impl Event {
                 return Ok(());
             }
             Ok(Unwrapped::Message { queue_arn, text }) => {
-                self.event_source_arns.extend(queue_arn);
-                match serde_json::from_str(&text) {
+                if let Some(arn) = queue_arn.filter(|arn| !self.event_source_arns.contains(arn)) {
+                    self.event_source_arns.push(arn);
+                }
+                match read_message(&text) {
                     Ok(value) => return self.read(value, record, envelopes + 1),
-                    Err(error) => Err(format!("its message cannot be read as JSON: {error}")),
+                    Err(why) => Err(why),
                 }
             }
             Ok(Unwrapped::DeadLetter { dlq_arn }) => {
                 return Err(EventError::dead_letters(&dlq_arn));
             }
+            Ok(Unwrapped::Bare(_)) if self.triggers.len() >= MAX_RECORDS => Err(format!(
+                "the event holds more than {MAX_RECORDS} notifications"
+            )),
             Ok(Unwrapped::Bare(value)) => read_trigger(value),
             Err(why) => Err(why),
         };
         match trigger {
             Ok(trigger) => self.triggers.push(trigger),
-            Err(why) => {
-                let record = record.map(str::to_owned);
-                self.unreadable.push(RecordError { record, why });
-            }
+            Err(why) => self.note(record, why),
         }
         Ok(())
     }
+
+    /// Notes that a record cannot be read, once, however much in it is wrong.
+    fn note(&mut self, record: Option<&str>, why: String) {
+        let last = self.unreadable.last();
+        let last = last.and_then(|last| last.record.as_deref());
+        if last.is_none() || last != record {
+            let record = record.map(str::to_owned);
+            self.unreadable.push(RecordError { record, why });
+        }
+    }
+}
+
+fn read_message(text: &str) -> Result<Value, String> {
+    if text.len() > MAX_MESSAGE_BYTES {
+        let n = text.len();
+        return Err(format!(
+            "its message has {n} bytes, more than {MAX_MESSAGE_BYTES}"
+        ));
+    }
+    serde_json::from_str(text)
+        .map_err(|error| format!("its message cannot be read as JSON: {error}"))
 }
 
 /// Reads a value without an envelope. If the value is not supported, `Err` describes it.

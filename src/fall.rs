@@ -27,8 +27,6 @@ pub struct Fall {
     pub time: Duration,
     /// The queues that the DLQ's messages are moved to, and from which they fall back.
     pub consumed: Vec<QueueArn>,
-    /// How long the DLQ keeps a message; `None` if SQS did not return it.
-    pub retention: Option<Duration>,
 }
 
 /// The facts about a queue that fall time depends on.
@@ -38,8 +36,6 @@ pub struct QueueFacts {
     pub visibility_timeout: Duration,
     /// `DelaySeconds`.
     pub delay: Duration,
-    /// `MessageRetentionPeriod`; `None` if SQS did not return it.
-    pub retention: Option<Duration>,
     /// `RedrivePolicy`; `None` if the queue has no DLQ.
     pub redrive_policy: Option<RedrivePolicy>,
 }
@@ -65,11 +61,7 @@ const POLL: Duration = Duration::from_secs(20);
 
 /// The fall time of a DLQ from the facts about the queues that its messages move to: its source
 /// queues, or the one destination.
-pub fn fall_time(
-    dlq: &QueueArn,
-    retention: Option<Duration>,
-    queues: Vec<(QueueArn, Result<QueueFacts, String>)>,
-) -> FallTime {
+pub fn fall_time(dlq: &QueueArn, queues: Vec<(QueueArn, Result<QueueFacts, String>)>) -> FallTime {
     if dlq.is_fifo() {
         let why = "messages of a FIFO group come back one after another";
         return FallTime::Unknown(why.to_owned());
@@ -95,12 +87,11 @@ pub fn fall_time(
     FallTime::Known(Fall {
         time: longest,
         consumed,
-        retention,
     })
 }
 
 fn way_back(dlq: &QueueArn, queue: &QueueArn, facts: &QueueFacts) -> Result<Duration, String> {
-    if (queue.account(), queue.region()) != (dlq.account(), dlq.region()) {
+    if !queue.is_beside(dlq) {
         return Err(format!("`{queue}` is in another account or region"));
     }
     let policy = facts.redrive_policy.as_ref();

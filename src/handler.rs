@@ -4,14 +4,15 @@ use crate::cancel;
 use crate::cloudwatch::CloudWatch;
 use crate::config::{Config, ConfigError};
 use crate::deadlines::{Deadlines, half_of_time_left};
-use crate::enrollment::{self, TagsToRead, Target};
+use crate::enrollment::{self, Tags, TagsToRead, Target};
 use crate::event::request::Selection;
 use crate::event::{self, EventError, RecordError};
 use crate::look::Context;
 use crate::memory::Memory;
+use crate::observation::BrakeState;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
-use crate::plan::{Action, plan};
-use crate::queue::{Location, TaggedQueue};
+use crate::plan::{Action, Kind, brakes_in_alarm, plan};
+use crate::queue::{Location, QueueArn, TaggedQueue};
 use crate::redrive;
 use crate::report::Report;
 use crate::sqs::Sqs;
@@ -19,10 +20,10 @@ use crate::tagging::{Tagging, TaggingError};
 use crate::text::{counted, first_three};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
-use std::fmt;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fmt, mem};
 use tokio::time::{Instant, timeout_at};
 
 /// The function: its configuration and the services it calls.
@@ -54,7 +55,8 @@ pub struct Answer {
     pub report: Report,
     /// The records of the event that could not be read.
     pub unreadable: Vec<RecordError>,
-    /// Why enrollment by tag could not be read. The listed DLQs were handled anyway.
+    /// Why enrollment by tag could not be read. The listed DLQs, and those that were found anyway,
+    /// were handled.
     pub tags_error: Option<TaggingError>,
 }
 
@@ -95,7 +97,8 @@ impl From<InvocationError> for Diagnostic {
 }
 
 impl Answer {
-    /// What Lambda returns. `Err` if a queue failed, or a record or the tags could not be read.
+    /// What Lambda returns. `Err` if a queue failed, if a record or the tags could not be read, or if a
+    /// request is not done.
     pub fn result(self) -> Result<Report, InvocationError> {
         let failed = self.report.failed();
         let unreadable: Vec<String> = self.unreadable.iter().map(RecordError::to_string).collect();
@@ -111,6 +114,12 @@ impl Answer {
             let records = counted(unreadable.len() as u64, "record");
             let first = first_three(&unreadable, "; ");
             faults.push(format!("{records} could not be read: {first}"));
+        }
+        // No schedule repeats a request.
+        let deferred = self.report.counts.deferred;
+        if self.report.trigger.kind == Kind::Request && deferred > 0 {
+            let dlqs = counted(deferred, "DLQ");
+            faults.push(format!("the request is not done for {dlqs}; send it again"));
         }
         if let Some(error) = self.tags_error {
             faults.push(format!("enrollment by tag could not be read: {error}"));
@@ -172,18 +181,27 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let config = &self.config;
         let event = event::parse(payload)?;
         let sources = &event.event_source_arns;
-        let plan = plan(event.triggers, &config.policy.brake_alarms, location);
+        let brakes = &config.policy.brake_alarms;
+        let stated = brakes_in_alarm(&event.triggers, brakes, location);
+        let released = self.released(stated, &deadlines).await;
+        let plan = plan(event.triggers, brakes, &released, location);
         let (selection, request) = (&plan.selection, plan.request.as_ref());
 
         let wanted = enrollment::tags_to_read(selection, request, sources, config, location);
-        let (tagged, tags_error) = match self.read_tags(wanted, location, &deadlines).await {
-            Ok(tagged) => (tagged, None),
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        if let Some(dlq) = enrollment::dlq_among(sources, config, &tagged) {
+        let (found, tags_error) = self.read_tags(wanted, location, &deadlines).await;
+        if let Some(dlq) = enrollment::dlq_among(sources, config, &found) {
             return Err(EventError::dead_letters(dlq).into());
         }
-        let mut targets = enrollment::targets(selection, request, config, tagged, location);
+        let unread = tags_error.as_ref().map(TaggingError::to_string);
+        let tags = Tags { found, unread };
+        let mut targets = enrollment::targets(
+            selection,
+            request,
+            config,
+            &tags,
+            location,
+            invocation.time_left,
+        );
         let is_sweep = *selection == Selection::All;
         if is_sweep {
             self.rotation.apply(&mut targets.enrolled, *now);
@@ -192,7 +210,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let enrolled = &targets.enrolled;
         let mut findings = self.act(&plan.action, enrolled, *now, &deadlines).await;
         if is_sweep {
-            self.rotation.advance(&findings);
+            self.rotation.advance(enrolled, &findings);
         }
         let others = targets.not_enrolled.iter();
         findings.extend(others.map(|arn| not_enrolled(arn, tags_error.as_ref())));
@@ -201,6 +219,20 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             unreadable: event.unreadable,
             tags_error,
         })
+    }
+
+    /// The alarms among these that are not in ALARM now. Takes no call if there are none. In doubt,
+    /// the event is right.
+    async fn released(&self, alarms: Vec<String>, deadlines: &Deadlines) -> Vec<String> {
+        if alarms.is_empty() {
+            return alarms;
+        }
+        let until = half_of_time_left(deadlines.look_until);
+        let brakes = self.cloudwatch.brakes(&alarms, until).await;
+        let released = brakes
+            .into_iter()
+            .filter(|brake| brake.state == BrakeState::Off);
+        released.map(|brake| brake.alarm).collect()
     }
 
     /// Redrives or cancels. Each target gets one finding.
@@ -231,28 +263,39 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         }
     }
 
-    /// Reads the tags that enrollment needs. Takes no call if it needs none.
+    /// Reads the tags that enrollment needs, as far as the tagging API answers. Takes no call if it
+    /// needs none.
     async fn read_tags(
         &self,
         wanted: TagsToRead,
         location: &Location,
         deadlines: &Deadlines,
-    ) -> Result<Vec<TaggedQueue>, TaggingError> {
+    ) -> (Vec<TaggedQueue>, Option<TaggingError>) {
         let Some(tag) = &self.config.enroll_tag else {
-            return Ok(Vec::new());
+            return (Vec::new(), None);
         };
+        let mut found = Vec::new();
         let read = async {
             let queues = match wanted {
-                TagsToRead::None => return Ok(Vec::new()),
-                TagsToRead::All => return self.tagging.tagged(tag).await,
+                TagsToRead::None => return Ok(()),
+                TagsToRead::All(mut listed) => {
+                    let mut listing = self.tagging.tagged(tag).await;
+                    found = match &mut listing {
+                        Ok(found) => mem::take(found),
+                        Err(error) => error.take_found(),
+                    };
+                    listing?;
+                    let known: HashSet<&QueueArn> = found.iter().map(|it| &it.dlq).collect();
+                    listed.retain(|dlq| !known.contains(dlq));
+                    found.extend(self.tagging.tagged_among(&listed, tag).await?);
+                    return Ok(());
+                }
                 TagsToRead::Of(queues) => queues,
             };
-            let mut tagged = self.tagging.tagged_among(&queues, tag).await?;
-            let destinations = enrollment::destinations_to_read(&tagged, &queues, location);
-            if !destinations.is_empty() {
-                tagged.extend(self.tagging.tagged_among(&destinations, tag).await?);
-            }
-            Ok(tagged)
+            found = self.tagging.tagged_among(&queues, tag).await?;
+            let destinations = enrollment::destinations_to_read(&found, &queues, location);
+            found.extend(self.tagging.tagged_among(&destinations, tag).await?);
+            Ok(())
         };
         // If the tagging API does not answer, there must be time left to look at the listed DLQs.
         let until = match self.config.queues.is_empty() {
@@ -260,9 +303,9 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             false => half_of_time_left(deadlines.look_until),
         };
         let no_answer = || TaggingError::Unreachable("no answer in time".to_owned());
-        timeout_at(until, read)
-            .await
-            .unwrap_or_else(|_| Err(no_answer()))
+        let read = timeout_at(until, read).await;
+        let error = read.unwrap_or_else(|_| Err(no_answer())).err();
+        (found, error)
     }
 }
 
@@ -279,39 +322,50 @@ fn not_enrolled<'a>(queue_arn: &'a str, tags_error: Option<&TaggingError>) -> Fi
 const EMULATED_TIME: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Starts each sweep where the previous one ran out of time, so that every DLQ gets its turn. The
-/// first sweep starts at a random DLQ.
+/// Starts each sweep behind the last DLQ about which SQS answered in the previous one, or behind those
+/// that hung if it answered about none. So every DLQ gets its turn, and one that hangs does not keep
+/// the others waiting for ever. The first sweep of a process starts at a random DLQ.
 #[derive(Default)]
 struct Rotation {
-    /// Where the first sweep of this process started.
-    first: OnceLock<usize>,
-    /// How many DLQs the sweeps of this process have dealt with.
-    advanced: AtomicUsize,
+    /// The DLQ to start at.
+    next: Mutex<Option<QueueArn>>,
 }
 
 impl Rotation {
+    /// Puts the targets, which are sorted by their ARNs, in the order of the sweep.
     fn apply(&self, targets: &mut [Target], now: SystemTime) {
-        let random = || {
-            let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-            since_epoch.subsec_nanos() as usize
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = match next.as_ref() {
+            Some(next) => targets.partition_point(|target| target.dlq < *next),
+            None => {
+                let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+                since_epoch.subsec_nanos() as usize
+            }
         };
-        let first = *self.first.get_or_init(random);
-        let advanced = self.advanced.load(Ordering::Relaxed);
-        if let Some(n) = first.wrapping_add(advanced).checked_rem(targets.len()) {
+        if let Some(n) = n.checked_rem(targets.len()) {
             targets.rotate_left(n);
         }
     }
 
-    fn advance(&self, findings: &[Finding]) {
-        let is_left = |finding: &&Finding| {
-            matches!(
-                finding.outcome,
+    /// Notes where the next sweep starts. `targets` are in the order of this sweep.
+    fn advance(&self, targets: &[Target], findings: &[Finding]) {
+        let unanswered = findings.iter().filter_map(|finding| {
+            let was_asked = match finding.outcome {
                 Outcome::Deferred(Deferred::NotLookedAt)
-                    | Outcome::Failed(Failed::CancelUnconfirmed)
-            )
+                | Outcome::Failed(Failed::CancelNotSent) => false,
+                Outcome::Deferred(Deferred::NoAnswer)
+                | Outcome::Failed(Failed::CancelUnconfirmed) => true,
+                _ => return None,
+            };
+            Some((finding.queue_arn, was_asked))
+        });
+        let unanswered: HashMap<&str, bool> = unanswered.collect();
+        let was_asked = |target: &Target| unanswered.get(target.dlq.as_str()).copied();
+        let next = match targets.iter().rposition(|it| was_asked(it).is_none()) {
+            Some(last_answered) => targets.get(last_answered + 1),
+            None => targets.iter().find(|it| was_asked(it) == Some(false)),
         };
-        let left = findings.iter().filter(is_left).count();
-        self.advanced
-            .fetch_add(findings.len() - left, Ordering::Relaxed);
+        let next = next.or(targets.first()).map(|target| target.dlq.clone());
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
     }
 }

@@ -66,6 +66,7 @@
 //! | `in-flight-only` | All its messages are in flight: someone is reading the DLQ. |
 //! | `below-minimum` | Fewer messages are visible than the minimum (1). |
 //! | `paused` | The function or the DLQ is paused. |
+//! | `tags-unreadable` | The tags of a listed DLQ, which may pause it, cannot be read. |
 //! | `cooling-down`, `not-consumed` | It is too early to judge the last task: its messages may still come back, or nobody has handled them yet. After anything but a sample, 15 minutes must pass. |
 //! | `metrics-unreadable` | CloudWatch or SQS fails to show whether the consumer works, and more than a few messages (40) wait. |
 //! | `attempts-exhausted` | Too many redrives in a row (5) came back or FAILED, and the messages cannot be parked. |

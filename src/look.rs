@@ -35,8 +35,21 @@ pub struct Context<'a, S, C> {
 pub(crate) struct Candidate<'a> {
     pub target: &'a Target,
     pub observation: Observation,
+    /// When its tasks were listed.
+    pub looked: Instant,
     /// When its brakes were read.
     pub brakes_read: Option<Instant>,
+}
+
+/// What came of looking at a DLQ.
+#[derive(Clone)]
+pub(crate) enum Look {
+    /// The time to look was over before SQS was asked.
+    NotAsked,
+    /// SQS did not answer before the time to look was over.
+    NotAnswered,
+    /// SQS answered, at this time.
+    Answered(Result<Observation, SqsError>, Instant),
 }
 
 impl<'a> Candidate<'a> {
@@ -55,22 +68,24 @@ impl<'a> Candidate<'a> {
             tasks: self.observation.tasks,
             fall_time: self.observation.fall_time,
             metrics_error,
+            expires_in: None,
         }
     }
 }
 
-/// Looks at each DLQ whose policy is valid. `None` for a DLQ that was not reached, or did not
-/// answer, before the time to look was over.
+/// Looks at each DLQ whose policy is valid.
 pub(crate) async fn look_at_all<S: Sqs, C>(
     context: &Context<'_, S, C>,
     targets: &[Target],
-) -> Vec<Option<Result<Observation, SqsError>>> {
-    let mut answers = vec![None; targets.len()];
+) -> Vec<Look> {
+    let mut answers = vec![Look::NotAsked; targets.len()];
     let valid = targets.iter().zip(&mut answers);
     let valid = valid.filter(|(target, _)| target.policy_error.is_none());
     let looks = valid.map(|(target, answer)| async {
+        *answer = Look::NotAnswered;
         let look = async || look(context.sqs, &target.dlq).await;
-        *answer = Some(retry_while_throttled(look, SqsError::is_throttled).await);
+        let seen = retry_while_throttled(look, SqsError::is_throttled).await;
+        *answer = Look::Answered(seen, Instant::now());
     });
     let looks = stream::iter(looks).buffer_unordered(context.limits.concurrency);
     // Running out of time is no error: the DLQs without an answer are deferred.
@@ -80,32 +95,36 @@ pub(crate) async fn look_at_all<S: Sqs, C>(
 
 /// Takes one call if the DLQ is empty, two otherwise.
 async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
-    let depth = sqs.depth(dlq).await?;
+    let (depth, retention) = sqs.depth(dlq).await?;
     let tasks = match depth.is_empty() {
         true => Vec::new(),
         false => sqs.list_tasks(dlq).await?,
     };
     Ok(Observation {
         depth,
+        retention,
         tasks,
         ..Observation::default()
     })
 }
 
-/// `Err` if the look already decides what happens to the DLQ.
-pub(crate) fn outcome_of_look(
-    target: &Target,
-    look: Option<Result<Observation, SqsError>>,
-) -> Result<Observation, Outcome> {
+/// The DLQ to decide about. `Err` if the look already decides what happens to it.
+pub(crate) fn candidate(target: &Target, look: Look) -> Result<Candidate<'_>, Outcome> {
     if let Some(error) = &target.policy_error {
         return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
     }
     match look {
-        Some(Ok(observation)) => Ok(observation),
-        Some(Err(SqsError::QueueNotFound(_))) if !target.listed => {
-            Err(Outcome::Skipped(Skipped::RecentlyDeleted))
+        Look::Answered(Ok(observation), looked) => Ok(Candidate {
+            target,
+            observation,
+            looked,
+            brakes_read: None,
+        }),
+        Look::Answered(Err(SqsError::QueueNotFound(why)), _) if !target.listed => {
+            Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
-        Some(Err(error)) => Err(Outcome::Failed(Failed::Sqs(error))),
-        None => Err(Outcome::Deferred(Deferred::NotLookedAt)),
+        Look::Answered(Err(error), _) => Err(Outcome::Failed(Failed::Sqs(error))),
+        Look::NotAnswered => Err(Outcome::Deferred(Deferred::NoAnswer)),
+        Look::NotAsked => Err(Outcome::Deferred(Deferred::NotLookedAt)),
     }
 }

@@ -14,6 +14,8 @@ pub struct Memory {
     fall_times: Kept<Way, FallTime>,
     /// The start of the newest task when CloudWatch's answer changed nothing.
     asked_in_vain: Kept<QueueArn, Option<SystemTime>>,
+    /// When the oldest message of a DLQ arrived there; `None` if it could not be read.
+    oldest_arrivals: Kept<QueueArn, Option<SystemTime>>,
 }
 
 /// A DLQ and the policy's destination.
@@ -54,6 +56,26 @@ impl Memory {
     ) {
         let way = (dlq.clone(), destination.cloned());
         self.fall_times.keep(way, until, fall_time);
+    }
+
+    /// The age of the DLQ's oldest message, `Some(None)` if it could not be read. `None` if nothing
+    /// is remembered.
+    pub fn oldest_age(&self, dlq: &QueueArn, now: SystemTime) -> Option<Option<Duration>> {
+        let arrival = self.oldest_arrivals.get(dlq, now)?;
+        Some(arrival.map(|arrival| now.duration_since(arrival).unwrap_or_default()))
+    }
+
+    /// Remembers the age of the DLQ's oldest message for this long, but at least for 30 minutes.
+    pub fn keep_oldest_age(
+        &self,
+        dlq: &QueueArn,
+        age: Option<Duration>,
+        now: SystemTime,
+        at_least: Duration,
+    ) {
+        let arrival = age.map(|age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH));
+        let until = now + IN_VAIN.max(at_least);
+        self.oldest_arrivals.keep(dlq.clone(), until, arrival);
     }
 
     /// Whether CloudWatch was asked about this DLQ within the last 30 minutes, its answer changed

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Observation {
     /// How many messages the DLQ holds.
     pub depth: Depth,
+    /// How long the DLQ keeps a message; `None` if SQS did not return it.
+    pub retention: Option<Duration>,
     /// The DLQ's move tasks, newest first, at most ten. Empty if the DLQ is empty, because nobody
     /// asks then.
     pub tasks: Vec<MoveTask>,
@@ -59,6 +61,9 @@ pub enum Question {
     Brakes,
 }
 
+/// An oldest message that expires this soon is reported.
+pub const EXPIRES_SOON: Duration = Duration::from_secs(24 * 3600);
+
 impl Observation {
     /// What CloudWatch returned; `None` if it was not asked, or did not answer.
     pub fn readings(&self) -> Option<&Readings> {
@@ -68,13 +73,27 @@ impl Observation {
         }
     }
 
+    /// The longest time until SQS deletes the oldest message, which has this age in the DLQ; `None`
+    /// if the retention is unknown.
+    ///
+    /// CloudWatch counts the age from the arrival in the DLQ, but SQS counts the retention of a
+    /// standard queue from the first send. So a fall time is subtracted, if it is known; before it
+    /// failed, the message may have waited longer.
+    pub fn expires_in(&self, age: Duration) -> Option<Duration> {
+        let before = match &self.fall_time {
+            Some(FallTime::Known(fall)) => fall.time,
+            _ => Duration::ZERO,
+        };
+        Some(self.retention?.saturating_sub(age).saturating_sub(before))
+    }
+
     /// Whether SQS deletes the oldest messages before a failing one could be back. A lower depth
     /// then proves nothing.
     pub fn is_expiring(&self) -> bool {
         let Some(FallTime::Known(fall)) = &self.fall_time else {
             return false;
         };
-        let Some((retention, age)) = fall.retention.zip(self.oldest_age.flatten()) else {
+        let Some((retention, age)) = self.retention.zip(self.oldest_age.flatten()) else {
             return false;
         };
         retention.saturating_sub(age) < fall.time + Duration::from_secs(10 * 60)

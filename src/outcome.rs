@@ -9,7 +9,7 @@ use crate::queue::{Depth, MoveTask, TaskStatus};
 use crate::sqs::SqsError;
 use crate::tagging::TaggingError;
 use crate::text::{counted, excerpt, one_line};
-use crate::verdict::{LastVerdict, SLACK};
+use crate::verdict::{LastVerdict, SAMPLE_PACE, SLACK};
 use std::fmt;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Finding<'a> {
     pub fall_time: Option<FallTime>,
     /// Why CloudWatch's metrics could not be read, if the decision depended on them.
     pub metrics_error: Option<String>,
+    /// Of a held DLQ: how soon SQS deletes its oldest message, if that is within a day.
+    pub expires_in: Option<Duration>,
 }
 
 /// What happened to one queue.
@@ -101,13 +103,18 @@ pub enum Skipped {
     Gate(Skip),
     /// The event named a queue that is not enrolled.
     NotEnrolled,
-    /// The queue has the enroll tag but does not exist. The tagging API lists a deleted queue for
-    /// some time.
-    RecentlyDeleted,
+    /// SQS does not find a queue that has the enroll tag; its words. The tagging API lists a deleted
+    /// queue for some time. SQS also answers so if the function has no access to the queue.
+    TaggedNotFound(String),
     /// No task is RUNNING, or SQS returned no handle for it.
-    NothingToCancel,
+    NothingToCancel {
+        /// Whether an invocation that is under way may still start one.
+        may_start: bool,
+    },
     /// The task ended before SQS could cancel it.
     EndedBeforeCancel,
+    /// Another invocation, or a person, started a task after this one had looked.
+    Overtaken,
 }
 
 /// Why the next invocation will deal with a DLQ.
@@ -117,8 +124,16 @@ pub enum Deferred {
     StartLimit(usize),
     /// The time was up before anyone looked.
     NotLookedAt,
-    /// SQS did not answer the start in time. It may have taken effect.
+    /// SQS did not answer the look in time.
+    NoAnswer,
+    /// The time was up before the start was sent.
+    StartNotSent,
+    /// SQS throttled the start until the time was up.
+    StartThrottled,
+    /// SQS did not answer the start in time, and does not list its task. It may still take effect.
     StartUnconfirmed,
+    /// The account has as many active tasks as SQS allows; its words.
+    AccountLimit(String),
     /// The time left was too short for a sample.
     NoTimeForSample,
 }
@@ -135,6 +150,8 @@ pub enum Failed {
     /// The time was up before SQS confirmed the cancel. No later look would cancel the task, so the
     /// DLQ is not deferred: a failure makes Lambda try again.
     CancelUnconfirmed,
+    /// As [`CancelUnconfirmed`](Self::CancelUnconfirmed), before SQS was asked.
+    CancelNotSent,
     /// SQS refused to cancel a task that is still RUNNING; its words.
     StillRunning(String),
     /// A sample could not be stopped; why. It goes on at one message per second.
@@ -182,6 +199,8 @@ codes! {
         BelowMinimum = "below-minimum",
         /// The kill switch is on.
         Paused = "paused",
+        /// The tags of a listed DLQ, which may pause it, cannot be read.
+        TagsUnreadable = "tags-unreadable",
         /// The newest task started too recently.
         CoolingDown = "cooling-down",
         /// The consumer has handled nothing since the last redrive started.
@@ -258,7 +277,9 @@ impl Outcome {
                 Cause::SampleOver => Reason::SampleOver,
                 Cause::Bouncing => Reason::Bouncing,
             },
-            Self::Deferred(Deferred::StartLimit(_)) => Reason::StartLimit,
+            Self::Deferred(Deferred::StartLimit(_) | Deferred::AccountLimit(_)) => {
+                Reason::StartLimit
+            }
             Self::Deferred(_) => Reason::OutOfTime,
             Self::Failed(failed) => failed.reason(),
         }
@@ -271,14 +292,14 @@ impl Skipped {
             Self::Gate(Skip::Empty) => Reason::Empty,
             Self::Gate(Skip::InFlightOnly) => Reason::InFlightOnly,
             Self::Gate(Skip::BelowMinimum { .. }) => Reason::BelowMinimum,
-            Self::Gate(Skip::TaskActive) => Reason::TaskActive,
+            Self::Gate(Skip::TaskActive) | Self::Overtaken => Reason::TaskActive,
             Self::Gate(Skip::CoolingDown { .. }) => Reason::CoolingDown,
             Self::Gate(Skip::StillFilling { .. } | Skip::CannotBeTold) => Reason::StillFilling,
             Self::Gate(Skip::NotConsumed) => Reason::NotConsumed,
             Self::Gate(Skip::MetricsUnreadable { .. }) => Reason::MetricsUnreadable,
             Self::NotEnrolled => Reason::NotEnrolled,
-            Self::RecentlyDeleted => Reason::QueueNotFound,
-            Self::NothingToCancel | Self::EndedBeforeCancel => Reason::NothingToCancel,
+            Self::TaggedNotFound(_) => Reason::QueueNotFound,
+            Self::NothingToCancel { .. } | Self::EndedBeforeCancel => Reason::NothingToCancel,
         }
     }
 }
@@ -288,6 +309,7 @@ impl Hold {
         match self {
             Self::TaskStuck { .. } => Reason::TaskActive,
             Self::Paused => Reason::Paused,
+            Self::TagsUnreadable { .. } => Reason::TagsUnreadable,
             Self::NotConsumed => Reason::NotConsumed,
             Self::MetricsUnreadable { .. } => Reason::MetricsUnreadable,
             Self::TasksFailed { .. } | Self::ParkingFailed { .. } => Reason::AttemptsExhausted,
@@ -313,12 +335,13 @@ impl Failed {
             | Self::Tags(
                 TaggingError::Service(_)
                 | TaggingError::Unreachable(_)
-                | TaggingError::BadAnswer(_),
+                | TaggingError::BadAnswer(_)
+                | TaggingError::Endless(_),
             )
             | Self::StillRunning(_)
             | Self::SampleNotStopped(_) => Reason::ServiceError,
             Self::InvalidPolicy(_) => Reason::InvalidPolicy,
-            Self::CancelUnconfirmed => Reason::OutOfTime,
+            Self::CancelUnconfirmed | Self::CancelNotSent => Reason::OutOfTime,
         }
     }
 }
@@ -335,9 +358,38 @@ impl<'a> Finding<'a> {
             last_verdict: None,
             fall_time: None,
             metrics_error: None,
+            expires_in: None,
         }
     }
 }
+
+impl Finding<'_> {
+    /// Whether redrives of this DLQ are started and canceled again and again. Samples do not count:
+    /// the function always cancels them.
+    pub fn is_often_cancelled(&self) -> bool {
+        let is_cancelled_redrive = |task: &&MoveTask| {
+            task.status == TaskStatus::Cancelled
+                && task.max_messages_per_second != Some(SAMPLE_PACE)
+        };
+        self.tasks.iter().filter(is_cancelled_redrive).count() >= OFTEN
+    }
+}
+
+/// CloudWatch counts the age of a message from its arrival in the DLQ, so SQS may delete it earlier.
+fn expires_in(left: Duration) -> String {
+    let minutes = Duration::from_secs(left.as_secs() / 60 * 60);
+    if minutes.is_zero() {
+        return "SQS deletes its oldest messages now; move them, or lengthen its retention period"
+            .to_owned();
+    }
+    let left = humantime::format_duration(minutes);
+    format!(
+        "SQS deletes its oldest message within {left}, perhaps earlier, because the retention of a standard queue counts from the first send; move the messages, or lengthen the DLQ's retention period"
+    )
+}
+
+/// So many canceled redrives among the ten tasks that SQS lists are often.
+const OFTEN: usize = 3;
 
 impl fmt::Display for Finding<'_> {
     /// A clause: what happened, then what else an operator should know.
@@ -365,6 +417,15 @@ impl fmt::Display for Finding<'_> {
         if let Some(why) = self.metrics_error.as_ref().filter(|_| !is_told) {
             let why = one_line(why, MAX_MESSAGE_CHARS);
             write!(f, "; the DLQ's metrics could not be read: {why}")?;
+        }
+        if let Some(left) = self.expires_in {
+            write!(f, "; {}", expires_in(left))?;
+        }
+        if self.is_often_cancelled() {
+            write!(
+                f,
+                "; at least {OFTEN} of its last redrives were canceled: a brake or a consumer goes on and off; let the brake alarm wait for more datapoints, or lengthen the cooldown"
+            )?;
         }
         let newest = self.tasks.first();
         let failed = newest.filter(|task| task.status == TaskStatus::Failed);
@@ -472,11 +533,22 @@ impl fmt::Display for Skipped {
         f.write_str(match self {
             Self::Gate(skip) => return skip.fmt(f),
             Self::NotEnrolled => "the queue is not enrolled; add it to `REDRIVE_QUEUES` or tag it",
-            Self::RecentlyDeleted => {
-                "the queue has the enroll tag but does not exist: it was deleted recently"
+            Self::TaggedNotFound(why) => {
+                return write!(
+                    f,
+                    "the queue has the enroll tag, but SQS does not find it: it was deleted recently, or the function has no access to it (check the role, the queue's policy and the region): {why}"
+                );
             }
-            Self::NothingToCancel => "no move task is RUNNING, or SQS returned no handle for it",
+            Self::NothingToCancel { may_start: false } => {
+                "no move task is RUNNING, or SQS returned no handle for it"
+            }
+            Self::NothingToCancel { may_start: true } => {
+                "no move task is RUNNING, or SQS returned no handle for it; another invocation may be about to start one, so pause the function before you cancel"
+            }
             Self::EndedBeforeCancel => "the move task ended before it could be canceled",
+            Self::Overtaken => {
+                "another task started on this DLQ after this invocation had looked at it"
+            }
         })
     }
 }
@@ -533,6 +605,11 @@ impl fmt::Display for Hold {
                 excerpt(status)
             ),
             Self::Paused => f.write_str("the kill switch is on"),
+            Self::TagsUnreadable { why } => write!(
+                f,
+                "the DLQ's tags cannot be read, and they may pause it: {}",
+                one_line(why, MAX_MESSAGE_CHARS)
+            ),
             Self::NotConsumed => not_consumed(f),
             Self::MetricsUnreadable { why } => metrics_unreadable(why, f),
             Self::TasksFailed { streak, reason } => write!(
@@ -584,8 +661,19 @@ impl fmt::Display for Deferred {
             Self::NotLookedAt => {
                 f.write_str("the invocation ran out of time before it looked at this DLQ")
             }
+            Self::NoAnswer => f.write_str("SQS did not answer in time when asked about this DLQ"),
+            Self::StartNotSent => {
+                f.write_str("the invocation ran out of time before it asked SQS for a start")
+            }
+            Self::StartThrottled => {
+                f.write_str("SQS throttled the start until the invocation ran out of time")
+            }
             Self::StartUnconfirmed => f.write_str(
                 "SQS did not answer the start in time; the next look shows whether it took effect",
+            ),
+            Self::AccountLimit(why) => write!(
+                f,
+                "the account has as many active move tasks as SQS allows: {why}"
             ),
             Self::NoTimeForSample => f.write_str(
                 "the invocation has too little time left for a sample; raise the function's timeout",
@@ -605,6 +693,9 @@ impl fmt::Display for Failed {
             Self::InvalidPolicy(why) => f.write_str(why),
             Self::CancelUnconfirmed => f.write_str(
                 "the invocation ran out of time before SQS confirmed that the move task is canceled",
+            ),
+            Self::CancelNotSent => f.write_str(
+                "the invocation ran out of time before it asked SQS to cancel the move task",
             ),
             Self::StillRunning(why) => write!(
                 f,

@@ -62,20 +62,54 @@ pub enum Cause {
     Bouncing,
 }
 
+/// The brake alarms that are in ALARM according to these triggers, each once. An event may be old,
+/// so [`plan`] needs to know which of them are not in ALARM now.
+pub fn brakes_in_alarm(
+    triggers: &[Trigger],
+    brake_alarms: &[String],
+    location: &Location,
+) -> Vec<String> {
+    let mut names = Vec::new();
+    for trigger in triggers {
+        if let Trigger::Alarm(alarm) = trigger
+            && alarm.state == AlarmState::Alarm
+            && is_brake(alarm, brake_alarms, location)
+            && !names.contains(&alarm.name)
+        {
+            names.push(alarm.name.clone());
+        }
+    }
+    names
+}
+
 /// Combines the triggers of one event. A brake wins over a request, a request over a sweep, and a
 /// sweep over named queues. An ignored trigger counts only if there is no other. `brake_alarms` are
-/// names; a brake alarm is in the function's own account and region, its `location`.
-pub fn plan(triggers: Vec<Trigger>, brake_alarms: &[String], location: &Location) -> Plan {
+/// names; a brake alarm is in the function's own account and region, its `location`. `released` are
+/// the brake alarms that are not in ALARM now, whatever the event says.
+pub fn plan(
+    triggers: Vec<Trigger>,
+    brake_alarms: &[String],
+    released: &[String],
+    location: &Location,
+) -> Plan {
     let is_brake = |alarm: &Alarm| is_brake(alarm, brake_alarms, location);
     let plans = triggers
         .into_iter()
-        .map(|trigger| plan_one(trigger, is_brake));
+        .map(|trigger| plan_one(trigger, is_brake, released));
     let nothing = || Plan::ignored(None, "the event has no trigger");
-    plans.reduce(Plan::combine).unwrap_or_else(nothing)
+    let plan = plans.reduce(Plan::combine).unwrap_or_else(nothing);
+    let selection = match plan.selection {
+        Selection::Named(queues) if queues.len() > MAX_NAMED_QUEUES => Selection::All,
+        selection => selection,
+    };
+    Plan { selection, ..plan }
 }
 
+/// Above this many named queues, a sweep costs less than reading the tags of each.
+const MAX_NAMED_QUEUES: usize = 1000;
+
 /// What one trigger calls for.
-fn plan_one(trigger: Trigger, is_brake: impl Fn(&Alarm) -> bool) -> Plan {
+fn plan_one(trigger: Trigger, is_brake: impl Fn(&Alarm) -> bool, released: &[String]) -> Plan {
     match trigger {
         Trigger::Schedule { source } => Plan::new(Kind::Schedule, source, Selection::All),
         Trigger::Request(request) => Plan::requested(request),
@@ -85,6 +119,10 @@ fn plan_one(trigger: Trigger, is_brake: impl Fn(&Alarm) -> bool) -> Plan {
         Trigger::Alarm(alarm) => {
             let (is_brake, source) = (is_brake(&alarm), alarm.source);
             match (alarm.state, alarm.silenced, alarm.queues) {
+                (AlarmState::Alarm, ..) if is_brake && released.contains(&alarm.name) => {
+                    let why = "the event says that the brake alarm is in ALARM, but it is not in ALARM now";
+                    Plan::ignored(source, why)
+                }
                 // A brake counts even while its actions are suppressed or muted.
                 (AlarmState::Alarm, ..) if is_brake => Plan::braked(source, alarm.name),
                 (AlarmState::Ok, ..) if is_brake => Plan::new(Kind::Brake, source, Selection::All),

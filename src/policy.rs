@@ -22,7 +22,7 @@ pub struct Policy {
     /// `REDRIVE_MAX_ATTEMPTS`, 5: the number of fruitless redrives in a row after which the
     /// function stops. With a sample, more than five count as five.
     pub max_attempts: u32,
-    /// `REDRIVE_ATTEMPT_WINDOW`, 24 hours: older move tasks do not count.
+    /// `REDRIVE_ATTEMPT_WINDOW`, 24 hours: move tasks that ended longer ago do not count.
     pub attempt_window: Duration,
     /// `REDRIVE_DESTINATION_ARN`, none: where messages go. `None` sends each back to its own source
     /// queue.
@@ -44,6 +44,11 @@ pub struct Policy {
     pub forced: bool,
     /// `REDRIVE_DRY_RUN`, false: the function decides and reports, but starts and cancels nothing.
     pub dry_run: bool,
+    /// `REDRIVE_SCHEDULE`, none: how often a schedule wakes the function. Not a setting of a DLQ; it shows
+    /// whether the attempts can ever be exhausted.
+    pub schedule: Option<Duration>,
+    /// Why the DLQ's own tags could not be read; `None` if they could. Not a setting.
+    pub unread_tags: Option<String>,
 }
 
 impl Default for Policy {
@@ -66,6 +71,8 @@ impl Default for Policy {
             sample: Duration::from_secs(20),
             forced: false,
             dry_run: false,
+            schedule: None,
+            unread_tags: None,
         }
     }
 }
@@ -92,27 +99,45 @@ impl Policy {
                 window: self.attempt_window,
             });
         }
+        let attempts = self.max_attempts.min(self.most_attempts());
+        let is_too_slow =
+            |schedule: Duration| schedule.saturating_mul(attempts) > self.attempt_window;
+        if let Some(schedule) = self.schedule.filter(|schedule| is_too_slow(*schedule)) {
+            found.push(PolicyError::ScheduleTooSlow {
+                schedule,
+                attempts,
+                window: self.attempt_window,
+            });
+        }
         if !self.sample.is_zero() && self.max_messages_per_second == Rate::new(SAMPLE_PACE.into()) {
             found.push(PolicyError::PaceOfSample);
         }
         found
     }
 
-    /// With a sample, SQS's list of tasks has no room for more than five attempts. `None` if they
-    /// fit.
+    /// SQS's list of tasks has no room for more than eight attempts, or five with a sample. `None` if
+    /// they fit.
     pub fn too_many_attempts(&self) -> Option<PolicyError> {
-        let attempts = self.max_attempts;
-        let fit = self.sample.is_zero() || attempts <= MAX_ATTEMPTS_WITH_SAMPLE;
-        (!fit).then_some(PolicyError::TooManyAttempts { attempts })
+        let (attempts, most) = (self.max_attempts, self.most_attempts());
+        (attempts > most).then_some(PolicyError::TooManyAttempts { attempts, most })
+    }
+
+    /// SQS lists ten tasks. With a sample, an attempt takes up to two of them. Without one, two places
+    /// are for tasks that were canceled, which are no attempts.
+    fn most_attempts(&self) -> u32 {
+        match self.sample.is_zero() {
+            true => 8,
+            false => 5,
+        }
     }
 
     /// The policy to follow: it has no more attempts than SQS's list of tasks has room for.
     #[must_use]
     pub fn with_attempts_that_fit(self) -> Self {
-        match self.too_many_attempts() {
-            None => self,
-            Some(_) => Self {
-                max_attempts: MAX_ATTEMPTS_WITH_SAMPLE,
+        match self.forced {
+            true => self,
+            false => Self {
+                max_attempts: self.max_attempts.min(self.most_attempts()),
                 ..self
             },
         }
@@ -127,11 +152,14 @@ impl Policy {
 
     /// The policy of a request with `force`. A person has looked, so the DLQ passes the gates that
     /// save effort or wait for better times. The safety gates stay as they are.
+    ///
+    /// Lambda repeats a failed asynchronous request after one minute and again after two, and each try
+    /// takes up to `timeout`. The repeated request must not force a redrive again.
     #[must_use]
-    pub fn forced(self) -> Self {
+    pub fn forced(self, timeout: Duration) -> Self {
         Self {
             min_messages: 1,
-            cooldown: FORCED_COOLDOWN,
+            cooldown: FORCED_COOLDOWN.saturating_add(timeout.saturating_mul(2)),
             sample: Duration::ZERO,
             forced: true,
             quiet_period: Duration::ZERO,
@@ -153,12 +181,9 @@ pub fn sample_time(seconds: u64) -> Option<Duration> {
     matches!(seconds, 0 | 10..=30).then_some(Duration::from_secs(seconds))
 }
 
-/// SQS lists ten tasks, and with a sample an attempt takes up to two of them.
-const MAX_ATTEMPTS_WITH_SAMPLE: u32 = 5;
-
-/// The minimum time between the newest start and a forced one, because Lambda repeats a failed
-/// asynchronous request.
-const FORCED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
+/// The pauses of Lambda's two retries, and a minute to spare
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>).
+const FORCED_COOLDOWN: Duration = Duration::from_secs((1 + 2 + 1) * 60);
 
 /// Why messages of a DLQ cannot move to a queue. Checked before any call, because AWS does not
 /// document how SQS answers.
@@ -178,7 +203,9 @@ pub enum DestinationError {
         destination: QueueArn,
     },
     /// AWS documents move tasks only within one account and region.
-    #[error("the destination `{destination}` is not in the account and region of the DLQ `{dlq}`")]
+    #[error(
+        "the destination `{destination}` is not in the partition, account and region of the DLQ `{dlq}`"
+    )]
     Elsewhere {
         /// The queue the messages are in.
         dlq: QueueArn,
@@ -215,11 +242,28 @@ pub enum PolicyError {
     PaceOfSample,
     /// The first attempt would leave SQS's list before the last attempt started.
     #[error(
-        "with a sample at most {MAX_ATTEMPTS_WITH_SAMPLE} attempts count, not {attempts}: SQS lists ten tasks, and an attempt takes two; set 1 to {MAX_ATTEMPTS_WITH_SAMPLE}, or turn samples off (`sample` 0)"
+        "at most {most} attempts count, not {attempts}: SQS lists ten tasks, an attempt with a sample takes two of them, and canceled tasks take places too; set 1 to {most}"
     )]
     TooManyAttempts {
         /// `REDRIVE_MAX_ATTEMPTS`.
         attempts: u32,
+        /// The most that count: 5 with a sample, 8 without.
+        most: u32,
+    },
+    /// The first attempt would leave the window before the last attempt started.
+    #[error(
+        "a schedule of {} is too slow for {attempts} attempts within the attempt window ({}): they would never be exhausted, and a poison message would be redriven forever; wake the function more often, or make the window at least {}",
+        humantime::format_duration(*schedule),
+        humantime::format_duration(*window),
+        humantime::format_duration(schedule.saturating_mul(*attempts))
+    )]
+    ScheduleTooSlow {
+        /// `REDRIVE_SCHEDULE`.
+        schedule: Duration,
+        /// `REDRIVE_MAX_ATTEMPTS`, as far as they count.
+        attempts: u32,
+        /// `REDRIVE_ATTEMPT_WINDOW`.
+        window: Duration,
     },
 }
 
@@ -228,7 +272,7 @@ pub fn check_destination(dlq: &QueueArn, destination: &QueueArn) -> Result<(), D
     let (dlq, destination) = (dlq.clone(), destination.clone());
     if dlq == destination {
         Err(DestinationError::Itself(destination))
-    } else if (dlq.account(), dlq.region()) != (destination.account(), destination.region()) {
+    } else if !dlq.is_beside(&destination) {
         Err(DestinationError::Elsewhere { dlq, destination })
     } else if dlq.is_fifo() != destination.is_fifo() {
         Err(DestinationError::OtherType { dlq, destination })

@@ -64,6 +64,12 @@ impl QueueArn {
         self.name().ends_with(".fifo")
     }
 
+    /// Whether both queues are in the same partition, account and region.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let place = |queue: &Self| queue.0.len() - queue.name().len();
+        self.0.get(..place(self)) == other.0.get(..place(other))
+    }
+
     fn part(&self, n: usize) -> &str {
         self.0.split(':').nth(n).unwrap_or_default()
     }
@@ -241,19 +247,24 @@ impl Location {
         let arns = queues
             .into_iter()
             .filter_map(|queue| self.queue_arn(queue).parse().ok());
-        let own = arns.filter(|arn: &QueueArn| {
-            arn.region() == self.region
-                && self.account.as_ref().is_none_or(|own| arn.account() == own)
-        });
+        let own = arns.filter(|arn| self.is_taggable_here(arn));
         own.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Whether the tagging API knows this queue: it is in the function's account and region.
+    pub fn is_taggable_here(&self, queue: &QueueArn) -> bool {
+        let is_own = |account: &String| queue.account() == account;
+        queue.region() == self.region && self.account.as_ref().is_none_or(is_own)
     }
 }
 
-/// A queue with the enroll tag.
+/// A queue with the enroll tag, or with tags that hold settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaggedQueue {
     /// The queue.
     pub dlq: QueueArn,
+    /// Whether it has the enroll tag. Settings alone enroll no queue, but a listed DLQ follows them.
+    pub enrolled: bool,
     /// Its own settings, as name and text, from the tags named key + `:` + setting.
     pub settings: Vec<(String, String)>,
 }

@@ -1,17 +1,17 @@
 //! Redriving: looks at every DLQ, decides, then starts or cancels what the decision says.
 
-use crate::ask::answer;
+use crate::ask::{ages_of_held, answer};
 use crate::cancel;
 use crate::cloudwatch::CloudWatch;
-use crate::decision::{Decision, Start, decide};
+use crate::decision::{Decision, Hold, Start, decide};
 use crate::enrollment::Target;
-use crate::look::{Candidate, Context, look_at_all, outcome_of_look};
-use crate::observation::Question;
+use crate::look::{Candidate, Context, candidate, look_at_all};
+use crate::observation::{EXPIRES_SOON, Question};
 use crate::outcome::{Failed, Finding, Outcome, Skipped};
 use crate::plan::Cause;
 use crate::sqs::Sqs;
 use crate::start;
-use futures_util::future::join;
+use futures_util::future::join3;
 use futures_util::{StreamExt, stream};
 use std::time::SystemTime;
 use tokio::time::timeout_at;
@@ -25,15 +25,8 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
     let mut sorted = Sorted::default();
     let looks = look_at_all(context, targets).await;
     for (target, look) in targets.iter().zip(looks) {
-        match outcome_of_look(target, look) {
-            Ok(observation) => sorted.add(
-                Candidate {
-                    target,
-                    observation,
-                    brakes_read: None,
-                },
-                context.now,
-            ),
+        match candidate(target, look) {
+            Ok(candidate) => sorted.add(candidate, context.now),
             Err(outcome) => {
                 let finding = Finding::unseen(target.dlq.as_str(), outcome);
                 sorted.findings.push(finding);
@@ -52,9 +45,13 @@ pub async fn run<'a, S: Sqs, C: CloudWatch>(
         mut findings,
         ready,
         harmful,
+        held,
         ..
     } = sorted;
-    let (stopped, started) = join(stop_all(context, harmful), start::run(context, ready)).await;
+    let stop = stop_all(context, harmful);
+    let (held, stopped, started) =
+        join3(hold_all(context, held), stop, start::run(context, ready)).await;
+    findings.extend(held);
     findings.extend(stopped);
     findings.extend(started);
     findings
@@ -66,6 +63,7 @@ struct Sorted<'a> {
     findings: Vec<Finding<'a>>,
     ready: Vec<(Start, Candidate<'a>)>,
     harmful: Vec<(Cause, Candidate<'a>)>,
+    held: Vec<(Hold, Candidate<'a>)>,
     undecided: Vec<(Question, Candidate<'a>)>,
 }
 
@@ -73,13 +71,35 @@ impl<'a> Sorted<'a> {
     fn add(&mut self, candidate: Candidate<'a>, now: SystemTime) {
         let outcome = match decide(&candidate.target.policy, &candidate.observation, now) {
             Err(question) => return self.undecided.push((question, candidate)),
+            // A dry run takes no place under the limit of starts: it shows every DLQ that would start.
+            Ok(Decision::Start(start)) if candidate.target.policy.dry_run => {
+                let visible = candidate.observation.depth.visible;
+                Outcome::WouldStart { start, visible }
+            }
             Ok(Decision::Start(start)) => return self.ready.push((start, candidate)),
             Ok(Decision::Cancel(cause)) => return self.harmful.push((cause, candidate)),
+            Ok(Decision::Hold(hold)) => return self.held.push((hold, candidate)),
             Ok(Decision::Skip(skip)) => Outcome::Skipped(Skipped::Gate(skip)),
-            Ok(Decision::Hold(hold)) => Outcome::Held(hold),
         };
         self.findings.push(candidate.finding(outcome, now));
     }
+}
+
+/// Reports the held DLQs, and which of them lose messages soon.
+async fn hold_all<'a, S, C: CloudWatch>(
+    context: &Context<'_, S, C>,
+    held: Vec<(Hold, Candidate<'a>)>,
+) -> Vec<Finding<'a>> {
+    let candidates: Vec<&Candidate> = held.iter().map(|(_, candidate)| candidate).collect();
+    let ages = ages_of_held(context, &candidates).await;
+    let finding = |((hold, candidate), age): ((Hold, Candidate<'a>), Option<_>)| {
+        let expires_in = age.and_then(|age| candidate.observation.expires_in(age));
+        Finding {
+            expires_in: expires_in.filter(|left| *left < EXPIRES_SOON),
+            ..candidate.finding(Outcome::Held(hold), context.now)
+        }
+    };
+    held.into_iter().zip(ages).map(finding).collect()
 }
 
 /// Cancels the RUNNING tasks that do harm.

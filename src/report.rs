@@ -108,6 +108,12 @@ pub struct QueueReport {
     /// Whether CloudWatch's metrics were needed and could not be read.
     #[serde(skip)]
     depth_history_unreadable: bool,
+    /// Whether the DLQ is held and SQS deletes its oldest message within a day.
+    #[serde(skip)]
+    expires_soon: bool,
+    /// Whether at least three of the redrives that SQS listed were canceled.
+    #[serde(skip)]
+    often_cancelled: bool,
     /// How many messages this invocation redrove. For a sample, the number that SQS reported as
     /// moved.
     #[serde(skip)]
@@ -168,7 +174,7 @@ pub struct Unlisted {
     pub empty: u64,
     /// Queues that the event named but that are not enrolled.
     pub not_enrolled: u64,
-    /// DLQs that nobody looked at before the time was up.
+    /// DLQs that nobody looked at before the time was up, or about which SQS did not answer.
     pub out_of_time: u64,
     /// DLQs without a RUNNING task to cancel.
     pub nothing_to_cancel: u64,
@@ -240,6 +246,10 @@ impl Report {
             would_cancel,
             deferred,
             failed,
+            unlisted.empty = self.unlisted.empty,
+            unlisted.not_enrolled = self.unlisted.not_enrolled,
+            unlisted.out_of_time = self.unlisted.out_of_time,
+            unlisted.nothing_to_cancel = self.unlisted.nothing_to_cancel,
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             "invocation finished",
         );
@@ -266,7 +276,7 @@ impl Report {
         Value::Object(line).to_string()
     }
 
-    fn metric_values(&self) -> [(&'static str, u64); 10] {
+    fn metric_values(&self) -> [(&'static str, u64); 12] {
         let observed = || self.queues.iter().filter(|queue| queue.visible.is_some());
         let count = |is: fn(&&QueueReport) -> bool| self.queues.iter().filter(is).count() as u64;
         let messages = |is: fn(&&QueueReport) -> bool| {
@@ -298,6 +308,8 @@ impl Report {
                 "DepthHistoryUnreadable",
                 count(|queue| queue.depth_history_unreadable),
             ),
+            ("ExpiringSoon", count(|queue| queue.expires_soon)),
+            ("OftenCancelled", count(|queue| queue.often_cancelled)),
         ]
     }
 }
@@ -329,10 +341,14 @@ impl Unlisted {
         match outcome {
             Outcome::Skipped(Skipped::NotEnrolled) if is_full => Some(&mut self.not_enrolled),
             Outcome::Skipped(Skipped::Gate(Skip::Empty)) if is_large => Some(&mut self.empty),
-            Outcome::Skipped(Skipped::NothingToCancel | Skipped::EndedBeforeCancel) if is_large => {
+            Outcome::Skipped(Skipped::NothingToCancel { .. } | Skipped::EndedBeforeCancel)
+                if is_large =>
+            {
                 Some(&mut self.nothing_to_cancel)
             }
-            Outcome::Deferred(Deferred::NotLookedAt) if is_large => Some(&mut self.out_of_time),
+            Outcome::Deferred(Deferred::NotLookedAt | Deferred::NoAnswer) if is_large => {
+                Some(&mut self.out_of_time)
+            }
             _ => None,
         }
     }
@@ -372,6 +388,8 @@ impl From<Finding<'_>> for QueueReport {
                 _ => None,
             },
             depth_history_unreadable: finding.metrics_error.is_some(),
+            expires_soon: finding.expires_in.is_some(),
+            often_cancelled: finding.is_often_cancelled(),
             redriven: match &finding.outcome {
                 Outcome::Started {
                     sample: Some(SampleEnd::Stopped { moved } | SampleEnd::EndedItself { moved }),

@@ -13,13 +13,19 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::timeout;
 
 /// The calls to SQS that redriving needs.
 pub trait Sqs {
-    /// How many messages the queue holds, by SQS's approximate counts.
-    fn depth(&self, queue: &QueueArn) -> impl Future<Output = Result<Depth, SqsError>>;
+    /// How many messages the queue holds, by SQS's approximate counts, and how long it keeps a
+    /// message; `None` if SQS did not return that.
+    fn depth(
+        &self,
+        queue: &QueueArn,
+    ) -> impl Future<Output = Result<(Depth, Option<Duration>), SqsError>>;
 
     /// The queue's message move tasks, newest first. SQS lists at most ten.
     fn list_tasks(&self, dlq: &QueueArn) -> impl Future<Output = Result<Vec<MoveTask>, SqsError>>;
@@ -72,7 +78,7 @@ pub enum SqsError {
     #[error("{0}")]
     Service(String),
     /// SQS could not be reached, or did not answer in time.
-    #[error("{0}; check the function's network, and in a VPC the endpoint for SQS")]
+    #[error("{0}; check the function's network, and in a VPC the endpoint for SQS (`sqs`)")]
     Unreachable(String),
     /// SQS's answer makes no sense.
     #[error("{0}")]
@@ -82,10 +88,16 @@ pub enum SqsError {
 /// Why a redrive did not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// A task is already active on this queue: another invocation was faster, or an earlier start
-    /// whose answer was lost took effect.
+    /// A task is already active on this queue.
     #[error("a message move task is already active")]
-    TaskActive,
+    TaskActive {
+        /// Whether the call was repeated, so that the task may be its own: the first answer may have
+        /// been lost.
+        is_repeated: bool,
+    },
+    /// The account has as many active tasks as SQS allows.
+    #[error("the account has too many active move tasks: {0}")]
+    AccountLimit(String),
     /// The call failed.
     #[error(transparent)]
     Sqs(#[from] SqsError),
@@ -154,30 +166,34 @@ impl SqsClients {
 }
 
 impl Sqs for SqsClients {
-    async fn depth(&self, queue: &QueueArn) -> Result<Depth, SqsError> {
+    async fn depth(&self, queue: &QueueArn) -> Result<(Depth, Option<Duration>), SqsError> {
         let visible = QueueAttributeName::ApproximateNumberOfMessages;
         let in_flight = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        let retention = QueueAttributeName::MessageRetentionPeriod;
         let answer = self
             .client(queue)?
             .get_queue_attributes()
             .queue_url(url(queue))
             .attribute_names(visible.clone())
             .attribute_names(in_flight.clone())
+            .attribute_names(retention.clone())
             .send()
             .await
             .map_err(aws_error)?;
-        let count = |name: QueueAttributeName| {
-            answer
-                .attributes()
-                .and_then(|attributes| attributes.get(&name)?.parse().ok())
-                .ok_or_else(|| {
-                    SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
-                })
+        let number = |name: &QueueAttributeName| {
+            let attributes = answer.attributes();
+            attributes.and_then(|attributes| attributes.get(name)?.parse().ok())
         };
-        Ok(Depth {
+        let count = |name: QueueAttributeName| {
+            number(&name).ok_or_else(|| {
+                SqsError::BadAnswer(format!("SQS returned no `{name}` for `{queue}`"))
+            })
+        };
+        let depth = Depth {
             visible: count(visible)?,
             in_flight: count(in_flight)?,
-        })
+        };
+        Ok((depth, number(&retention).map(Duration::from_secs)))
     }
 
     async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, SqsError> {
@@ -214,7 +230,6 @@ impl Sqs for SqsClients {
             .queue_url(url(queue))
             .attribute_names(Name::VisibilityTimeout)
             .attribute_names(Name::DelaySeconds)
-            .attribute_names(Name::MessageRetentionPeriod)
             .attribute_names(Name::RedrivePolicy)
             .send()
             .await
@@ -232,7 +247,6 @@ impl Sqs for SqsClients {
             visibility_timeout: seconds(Name::VisibilityTimeout)
                 .ok_or_else(|| missing(Name::VisibilityTimeout))?,
             delay: seconds(Name::DelaySeconds).unwrap_or_default(),
-            retention: seconds(Name::MessageRetentionPeriod),
             redrive_policy: redrive_policy.transpose()?,
         })
     }
@@ -241,17 +255,27 @@ impl Sqs for SqsClients {
         let rate = start
             .max_messages_per_second
             .map(|rate| i32::from(rate.get()));
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&attempts);
         let answer = self
             .client(dlq)?
             .start_message_move_task()
             .source_arn(dlq.as_str())
             .set_destination_arn(start.destination.as_ref().map(QueueArn::to_string))
             .set_max_number_of_messages_per_second(rate)
+            .customize()
+            // Called for each attempt.
+            .mutate_request(move |_| {
+                counter.fetch_add(1, Ordering::Relaxed);
+            })
             .send()
             .await;
         match answer {
             Ok(started) => Ok(started.task_handle.filter(|handle| !handle.is_empty())),
-            Err(error) => Err(aws_error(error).into()),
+            Err(error) => {
+                let attempts = attempts.load(Ordering::Relaxed);
+                Err(start_error(aws_error(error), attempts))
+            }
         }
     }
 
@@ -371,6 +395,19 @@ impl StartError {
     pub fn is_throttled(&self) -> bool {
         matches!(self, Self::Sqs(error) if error.is_throttled())
     }
+
+    /// Whether the start may have taken effect all the same, because SQS's answer was lost or makes no
+    /// sense.
+    pub fn may_have_taken_effect(&self) -> bool {
+        match self {
+            Self::TaskActive { is_repeated } => *is_repeated,
+            Self::AccountLimit(_) => false,
+            Self::Sqs(error) => matches!(
+                error,
+                SqsError::Service(_) | SqsError::Unreachable(_) | SqsError::BadAnswer(_)
+            ),
+        }
+    }
 }
 
 impl CancelError {
@@ -396,19 +433,21 @@ impl From<AwsError> for SqsError {
             Kind::DestinationNotFound => Self::DestinationNotFound(error.message),
             Kind::QueueNotFound => Self::QueueNotFound(error.message),
             Kind::NotADeadLetterQueue => Self::NotADeadLetterQueue(error.message),
-            Kind::TaskActive | Kind::Failed => Self::Service(error.to_string()),
+            Kind::TaskActive | Kind::TaskLimit | Kind::Failed => Self::Service(error.to_string()),
             Kind::Unreachable => Self::Unreachable(error.to_string()),
             Kind::BadAnswer => Self::BadAnswer(error.to_string()),
         }
     }
 }
 
-impl From<AwsError> for StartError {
-    fn from(error: AwsError) -> Self {
-        match error.kind {
-            Kind::TaskActive => Self::TaskActive,
-            _ => Self::Sqs(error.into()),
-        }
+/// Why a start failed that was sent this many times.
+fn start_error(error: AwsError, attempts: usize) -> StartError {
+    match error.kind {
+        Kind::TaskActive => StartError::TaskActive {
+            is_repeated: attempts > 1,
+        },
+        Kind::TaskLimit => StartError::AccountLimit(error.to_string()),
+        _ => StartError::Sqs(error.into()),
     }
 }
 

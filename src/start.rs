@@ -1,9 +1,8 @@
 //! Starting redrives: first the rest after a sample, then the deepest DLQs. All samples are stopped
 //! together, so that an invocation waits once.
 
-use crate::ask::read_brakes;
 use crate::cloudwatch::CloudWatch;
-use crate::deadlines::{Deadlines, THROTTLED_PAUSE};
+use crate::deadlines::{Deadlines, THROTTLED_PAUSE, retry_while_throttled};
 use crate::decision::{Hold, Purpose, Skip, Start, hold_of_brakes};
 use crate::enrollment::Target;
 use crate::fall::FallTime;
@@ -11,7 +10,7 @@ use crate::look::{Candidate, Context};
 use crate::memory::CANCEL_REFUSED;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, SampleEnd, Skipped};
 use crate::policy::Policy;
-use crate::queue::{MoveTask, TaskStatus};
+use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::sqs::{CancelError, Sqs, SqsError, StartError};
 use crate::verdict::is_sample;
 use futures_util::stream::FuturesUnordered;
@@ -72,12 +71,12 @@ pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
     findings
 }
 
-/// Whether a start counts against the limit. A deferred start may have taken effect. A failed one leaves
-/// its place to the next DLQ, or the same few would take all places every time.
+/// Whether a start counts against the limit: it took effect, or may have. Any other leaves its place to
+/// the next DLQ, or the same few would take all places every time.
 fn takes_place(outcome: &Outcome) -> bool {
-    !matches!(
+    matches!(
         outcome,
-        Outcome::Failed(_) | Outcome::Skipped(_) | Outcome::Held(_)
+        Outcome::Started { .. } | Outcome::Deferred(Deferred::StartUnconfirmed)
     )
 }
 
@@ -87,46 +86,97 @@ async fn start_one<S: Sqs, C: CloudWatch>(
     candidate: &Candidate<'_>,
 ) -> Outcome {
     let target = candidate.target;
+    let mut looked = candidate.looked;
     let mut brakes_read = candidate.brakes_read;
-    let visible = candidate.observation.depth.visible;
     let is_sample = start.purpose == Purpose::Sample;
-    let started = |start, handle| Outcome::Started {
-        start,
-        visible,
-        handle,
-        sample: None,
-    };
-    if target.policy.dry_run {
-        return Outcome::WouldStart { start, visible };
-    }
     let until = latest_start(context.deadlines, target, is_sample);
     if is_sample && Instant::now() > until {
         return Outcome::Deferred(Deferred::NoTimeForSample);
     }
-    loop {
-        if brakes_read.is_some_and(|read| read.elapsed() > BRAKES_ARE_FRESH) {
+    let mut out_of_time = Deferred::StartNotSent;
+    while Instant::now() < until {
+        if looked.elapsed() > FACTS_ARE_FRESH {
+            looked = Instant::now();
+            if let Err(outcome) = still_unstarted(context, candidate, until).await {
+                return outcome;
+            }
+        }
+        if brakes_read.is_some_and(|read| read.elapsed() > FACTS_ARE_FRESH) {
+            brakes_read = Some(Instant::now());
             if let Some(hold) = brake_again(context, target, until).await {
                 return Outcome::Held(hold);
             }
-            brakes_read = Some(Instant::now());
         }
         let call = context.sqs.start(&target.dlq, &start);
-        return match timeout_at(until, call).await {
-            Ok(Ok(handle)) => started(start, handle),
-            Ok(Err(error)) if error.is_throttled() && Instant::now() + THROTTLED_PAUSE < until => {
-                sleep(THROTTLED_PAUSE).await;
-                continue;
+        match timeout_at(until, call).await {
+            Ok(Err(error)) if error.is_throttled() => {
+                out_of_time = Deferred::StartThrottled;
+                sleep_until((Instant::now() + THROTTLED_PAUSE).min(until)).await;
             }
-            Ok(Err(error)) if error.is_throttled() => Outcome::Deferred(Deferred::StartUnconfirmed),
-            Ok(Err(StartError::TaskActive)) => match own_sample(context, target, is_sample).await {
-                Some(handle) => started(start, Some(handle)),
-                None => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
-            },
-            Ok(Err(StartError::Sqs(error))) => Outcome::Failed(Failed::Sqs(error)),
-            // It may run, and must be stopped then.
-            Err(_) if is_sample => started(start, None),
-            Err(_) => Outcome::Deferred(Deferred::StartUnconfirmed),
-        };
+            answer => return started_or_not(context, start, candidate, answer.ok()).await,
+        }
+    }
+    Outcome::Deferred(out_of_time)
+}
+
+/// What came of a start. `answer` is `None` if SQS did not answer in time.
+async fn started_or_not<S: Sqs, C>(
+    context: &Context<'_, S, C>,
+    start: Start,
+    candidate: &Candidate<'_>,
+    answer: Option<Result<Option<String>, StartError>>,
+) -> Outcome {
+    let is_sample = start.purpose == Purpose::Sample;
+    let (otherwise, may_run) = match answer {
+        Some(Ok(handle)) => return started(start, candidate, handle),
+        // It may run, and must be stopped then.
+        None if is_sample => return started(start, candidate, None),
+        None => (Outcome::Deferred(Deferred::StartUnconfirmed), true),
+        Some(Err(error)) => {
+            let may_run = error.may_have_taken_effect();
+            let outcome = match error {
+                StartError::TaskActive { .. } => Outcome::Skipped(Skipped::Gate(Skip::TaskActive)),
+                StartError::AccountLimit(why) => Outcome::Deferred(Deferred::AccountLimit(why)),
+                StartError::Sqs(error) => Outcome::Failed(Failed::Sqs(error)),
+            };
+            (outcome, may_run)
+        }
+    };
+    let own = match may_run {
+        true => own_task(context, candidate.target, &start).await,
+        false => None,
+    };
+    match own {
+        Some(handle) => started(start, candidate, handle),
+        None => otherwise,
+    }
+}
+
+fn started(start: Start, candidate: &Candidate, handle: Option<String>) -> Outcome {
+    Outcome::Started {
+        start,
+        visible: candidate.observation.depth.visible,
+        handle,
+        sample: None,
+    }
+}
+
+/// Lists the tasks again, because a task may have started and ended since the look. `Err` if one did.
+async fn still_unstarted<S: Sqs, C>(
+    context: &Context<'_, S, C>,
+    candidate: &Candidate<'_>,
+    until: Instant,
+) -> Result<(), Outcome> {
+    let dlq = &candidate.target.dlq;
+    let list = async || context.sqs.list_tasks(dlq).await;
+    let list = timeout_at(until, retry_while_throttled(list, SqsError::is_throttled)).await;
+    let tasks = list
+        .map_err(|_| Outcome::Deferred(Deferred::StartNotSent))?
+        .map_err(|error| Outcome::Failed(Failed::Sqs(error)))?;
+    let newest = |tasks: &[MoveTask]| tasks.first().and_then(|task| task.started_at);
+    match newest(&tasks) == newest(&candidate.observation.tasks) {
+        true => Ok(()),
+        false => Err(Outcome::Skipped(Skipped::Overtaken)),
     }
 }
 
@@ -144,13 +194,13 @@ async fn brake_again<S, C: CloudWatch>(
     target: &Target,
     until: Instant,
 ) -> Option<Hold> {
-    let alarms = target.policy.brake_alarms.clone();
-    let brakes = read_brakes(context.cloudwatch, alarms, until).await;
+    let alarms = &target.policy.brake_alarms;
+    let brakes = context.cloudwatch.brakes(alarms, until).await;
     hold_of_brakes(&target.policy, &brakes)
 }
 
-/// Brakes that were read longer ago than this are read again before a start.
-const BRAKES_ARE_FRESH: Duration = Duration::from_secs(5);
+/// Tasks and brakes that were read longer ago than this are read again before a start.
+const FACTS_ARE_FRESH: Duration = Duration::from_secs(5);
 
 /// A sample that is running, or may be.
 struct Sample {
@@ -208,24 +258,21 @@ async fn end_sample<'a, S: Sqs, C>(
     candidate.finding(outcome, context.now)
 }
 
-/// The handle of a sample that started with this invocation: SQS took a start whose answer was lost, and
-/// refused the SDK's retry.
-///
-/// `None` if another invocation was faster, or an earlier start whose answer was lost took effect.
-async fn own_sample<S: Sqs, C>(
+/// The task that this start began, if SQS lists it: the answer was lost. The inner value is its
+/// handle; `None` if it has already ended.
+async fn own_task<S: Sqs, C>(
     context: &Context<'_, S, C>,
     target: &Target,
-    is_sample: bool,
-) -> Option<String> {
-    if !is_sample {
-        return None;
-    }
+    start: &Start,
+) -> Option<Option<String>> {
     let list = context.sqs.list_tasks(&target.dlq);
-    let tasks = timeout_at(context.deadlines.act_until, list)
-        .await
-        .ok()?
-        .ok()?;
-    end_by_list(&tasks, &target.policy, since(context)).err()?
+    let list = timeout_at(context.deadlines.confirm_until, list).await;
+    let newest = list.ok()?.ok()?.into_iter().next()?;
+    let pace = start.max_messages_per_second.map(|rate| rate.get().into());
+    let is_it = newest.started_at.is_some_and(|at| at >= since(context))
+        && newest.max_messages_per_second == pace
+        && newest.destination_arn.as_deref() == start.destination.as_ref().map(QueueArn::as_str);
+    is_it.then(|| newest.cancellable().map(str::to_owned))
 }
 
 /// The earliest start time of this invocation's own samples.

@@ -6,19 +6,23 @@ use crate::queue::{QueueArn, TaggedQueue};
 use aws_sdk_resourcegroupstagging::Client;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
+use std::collections::HashSet;
 use std::error::Error;
+use std::mem;
 use std::sync::LazyLock;
 
 /// The calls to the tagging API that enrollment by tag needs. The API knows only the function's own
 /// account and region.
 pub trait Tagging {
     /// Every queue with the enroll tag. The API may still list a queue that was deleted recently.
+    /// If its pages have no end, the error has the queues of the pages that were read.
     fn tagged(
         &self,
         tag: &EnrollTag,
     ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingError>>;
 
-    /// The queues among these that have the enroll tag. One call per 100 queues.
+    /// The queues among these that have the enroll tag, or settings in other tags. One call per 100
+    /// queues, none for no queue.
     fn tagged_among(
         &self,
         queues: &[QueueArn],
@@ -37,12 +41,27 @@ pub enum TaggingError {
     Service(String),
     /// The tagging API could not be reached, or did not answer in time.
     #[error(
-        "`tag:GetResources` failed: {0}; check the function's network, and in a VPC the endpoint for tagging"
+        "`tag:GetResources` failed: {0}; check the function's network, and in a VPC the endpoint for the tagging API (`tagging`)"
     )]
     Unreachable(String),
     /// The tagging API's answer makes no sense.
     #[error("`tag:GetResources` failed: {0}")]
     BadAnswer(String),
+    /// The tagging API lists pages without end. These queues were found until then.
+    #[error(
+        "`tag:GetResources` repeats its pages, or has more than {MAX_PAGES}; the queues that it listed until then were served"
+    )]
+    Endless(Vec<TaggedQueue>),
+}
+
+impl TaggingError {
+    /// Takes the queues that were found in spite of the error; usually none.
+    pub fn take_found(&mut self) -> Vec<TaggedQueue> {
+        match self {
+            Self::Endless(found) => mem::take(found),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// The tagging API itself. Its client is created on first use or by [`create`](Self::create);
@@ -53,6 +72,8 @@ pub struct TaggingClient {
 
 /// The most resources per `GetResources` call and answer.
 const RESOURCES_PER_CALL: usize = 100;
+/// The most pages that are read: 20,000 queues.
+const MAX_PAGES: usize = 200;
 
 impl TaggingClient {
     /// Prepares a client for the function's own region.
@@ -75,27 +96,35 @@ impl Tagging for TaggingClient {
             .key(&tag.key)
             .set_values(tag.value.clone().map(|value| vec![value]))
             .build();
-        let mut pages = self
-            .client
-            .get_resources()
-            // The service name. SQS has only one type of resource, and the API has no name for that
-            // type.
-            .resource_type_filters("sqs")
-            .tag_filters(filter)
-            .into_paginator()
-            .page_size(100)
-            .send();
+        // The service name. SQS has only one type of resource, and the API has no name for that
+        // type.
+        let request = self.client.get_resources().resource_type_filters("sqs");
+        let request = request.tag_filters(filter).resources_per_page(100);
         let mut queues = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(aws_error)?;
+        let mut listed = HashSet::new();
+        let mut token = None;
+        for _ in 0..MAX_PAGES {
+            let page = request.clone().set_pagination_token(token.clone());
+            let page = page.send().await.map_err(aws_error)?;
             let resources = page.resource_tag_mapping_list();
-            queues.extend(
-                resources
-                    .iter()
-                    .filter_map(|resource| tagged_queue(resource, tag)),
-            );
+            let tagged = resources.iter().filter_map(|it| tagged_queue(it, tag));
+            queues.extend(tagged);
+            let next = page.pagination_token().filter(|next| !next.is_empty());
+            if next.is_none() {
+                return Ok(queues);
+            }
+            // An empty page may be followed by others.
+            let arns = resources
+                .iter()
+                .filter_map(ResourceTagMapping::resource_arn);
+            let new = arns.filter(|arn| listed.insert((*arn).to_owned())).count();
+            let is_repeated = !resources.is_empty() && new == 0;
+            if is_repeated || next == token.as_deref() {
+                break;
+            }
+            token = next.map(str::to_owned);
         }
-        Ok(queues)
+        Err(TaggingError::Endless(queues))
     }
 
     async fn tagged_among(
@@ -124,22 +153,23 @@ impl Tagging for TaggingClient {
     }
 }
 
-/// `None` if the resource is not a queue, or lacks the enroll tag.
+/// `None` if the resource is not a queue, or has neither the enroll tag nor settings.
 fn tagged_queue(resource: &ResourceTagMapping, tag: &EnrollTag) -> Option<TaggedQueue> {
     let dlq = resource.resource_arn()?.parse().ok()?;
     let is_tag = |key: &str, value: &str| {
         key == tag.key && tag.value.as_ref().is_none_or(|wanted| value == wanted)
     };
     let tags = resource.tags();
-    tags.iter()
-        .find(|found| is_tag(found.key(), found.value()))?;
+    let enrolled = tags.iter().any(|found| is_tag(found.key(), found.value()));
     let settings = tags.iter().filter_map(|found| {
         let name = found.key().strip_prefix(&tag.key)?.strip_prefix(':')?;
         Some((name.to_owned(), found.value().to_owned()))
     });
-    Some(TaggedQueue {
+    let settings: Vec<_> = settings.collect();
+    (enrolled || !settings.is_empty()).then_some(TaggedQueue {
         dlq,
-        settings: settings.collect(),
+        enrolled,
+        settings,
     })
 }
 

@@ -96,7 +96,8 @@ pub fn verdicts<'a>(
     let window = window(policy, seen, fall);
     let mut judged = Vec::new();
     for (n, task) in seen.tasks.iter().enumerate() {
-        if task.status.is_active() || !is_ours(policy, task) || task.age(now) > window {
+        let is_old = ended_ago(policy, task, now) > window;
+        if task.status.is_active() || !is_ours(policy, task) || is_old {
             continue;
         }
         match (&task.status, is_parking(policy, task)) {
@@ -246,7 +247,7 @@ pub fn failed_parking<'a>(
     let recent = seen
         .tasks
         .iter()
-        .filter(|task| task.age(now) <= policy.attempt_window);
+        .filter(|task| ended_ago(policy, task, now) <= policy.attempt_window);
     let parked = recent.take_while(|task| is_parking(policy, task) || !is_ours(policy, task));
     let mut parked = parked.filter(|task| {
         is_parking(policy, task) && !task.status.is_active() && task.status != TaskStatus::Cancelled
@@ -309,7 +310,16 @@ pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
     task.started_at?.checked_add(lasted)
 }
 
-/// For how long tasks count: the attempt window, or the time that all attempts need if that is
+/// How long ago a task ended, about. An end that is unknown or in the future counts as now. A task may
+/// run for longer than the attempt window, and must not be forgotten by the time it ends.
+fn ended_ago(policy: &Policy, task: &MoveTask, now: SystemTime) -> Duration {
+    let ended = end(policy, task);
+    ended
+        .and_then(|ended| now.duration_since(ended).ok())
+        .unwrap_or_default()
+}
+
+/// For how long tasks count after their end: the attempt window, or the time that all attempts need if that is
 /// longer.
 pub fn window(policy: &Policy, seen: &Observation, fall: Option<&Fall>) -> Duration {
     let fall_time = match &seen.fall_time {
@@ -373,7 +383,7 @@ fn spans(policy: &Policy, seen: &Observation, fall: &Fall, now: SystemTime) -> V
         let Some(started) = task.started_at else {
             continue;
         };
-        if is_ours(policy, task) && task.age(now) <= window {
+        if is_ours(policy, task) && ended_ago(policy, task, now) <= window {
             let left = match task.status {
                 TaskStatus::Cancelled => task.size().saturating_sub(task.moved_about()),
                 _ => 0,

@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 use std::fmt;
+use std::future::pending;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,9 @@ use std::thread;
 
 /// The region that all clients are made for.
 pub const REGION: &str = "us-east-1";
+
+/// These bytes mean that no answer ever comes.
+pub const SILENCE: &[u8] = b"silence";
 
 /// A request of one of the ports.
 #[derive(Clone)]
@@ -76,6 +80,7 @@ impl Wire {
                 let bytes = answer(&recorded);
                 sent.lock().unwrap().push(recorded);
                 match response(&bytes) {
+                    _ if bytes == SILENCE => HttpConnectorFuture::new(pending()),
                     Some(response) => HttpConnectorFuture::ready(Ok(response)),
                     None => over_tcp.call(at(request, &url_answering(bytes))),
                 }

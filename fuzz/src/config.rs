@@ -5,7 +5,7 @@
 
 use super::text::assert_reads_well;
 use sqs_auto_redrive::config::{self, Config, EnrollTag, Limits};
-use sqs_auto_redrive::enrollment::targets;
+use sqs_auto_redrive::enrollment::{Tags, targets};
 use sqs_auto_redrive::event::Selection;
 use sqs_auto_redrive::policy::{Policy, check_destination};
 use sqs_auto_redrive::queue::{Location, QueueArn, TaggedQueue};
@@ -209,13 +209,25 @@ fn check_tags(mut config: Config, tags: &[(String, String)]) {
     });
     let tagged = TaggedQueue {
         dlq: arn("tagged-dlq"),
+        enrolled: true,
         settings: tags.to_vec(),
     };
     let destinations = tagged.destinations().count();
     assert!(destinations <= tags.len());
     let dlq = tagged.dlq.clone();
     let location = Location::new("", "us-east-1");
-    let found = targets(&Selection::All, None, &config, vec![tagged], &location);
+    let read = Tags {
+        found: vec![tagged],
+        unread: None,
+    };
+    let found = targets(
+        &Selection::All,
+        None,
+        &config,
+        &read,
+        &location,
+        Duration::from_secs(60),
+    );
     let enrolled: BTreeSet<&QueueArn> = config.queues.iter().chain([&dlq]).collect();
     assert_eq!(found.enrolled.len(), enrolled.len());
     assert_eq!(found.not_enrolled, [""; 0]);
@@ -248,7 +260,10 @@ fn check_tags(mut config: Config, tags: &[(String, String)]) {
         }
         assert_eq!(bad, [""; 0]);
         assert_in_range(policy);
-        // A tag can add a pause or a dry run, but cannot remove one.
+        // A tag can add a brake, a pause or a dry run, but cannot remove one.
+        let of_function = config.policy.brake_alarms.iter();
+        let missing = of_function.filter(|alarm| !policy.brake_alarms.contains(alarm));
+        assert_eq!(missing.count(), 0);
         let says = |name: &str| {
             let mut tags = tags.iter();
             tags.any(|(tag, value)| tag == name && value.trim().eq_ignore_ascii_case("true"))

@@ -1,6 +1,6 @@
 use super::*;
 use crate::metrics::Readings;
-use crate::wire::{REGION, Request, Wire};
+use crate::wire::{REGION, Request, SILENCE, Wire};
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_smithy_cbor::Encoder;
 use serde_json::{Value, json};
@@ -12,6 +12,11 @@ const MINUTE: u64 = 60;
 const NOW: u64 = 1_790_000_040;
 
 const DENIED: &str = "User: arn:aws:sts::123456789012:assumed-role/redrive/redrive is not authorized to perform: cloudwatch:GetMetricData because no identity-based policy allows the cloudwatch:GetMetricData action";
+/// A time that every answer of a test meets.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
 const LEFT_OUT: &str = "CloudWatch did not return it";
 
 // The real client, answered with recorded bytes.
@@ -54,7 +59,7 @@ impl Server {
 
     /// For each DLQ, its lowest depth within the quiet period; `Err` if it could not be read.
     async fn fewest(&self, queries: &[MetricsQuery]) -> Vec<Result<Option<u64>, Metrics>> {
-        let metrics = self.clients().metrics(queries.to_vec()).await;
+        let metrics = self.clients().metrics(queries.to_vec(), soon()).await;
         let fewest = |metrics| match metrics {
             Metrics::Read(readings) => Ok(readings.fewest),
             other => Err(other),
@@ -416,8 +421,8 @@ async fn queues_of_two_regions_take_a_call_to_each() {
 async fn nothing_to_ask_takes_no_call() {
     let server = Server::answering(|_| denied());
     let clients = server.clients();
-    assert_eq!(clients.metrics(Vec::new()).await, []);
-    assert_eq!(clients.brakes(&[]).await, []);
+    assert_eq!(clients.metrics(Vec::new(), soon()).await, []);
+    assert_eq!(clients.brakes(&[], soon()).await, []);
     assert_eq!(server.0.requests().len(), 0);
 }
 
@@ -617,11 +622,11 @@ async fn whys(case: &str, bytes: Vec<u8>) -> [String; 2] {
     let server = Server::answering(move |_| bytes.clone());
     let clients = server.clients();
     let asked = [query("orders-dlq", 10)];
-    let metrics = clients.metrics(asked.to_vec()).await;
+    let metrics = clients.metrics(asked.to_vec(), soon()).await;
     let [Metrics::Failed(no_depth)] = &*metrics else {
         panic!("{case}: {metrics:?}");
     };
-    let brakes = clients.brakes(&["brake".to_owned()]).await;
+    let brakes = clients.brakes(&["brake".to_owned()], soon()).await;
     let [
         Brake {
             state: BrakeState::Unknown(no_state),
@@ -701,7 +706,7 @@ async fn depth_and_handled_messages_are_reduced_page_by_page() {
         ok(&json!({"MetricDataResults": results, "NextToken": is_first.then_some("page-2")}))
     });
     let asked = query_with("orders-dlq", &["orders", "late-orders"]);
-    let metrics = server.clients().metrics(vec![asked]).await;
+    let metrics = server.clients().metrics(vec![asked], soon()).await;
     let expected = Readings {
         fewest: Some(4),
         fewest_in_hour: Some(4),
@@ -731,7 +736,7 @@ async fn datapoints_are_read_in_the_order_of_time() {
     ] {
         let server =
             Server::answering(by_queue(move |id, _| Some(result(id, "Complete", &points))));
-        let metrics = server.clients().metrics(vec![asked.clone()]).await;
+        let metrics = server.clients().metrics(vec![asked.clone()], soon()).await;
         let [Metrics::Read(readings)] = &*metrics else {
             panic!("{metrics:?}");
         };
@@ -820,6 +825,22 @@ async fn a_page_that_cannot_be_read_leaves_nothing_half_read() {
     assert_eq!(fewest, [refused(&format!("AccessDenied: {DENIED}"))]);
 }
 
+#[tokio::test]
+async fn an_answer_whose_pages_have_no_end_is_read_up_to_a_limit_and_failed() {
+    let server = Server::answering(|request| {
+        let token = request.body["NextToken"].as_str().unwrap_or("0");
+        let next = token.parse::<usize>().unwrap() + 1;
+        let results = json!([result(request.queries()[0].0, "PartialData", &[(1, 4.0)])]);
+        ok(&json!({"MetricDataResults": results, "NextToken": next.to_string()}))
+    });
+    let fewest = server.fewest(&[query("orders-dlq", 10)]).await;
+    assert_eq!(
+        fewest,
+        [failed("CloudWatch's answer has more than 200 pages")]
+    );
+    assert_eq!(server.requests("GetMetricData").len(), 201);
+}
+
 // The age of the oldest message.
 
 fn seconds(ages: &[u64]) -> Vec<Option<Duration>> {
@@ -832,7 +853,7 @@ async fn age_of_the_oldest_message_is_asked_minute_by_minute_and_the_newest_coun
     let points = [(3, 600.0), (2, 660.0), (1, 720.4)];
     let server = Server::answering(by_queue(move |id, _| Some(result(id, "Complete", &points))));
     let dlq = queue_in(REGION, "orders-dlq");
-    let ages = server.clients().oldest_ages(&[dlq], now()).await;
+    let ages = server.clients().oldest_ages(&[dlq], now(), soon()).await;
     assert_eq!(ages, seconds(&[720]));
     let request = server.only_request("GetMetricData");
     let stat = &request.body["MetricDataQueries"][0]["MetricStat"];
@@ -866,7 +887,7 @@ async fn ages_come_in_the_order_of_the_dlqs_whatever_their_region_and_number() {
     let dlqs: Vec<_> = (0..1002)
         .map(|n| queue_in(region(n), &format!("dlq-{n}")))
         .collect();
-    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    let ages = server.clients().oldest_ages(&dlqs, now(), soon()).await;
     assert_eq!(ages, seconds(&(0..1002).collect::<Vec<_>>()));
     let requests = server.requests("GetMetricData");
     let mut sizes: Vec<_> = requests.iter().map(|it| it.queries().len()).collect();
@@ -878,25 +899,25 @@ async fn ages_come_in_the_order_of_the_dlqs_whatever_their_region_and_number() {
 async fn age_that_cannot_be_read_is_unknown() {
     let dlqs = ["orders-dlq", "billing-dlq"].map(|name| queue_in(REGION, name));
     let server = Server::answering(|_| denied());
-    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    let ages = server.clients().oldest_ages(&dlqs, now(), soon()).await;
     assert_eq!(ages, [None, None], "a refusal");
 
     let server = Server::answering(by_queue(|id, queue| match queue {
         "orders-dlq" => Some(result(id, "Forbidden", &[(1, 4.0)])),
         _ => Some(result(id, "Complete", &[(1, 4.0)])),
     }));
-    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    let ages = server.clients().oldest_ages(&dlqs, now(), soon()).await;
     assert_eq!(ages, [None, Some(Duration::from_secs(4))], "one refused");
 
     let server = Server::answering(by_queue(|id, _| Some(result(id, "Complete", &[]))));
-    let ages = server.clients().oldest_ages(&dlqs, now()).await;
+    let ages = server.clients().oldest_ages(&dlqs, now(), soon()).await;
     assert_eq!(ages, [None, None], "no datapoint");
 }
 
 #[tokio::test]
 async fn no_dlq_to_ask_takes_no_call_for_ages() {
     let server = Server::answering(|_| denied());
-    assert_eq!(server.clients().oldest_ages(&[], now()).await, []);
+    assert_eq!(server.clients().oldest_ages(&[], now(), soon()).await, []);
     assert_eq!(server.0.requests().len(), 0);
 }
 
@@ -910,7 +931,7 @@ fn alarm(name: &str, state: &str) -> Value {
 async fn brakes_answered(body: Value, names: &[&str]) -> Vec<Brake> {
     let server = Server::answering(move |_| ok(&body));
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    server.clients().brakes(&names).await
+    server.clients().brakes(&names, soon()).await
 }
 
 fn brake(name: &str, state: BrakeState) -> Brake {
@@ -921,24 +942,59 @@ fn brake(name: &str, state: BrakeState) -> Brake {
 }
 
 fn no_such_alarm() -> BrakeState {
-    BrakeState::Unknown("there is no such alarm in this account and region".to_owned())
+    let why = "there is no such alarm in this account and region; this version reads only the types CompositeAlarm, LogAlarm, MetricAlarm";
+    BrakeState::Unknown(why.to_owned())
 }
 
 #[tokio::test]
-async fn brakes_are_asked_for_by_name_in_the_functions_region_metric_and_composite_on_one_page() {
+async fn brakes_are_asked_for_by_name_in_the_functions_region_in_all_types_on_one_page() {
     let server = Server::answering(|_| ok(&json!({})));
     let names = ["orders consumer: errors", "billing"].map(str::to_owned);
-    server.clients().brakes(&names).await;
+    server.clients().brakes(&names, soon()).await;
     let mut request = server.only_request("DescribeAlarms");
     assert!(request.is_for(REGION), "{}", request.authorization);
     let types = request.body["AlarmTypes"].as_array_mut().unwrap();
     types.sort_by_key(Value::to_string);
     let expected = json!({
         "AlarmNames": names,
-        "AlarmTypes": ["CompositeAlarm", "MetricAlarm"],
+        "AlarmTypes": ["CompositeAlarm", "LogAlarm", "MetricAlarm"],
         "MaxRecords": 100,
     });
     assert_eq!(request.body, expected);
+}
+
+#[tokio::test]
+async fn brakes_that_came_in_time_count_although_others_did_not() {
+    let server = Server::answering(|request| {
+        let names = request.alarm_names();
+        if names.contains(&"alarm 100") {
+            return SILENCE.to_vec();
+        }
+        let alarms: Vec<_> = names.iter().map(|name| alarm(name, "OK")).collect();
+        ok(&json!({"MetricAlarms": alarms}))
+    });
+    let names: Vec<_> = (0..200).map(|n| format!("alarm {n}")).collect();
+    let until = Instant::now() + Duration::from_millis(200);
+    let brakes = server.clients().brakes(&names, until).await;
+    let (came, late) = brakes.split_at(100);
+    assert!(came.iter().all(|brake| brake.state == BrakeState::Off));
+    let unknown = BrakeState::Unknown(no_answer());
+    assert!(late.iter().all(|brake| brake.state == unknown), "{late:?}");
+}
+
+#[tokio::test]
+async fn metrics_that_came_in_time_count_although_others_did_not() {
+    let server = Server::answering(|request| match request.is_for(ELSEWHERE) {
+        true => SILENCE.to_vec(),
+        false => ok(&json!({"MetricDataResults": [{"Id": "q0", "StatusCode": "Complete"}]})),
+    });
+    let dlqs =
+        [REGION, ELSEWHERE].map(|region| format!("arn:aws:sqs:{region}:123456789012:orders-dlq"));
+    let queries = [REGION, ELSEWHERE].map(|region| query_in(region, "orders-dlq", 10));
+    let until = Instant::now() + Duration::from_millis(200);
+    let metrics = server.clients().metrics(queries.to_vec(), until).await;
+    assert!(matches!(metrics[0], Metrics::Read(_)), "{metrics:?}");
+    assert_eq!(metrics[1], Metrics::Failed(no_answer()));
 }
 
 #[tokio::test]
@@ -949,7 +1005,7 @@ async fn one_hundred_and_one_brakes_take_a_call_for_100_and_one_for_1() {
         ok(&json!({"MetricAlarms": alarms}))
     });
     let names: Vec<_> = (0..101).map(|n| format!("alarm {n}")).collect();
-    let brakes = server.clients().brakes(&names).await;
+    let brakes = server.clients().brakes(&names, soon()).await;
     let expected: Vec<_> = names
         .iter()
         .map(|name| brake(name, BrakeState::On))
@@ -964,7 +1020,8 @@ async fn one_hundred_and_one_brakes_take_a_call_for_100_and_one_for_1() {
 async fn a_brake_is_on_in_alarm_off_in_its_other_states_and_unknown_in_any_new_one() {
     let unknown =
         |state: &str| BrakeState::Unknown(format!("CloudWatch returned the state `{state}`"));
-    for kind in ["MetricAlarms", "CompositeAlarms"] {
+    for kind in alarm_lists() {
+        let kind = kind.as_str();
         for (state, expected) in [
             ("ALARM", BrakeState::On),
             ("OK", BrakeState::Off),
@@ -981,6 +1038,76 @@ async fn a_brake_is_on_in_alarm_off_in_its_other_states_and_unknown_in_any_new_o
         let body = json!({kind: [{"AlarmName": "brake"}]});
         let brakes = brakes_answered(body, &["brake"]).await;
         assert_eq!(brakes, [brake("brake", unknown(""))], "{kind}, no state");
+    }
+}
+
+/// The lists of `DescribeAlarms`, one for each type that the SDK knows. A new type of a newer SDK
+/// must be read too.
+fn alarm_lists() -> Vec<String> {
+    let types = AlarmType::values().iter();
+    types.map(|name| format!("{name}s")).collect()
+}
+
+/// By AWS's rule, `DescribeAlarms` returns only the types that it is asked for.
+#[tokio::test]
+async fn a_brake_of_any_type_that_the_sdk_knows_is_read() {
+    for kind in alarm_lists() {
+        let list = kind.clone();
+        let server = Server::answering(move |request| {
+            let asked = request.body["AlarmTypes"].as_array().unwrap().iter();
+            let mut asked = asked.map(|name| format!("{}s", name.as_str().unwrap()));
+            match asked.any(|asked| asked == list) {
+                true => ok(&json!({&*list: [alarm("payment provider refuses (logs)", "ALARM")]})),
+                false => ok(&json!({})),
+            }
+        });
+        let names = ["payment provider refuses (logs)".to_owned()];
+        let brakes = server.clients().brakes(&names, soon()).await;
+        assert_eq!(brakes, [brake(&names[0], BrakeState::On)], "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_brake_of_a_type_that_the_sdk_does_not_know_is_unknown_and_the_known_types_are_named() {
+    let body = json!({"TraceAlarms": [alarm("brake", "OK")]});
+    let brakes = brakes_answered(body, &["brake"]).await;
+    assert_eq!(brakes, [brake("brake", no_such_alarm())]);
+}
+
+/// An alarm keeps its last state while its evaluation fails.
+#[tokio::test]
+async fn a_brake_whose_evaluation_fails_is_unknown_with_the_reason_whatever_its_last_state() {
+    let why = "The query has a syntax error.";
+    for kind in ["MetricAlarms", "LogAlarms"] {
+        for failure in ["EVALUATION_FAILURE", "EVALUATION_ERROR", "SOMETHING_NEW"] {
+            for state in ["OK", "ALARM", "INSUFFICIENT_DATA"] {
+                let mut failing = alarm("brake", state);
+                failing["EvaluationState"] = json!(failure);
+                let said = format!(
+                    "CloudWatch cannot evaluate the alarm ({failure}), and its last state, {state}, may be out of date"
+                );
+                let brakes = brakes_answered(json!({kind: [failing.clone()]}), &["brake"]).await;
+                let unknown = BrakeState::Unknown(said.clone());
+                assert_eq!(brakes, [brake("brake", unknown)], "{kind}");
+
+                failing["StateReason"] = json!(why);
+                let brakes = brakes_answered(json!({kind: [failing]}), &["brake"]).await;
+                let unknown = BrakeState::Unknown(format!("{said}: {why}"));
+                assert_eq!(brakes, [brake("brake", unknown)], "{kind}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_brake_that_is_evaluated_from_partial_data_counts_as_its_state() {
+    for kind in ["MetricAlarms", "LogAlarms"] {
+        for (state, expected) in [("OK", BrakeState::Off), ("ALARM", BrakeState::On)] {
+            let mut partial = alarm("brake", state);
+            partial["EvaluationState"] = json!("PARTIAL_DATA");
+            let brakes = brakes_answered(json!({kind: [partial]}), &["brake"]).await;
+            assert_eq!(brakes, [brake("brake", expected)], "{kind}");
+        }
     }
 }
 
@@ -1019,7 +1146,7 @@ async fn brakes_are_returned_in_the_order_of_the_names() {
 async fn refused_brakes_are_all_unknown_for_the_reason_given() {
     let server = Server::answering(|_| denied());
     let names = ["one", "two"].map(str::to_owned);
-    let brakes = server.clients().brakes(&names).await;
+    let brakes = server.clients().brakes(&names, soon()).await;
     let why = BrakeState::Unknown(format!("AccessDenied: {DENIED}"));
     assert_eq!(brakes, [brake("one", why.clone()), brake("two", why)]);
 }
@@ -1035,7 +1162,7 @@ async fn a_refusal_of_the_second_100_brakes_leaves_the_first_known() {
         ok(&json!({"MetricAlarms": alarms}))
     });
     let names: Vec<_> = (0..101).map(|n| format!("alarm {n}")).collect();
-    let states = server.clients().brakes(&names).await;
+    let states = server.clients().brakes(&names, soon()).await;
     let states: Vec<_> = states.into_iter().map(|brake| brake.state).collect();
     assert_eq!(states[..100], vec![BrakeState::Off; 100]);
     let why = format!("AccessDenied: {DENIED}");

@@ -393,8 +393,8 @@ fn destination_that_sqs_would_refuse_is_a_fault_naming_both_queues() {
         for (destination, why) in [
             (OTHER_DLQ, "enrolled in `REDRIVE_QUEUES`"),
             (FIFO, "of different types"),
-            (ELSEWHERE, "not in the account and region"),
-            (ANOTHERS, "not in the account and region"),
+            (ELSEWHERE, "not in the partition, account and region"),
+            (ANOTHERS, "not in the partition, account and region"),
         ] {
             let case = format!("{variable}={destination}");
             let list = format!("{DLQ},{OTHER_DLQ}");
@@ -565,18 +565,21 @@ fn pace_of_1_beside_a_sample_is_a_fault() {
 }
 
 #[test]
-fn more_than_five_attempts_are_a_fault_only_beside_a_sample_that_is_set() {
+fn attempts_that_sqs_list_has_no_room_for_are_a_fault_only_beside_a_sample_that_is_set() {
     for attempts in ["6", "9"] {
         let attempts = ("REDRIVE_MAX_ATTEMPTS", attempts);
         let fault = only_fault("set", with(&[attempts, ("REDRIVE_SAMPLE", "20")]));
         let expected = format!(
-            "`REDRIVE_MAX_ATTEMPTS` holds `{}`: with a sample at most 5 attempts count, not {}: SQS lists ten tasks, and an attempt takes two; set 1 to 5, or turn samples off (`sample` 0)",
+            "`REDRIVE_MAX_ATTEMPTS` holds `{}`: at most 5 attempts count, not {}: SQS lists ten tasks, an attempt with a sample takes two of them, and canceled tasks take places too; set 1 to 5",
             attempts.1, attempts.1
         );
         assert_eq!(fault, expected);
         assert!(with(&[attempts]).is_ok());
         assert!(with(&[attempts, ("REDRIVE_SAMPLE", "")]).is_ok());
-        assert!(with(&[attempts, ("REDRIVE_SAMPLE", "0")]).is_ok());
+    }
+    for (attempts, is_fine) in [("8", true), ("9", false)] {
+        let attempts = ("REDRIVE_MAX_ATTEMPTS", attempts);
+        assert_eq!(with(&[attempts, ("REDRIVE_SAMPLE", "0")]).is_ok(), is_fine);
     }
     let five = [("REDRIVE_MAX_ATTEMPTS", "5"), ("REDRIVE_SAMPLE", "20")];
     assert!(with(&five).is_ok());
@@ -701,4 +704,46 @@ fn documentation_explains_every_variable() {
         .collect();
     all.sort();
     assert_eq!(explained, all);
+}
+
+#[test]
+fn schedule_that_is_too_slow_for_the_attempts_is_a_fault() {
+    let faults = |schedule: &str| {
+        let vars = [("REDRIVE_QUEUES", DLQ), ("REDRIVE_SCHEDULE", schedule)];
+        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Config::from_vars(vars)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    for fine in [
+        "rate(5 minutes)",
+        "rate(1 minute)",
+        "rate(4 hours)",
+        // Its interval is not known.
+        "cron(0 3 * * ? *)",
+        "at(2026-11-20T13:00:00)",
+        "rate(5 fortnights)",
+        "rate(99999999999999999999 hours)",
+        "",
+    ] {
+        assert_eq!(faults(fine), Ok(()), "{fine}");
+    }
+    for slow in [
+        "rate(5 hours)",
+        "rate(289 minutes)",
+        "rate(1 day)",
+        "rate(4294967295 days)",
+    ] {
+        let why = faults(slow).unwrap_err();
+        let start = "configuration: `REDRIVE_SCHEDULE` holds `";
+        assert!(
+            why.starts_with(start) && why.contains("is too slow for 5 attempts"),
+            "{why}"
+        );
+    }
+    let why = faults("rate(6 hours)").unwrap_err();
+    assert!(
+        why.ends_with("wake the function more often, or make the window at least 1day 6h"),
+        "{why}"
+    );
 }

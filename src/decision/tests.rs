@@ -133,6 +133,10 @@ fn gates_are_asked_in_the_order_of_the_readme() {
         min_messages: 10,
         ..Policy::default()
     };
+    let unread = Policy {
+        unread_tags: Some("throttled".to_owned()),
+        ..Policy::default()
+    };
     let in_flight = Observation {
         depth: Depth {
             visible: 0,
@@ -150,6 +154,7 @@ fn gates_are_asked_in_the_order_of_the_readme() {
         (default(), in_flight),
         (fewer, seen(5, [])),
         (paused, seen(5, [])),
+        (unread, seen(5, [])),
         (default(), seen(5, [task(100, MINUTE * 10)])),
         (default(), sampling::not_consumed()),
         (default(), sampling::metrics_failed()),
@@ -617,8 +622,11 @@ fn force_passes_minimum_cooldown_exhaustion_and_growth() {
         min_messages: 1000,
         ..with_parking()
     };
-    let hot_and_growing = with_fewest(0, seen(10, (0..9).map(|k| task(10, MINUTE * (5 + k)))));
-    let start = starts(decide_now(&policy.forced(), &hot_and_growing));
+    let hot_and_growing = with_fewest(0, seen(10, (0..9).map(|k| task(10, MINUTE * (8 + k)))));
+    let start = starts(decide_now(
+        &policy.forced(Duration::from_secs(120)),
+        &hot_and_growing,
+    ));
     assert_eq!(
         start.purpose,
         Purpose::All,
@@ -648,7 +656,7 @@ fn force_passes_no_other_gate() {
         (paused, &seen(5, [])),
         (with_brakes_set(), &braked),
     ] {
-        let decision = decide_now(&policy.clone().forced(), seen);
+        let decision = decide_now(&policy.clone().forced(Duration::from_secs(120)), seen);
         assert!(
             matches!(decision, Decision::Skip(_) | Decision::Hold(_)),
             "{decision:?}"

@@ -53,10 +53,22 @@ fn target(policy: Policy, settings: &[(&str, &str)], request: Option<&Request>) 
     let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let tagged = TaggedQueue {
         dlq: OWN.parse().unwrap(),
+        enrolled: true,
         settings: settings.iter().map(setting).collect(),
     };
     let config = with_tag(policy);
-    let mut found = targets(&Selection::All, request, &config, vec![tagged], &location());
+    let tags = Tags {
+        found: vec![tagged],
+        unread: None,
+    };
+    let mut found = targets(
+        &Selection::All,
+        request,
+        &config,
+        &tags,
+        &location(),
+        Duration::from_secs(60),
+    );
     assert_eq!(found.enrolled.len(), 1);
     found.enrolled.remove(0)
 }

@@ -1,7 +1,7 @@
 //! Every shape of an alarm notification → [`Alarm`]. Facts only: [`crate::plan`] decides.
 
 use super::{MAX_ARN_CHARS, read_as};
-use crate::queue::{QueueRef, is_account_id, is_queue_name, is_region};
+use crate::queue::{QueueArn, QueueRef, is_account_id, is_queue_name, is_region};
 use crate::text::{excerpt, one_line};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -62,7 +62,25 @@ pub enum AlarmQueueError {
     /// The metric's account is not 12 digits.
     #[error("the alarm names `{}`, which is not an account id", excerpt(.0))]
     Account(String),
+    /// No alarm of CloudWatch names so many queues.
+    #[error("the alarm names {0} queues, more than {MAX_QUEUES}")]
+    TooMany(usize),
+    /// The contributor has a `QueueName`, which services other than SQS have too.
+    #[error(
+        "the alarm's contributor has the `QueueName` `{}`, but the alarm's query does not select from `AWS/SQS`; in PromQL, group by the label with the queue's ARN, `{ARN_LABEL}`",
+        excerpt(.0)
+    )]
+    OtherService(String),
+    /// The contributor's attributes have neither a queue's name nor its ARN.
+    #[error(
+        "the alarm's contributor names no SQS queue; group the query by `QueueName`, in PromQL by the label with the queue's ARN, `{ARN_LABEL}`"
+    )]
+    NoQueueLabel,
 }
+
+/// The label of a resource's ARN in PromQL
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch-OTelEnrichment.html>).
+const ARN_LABEL: &str = "@resource.cloud.resource_id";
 
 impl AlarmState {
     /// CloudWatch's text for it.
@@ -185,6 +203,8 @@ struct MetricEntry {
     metric_stat: Option<MetricStat>,
     #[serde(alias = "AccountId")]
     account_id: Option<String>,
+    #[serde(alias = "Expression")]
+    expression: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -246,14 +266,16 @@ struct Notification {
     state: AlarmState,
     silenced: Option<Silence>,
     composite: bool,
-    mentions: Vec<Mention>,
+    mentions: Result<Vec<Mention>, AlarmQueueError>,
 }
 
 /// A queue as a contributor or a metric names it, unchecked.
 struct Mention {
     queue: String,
-    /// The metric's own account; `None` if it is the alarm's.
+    /// The account that the metric or the ARN has; `None` if it is the alarm's.
     account: Option<String>,
+    /// The region that the ARN has; `None` if it is the alarm's.
+    region: Option<String>,
 }
 
 impl From<StateChange> for Notification {
@@ -308,7 +330,9 @@ impl Notification {
             state: self.state,
             silenced: self.silenced,
             composite: self.composite,
-            queues: queues(self.mentions, account.as_ref(), region.as_ref()),
+            queues: self
+                .mentions
+                .and_then(|mentions| queues(mentions, account.as_ref(), region.as_ref())),
             account,
             region,
         }
@@ -335,43 +359,111 @@ impl Origin {
     }
 }
 
-/// The queues a contributor and an alarm's metrics name.
-fn mentions(contributor: Option<Attributes>, metrics: Vec<MetricEntry>) -> Vec<Mention> {
-    let contributor = contributor.and_then(|mut attributes| attributes.remove("QueueName")?);
-    let contributor = contributor.map(|queue| Mention {
-        queue,
-        account: None,
-    });
-    let metrics = metrics.into_iter().filter_map(MetricEntry::mention);
-    contributor.into_iter().chain(metrics).collect()
+/// The queues that a contributor's attributes and an alarm's metrics name. An SQS ARN names a queue
+/// by itself. A `QueueName` needs a query over SQS's metrics.
+fn mentions(
+    contributor: Option<Attributes>,
+    metrics: Vec<MetricEntry>,
+) -> Result<Vec<Mention>, AlarmQueueError> {
+    let of_sqs: Vec<bool> = metrics.iter().filter_map(MetricEntry::is_of_sqs).collect();
+    let is_over_sqs = !of_sqs.is_empty() && of_sqs.iter().all(|is_of_sqs| *is_of_sqs);
+    let mut found: Vec<Mention> = metrics
+        .into_iter()
+        .filter_map(MetricEntry::mention)
+        .collect();
+    let Some(mut attributes) = contributor else {
+        return Ok(found);
+    };
+    let name = attributes.remove("QueueName").flatten();
+    let account = attributes.remove("AWS.AccountId").flatten();
+    let arns = attributes.into_values().flatten();
+    let arns = arns.filter_map(|text| text.parse::<QueueArn>().ok());
+    found.extend(arns.map(|arn| Mention::from(&arn)));
+    match name {
+        Some(queue) if is_over_sqs => found.push(Mention {
+            queue,
+            account,
+            region: None,
+        }),
+        Some(queue) if found.is_empty() => return Err(AlarmQueueError::OtherService(queue)),
+        None if found.is_empty() => return Err(AlarmQueueError::NoQueueLabel),
+        _ => {}
+    }
+    Ok(found)
 }
 
-/// Checks the names. A queue is in its metric's account, or else in the alarm's, and always in the
-/// alarm's region.
+impl From<&QueueArn> for Mention {
+    fn from(arn: &QueueArn) -> Self {
+        Self {
+            queue: arn.name().to_owned(),
+            account: Some(arn.account().to_owned()),
+            region: Some(arn.region().to_owned()),
+        }
+    }
+}
+
+/// Whether a Metrics Insights query selects from SQS's metrics; `None` if the expression is no
+/// query
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-metrics-insights-querylanguage.html>).
+fn selects_from_sqs(expression: &str) -> Option<bool> {
+    let compact: String = expression.split_whitespace().collect();
+    let words = compact.to_ascii_lowercase();
+    if !words.starts_with("select") {
+        return None;
+    }
+    let rest = words.split_once(")from").map_or("", |(_, rest)| rest);
+    let from = compact.get(compact.len() - rest.len()..)?;
+    let table = match rest.strip_prefix("schema(") {
+        Some(table) => from.get(from.len() - table.len()..)?,
+        None => from,
+    };
+    Some(table.starts_with("\"AWS/SQS\""))
+}
+
+/// Checks the names. A queue is in the account and region of its ARN or metric, or else in the
+/// alarm's. One name that cannot be does not silence the others.
 fn queues(
     mentions: Vec<Mention>,
     alarm_account: Option<&String>,
-    region: Option<&String>,
+    alarm_region: Option<&String>,
 ) -> Result<Vec<QueueRef>, AlarmQueueError> {
+    if mentions.len() > MAX_QUEUES {
+        return Err(AlarmQueueError::TooMany(mentions.len()));
+    }
     let mut queues = Vec::new();
-    for Mention { queue, account } in mentions {
+    let mut fault = None;
+    for Mention {
+        queue,
+        account,
+        region,
+    } in mentions
+    {
         if !is_queue_name(&queue) {
-            return Err(AlarmQueueError::Name(queue));
+            fault = fault.or(Some(AlarmQueueError::Name(queue)));
+            continue;
         }
         if let Some(account) = account.as_ref().filter(|account| !is_account_id(account)) {
-            return Err(AlarmQueueError::Account(account.clone()));
+            fault = fault.or(Some(AlarmQueueError::Account(account.clone())));
+            continue;
         }
         let queue = QueueRef {
             name: queue,
             account: account.or_else(|| alarm_account.cloned()),
-            region: region.cloned(),
+            region: region.or_else(|| alarm_region.cloned()),
         };
         if !queues.contains(&queue) {
             queues.push(queue);
         }
     }
-    Ok(queues)
+    match fault {
+        Some(fault) if queues.is_empty() => Err(fault),
+        _ => Ok(queues),
+    }
 }
+
+/// The most queues an alarm may name. A metric alarm has at most ten metrics
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html>).
+const MAX_QUEUES: usize = 100;
 
 impl From<Metric> for MetricEntry {
     fn from(metric: Metric) -> Self {
@@ -379,11 +471,22 @@ impl From<Metric> for MetricEntry {
         Self {
             metric_stat: Some(MetricStat { metric }),
             account_id: None,
+            expression: None,
         }
     }
 }
 
 impl MetricEntry {
+    /// Whether it is a metric of SQS, or a query over SQS's metrics; `None` if it is neither a
+    /// metric nor a query.
+    fn is_of_sqs(&self) -> Option<bool> {
+        let metric = self.metric_stat.as_ref().and_then(|it| it.metric.as_ref());
+        match metric.and_then(|metric| metric.namespace.as_deref()) {
+            Some(namespace) => Some(namespace == "AWS/SQS"),
+            None => selects_from_sqs(self.expression.as_deref()?),
+        }
+    }
+
     /// `None` for an expression and for a metric of anything but an SQS queue.
     fn mention(self) -> Option<Mention> {
         let metric = self.metric_stat?.metric?;
@@ -398,8 +501,12 @@ impl MetricEntry {
                 list.into_iter().find(is_queue)?.value
             }
         }?;
-        let account = self.account_id;
-        Some(Mention { queue, account })
+        let (account, region) = (self.account_id, None);
+        Some(Mention {
+            queue,
+            account,
+            region,
+        })
     }
 }
 

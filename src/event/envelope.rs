@@ -11,9 +11,16 @@ use serde_json::Value;
 /// creates by itself is four: Pipes over SQS over SNS over EventBridge.
 pub(super) const MAX_ENVELOPES: usize = 4;
 
+/// The most records that Lambda or Pipes delivers in a batch
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html>).
+pub(super) const MAX_RECORDS: usize = 10_000;
+
+/// The longest message to read. SNS and CloudWatch send at most 256 KiB.
+pub(super) const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+
 /// A value without its outermost envelope.
 pub(super) enum Unwrapped {
-    /// The records of a batch; at least one. `depth` is how many envelopes the batch counts for: 0
+    /// The records of a batch; 1 to [`MAX_RECORDS`]. `depth` is how many envelopes the batch counts for: 0
     /// with the `Records` of Lambda, since each record is an envelope, and 1 with the bare array of
     /// Pipes (`events/alarm-pipes.json`).
     Batch { records: Vec<Value>, depth: usize },
@@ -39,7 +46,8 @@ pub(super) fn unwrap_envelope(mut value: Value) -> Result<Unwrapped, String> {
         return batch(records, 0);
     }
     let has = |field| value.get(field).is_some();
-    if has("body") {
+    // Other events have a body too, for example those of function URLs.
+    if has("body") && value.get("eventSource").and_then(Value::as_str) == Some("aws:sqs") {
         read_as("SQS message", value).map(sqs_message)
     } else if has("Sns") {
         read_as("SNS message", value).and_then(|record: SnsRecord| sns_message(record.sns))
@@ -127,10 +135,13 @@ struct SnsMessage {
 const DEAD_LETTER_ATTRIBUTE: &str = "DeadLetterQueueSourceArn";
 
 fn batch(records: Vec<Value>, depth: usize) -> Result<Unwrapped, String> {
-    if records.is_empty() {
-        return Err("it is an empty batch".to_owned());
+    match records.len() {
+        0 => Err("it is an empty batch".to_owned()),
+        1..=MAX_RECORDS => Ok(Unwrapped::Batch { records, depth }),
+        n => Err(format!(
+            "it is a batch of {n} records, more than {MAX_RECORDS}"
+        )),
     }
-    Ok(Unwrapped::Batch { records, depth })
 }
 
 fn sqs_message(message: SqsMessage) -> Unwrapped {

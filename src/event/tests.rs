@@ -194,7 +194,7 @@ pub(super) fn only_alarm(case: &str, event: &Value) -> Alarm {
 
 /// What a trigger calls for if no alarm is a brake.
 pub(super) fn plan_of(trigger: Trigger) -> Plan {
-    plan(vec![trigger], &[], &Location::new("", "us-east-1"))
+    plan(vec![trigger], &[], &[], &Location::new("", "us-east-1"))
 }
 
 /// The queues that the event, an alarm, has the function look at.
@@ -255,7 +255,7 @@ fn value_that_only_looks_like_a_kind_is_rejected_naming_the_kind() {
             "it is not a valid EventBridge event: invalid type: integer `1`",
         ),
         (
-            json!({"Records": [{"body": 1}]}),
+            json!({"Records": [{"body": 1, "eventSource": "aws:sqs"}]}),
             "record `number 1`: it is not a valid SQS message: invalid type: integer `1`",
         ),
         (
@@ -370,6 +370,65 @@ fn deep_batches_in_deep_batches_do_not_overflow_the_stack() {
         event = sqs_record("id-1", &deep).to_string();
     }
     assert!(parse(&event).is_err());
+}
+
+/// A message of a hostile sender: an array of so many numbers.
+fn numbers(n: usize) -> String {
+    serde_json::to_string(&vec![1; n]).unwrap()
+}
+
+#[test]
+fn record_with_much_wrong_in_it_is_noted_once() {
+    for n in [2, 9_000, 100_000] {
+        let records = json!({"Records": [
+            sqs_record("id-1", &numbers(n)),
+            sqs_record("id-2", &eventbridge().to_string()),
+            sqs_record("id-3", "{}"),
+        ]});
+        let read = read(&records).unwrap();
+        let noted = read.unreadable.iter().map(|it| it.record.as_deref());
+        assert_eq!(noted.collect::<Vec<_>>(), [Some("id-1"), Some("id-3")]);
+        assert_eq!(read.triggers.len(), 1);
+    }
+}
+
+#[test]
+fn batch_of_more_records_than_aws_delivers_is_not_read() {
+    let why = rejected("10,001", &json!(vec![1; 10_001]));
+    assert!(why.contains("it is a batch of 10001 records"), "{why}");
+}
+
+#[test]
+fn message_longer_than_aws_sends_is_not_read() {
+    let padded = |n: usize| {
+        let event = eventbridge().to_string();
+        format!("{event}{}", " ".repeat(n - event.len()))
+    };
+    let batch = json!({"Records": [
+        sqs_record("fits", &padded(256 * 1024)),
+        sqs_record("is too long", &padded(256 * 1024 + 1)),
+    ]});
+    let read = read(&batch).unwrap();
+    assert_eq!(read.triggers.len(), 1);
+    assert_eq!(
+        read.unreadable[0].to_string(),
+        "record `is too long`: its message has 262145 bytes, more than 262144"
+    );
+}
+
+#[test]
+fn event_of_more_notifications_than_records_is_read_up_to_the_limit() {
+    let many = Value::from(vec![
+        json!({"alarmName": "a", "operation": "update"});
+        4_000
+    ]);
+    let records: Vec<Value> = (0..4)
+        .map(|n| sqs_record(&format!("id-{n}"), &many.to_string()))
+        .collect();
+    let read = read(&json!({"Records": records})).unwrap();
+    assert_eq!(read.triggers.len(), 10_000);
+    let noted = read.unreadable.iter().map(|it| it.record.as_deref());
+    assert_eq!(noted.collect::<Vec<_>>(), [Some("id-2"), Some("id-3")]);
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn location(account: Option<&str>) -> Location {
 
 fn planned(triggers: impl IntoIterator<Item = Trigger>) -> Plan {
     let triggers = triggers.into_iter().collect();
-    plan(triggers, &[BRAKE.to_owned()], &location(Some(ACCOUNT)))
+    plan(triggers, &[BRAKE.to_owned()], &[], &location(Some(ACCOUNT)))
 }
 
 #[track_caller]
@@ -131,6 +131,38 @@ fn brake_in_alarm_cancels_even_while_silenced_or_watching_a_queue_that_cannot_ex
         };
         assert_cancels_everywhere(&planned([Trigger::Alarm(brake)]));
     }
+}
+
+#[test]
+fn brake_that_is_not_in_alarm_now_is_ignored_whatever_the_event_says() {
+    let brakes = [BRAKE.to_owned()];
+    let triggers = vec![brake(AlarmState::Alarm)];
+    let plan = plan(triggers, &brakes, &brakes, &location(Some(ACCOUNT)));
+    assert_eq!((plan.kind, plan.selection), (Kind::Ignored, named(&[])));
+    assert_eq!(plan.action, Action::Redrive);
+    let why = "the event says that the brake alarm is in ALARM, but it is not in ALARM now";
+    assert_eq!(plan.why.as_deref(), Some(why));
+}
+
+#[test]
+fn only_brakes_in_alarm_of_the_functions_account_and_region_are_read_each_once() {
+    let brakes = [BRAKE.to_owned(), "second".to_owned()];
+    let second = Trigger::Alarm(alarm("second"));
+    let elsewhere = Trigger::Alarm(Alarm {
+        region: Some("eu-west-1".to_owned()),
+        ..alarm("second")
+    });
+    let here = location(Some(ACCOUNT));
+    let none = [
+        brake(AlarmState::Ok),
+        composite(),
+        naming(&["orders-dlq"]),
+        elsewhere,
+        schedule(),
+    ];
+    assert_eq!(brakes_in_alarm(&none, &brakes, &here), [""; 0]);
+    let both = [second, brake(AlarmState::Alarm), brake(AlarmState::Alarm)];
+    assert_eq!(brakes_in_alarm(&both, &brakes, &here), ["second", BRAKE]);
 }
 
 #[test]
@@ -187,7 +219,7 @@ fn unknown_account_or_region_counts_as_the_functions_own() {
     assert_cancels_everywhere(&planned([Trigger::Alarm(nowhere)]));
     let emulator = location(None);
     let trigger = brake(AlarmState::Alarm);
-    assert_cancels_everywhere(&plan(vec![trigger], &[BRAKE.to_owned()], &emulator));
+    assert_cancels_everywhere(&plan(vec![trigger], &[BRAKE.to_owned()], &[], &emulator));
 }
 
 #[test]
@@ -230,6 +262,15 @@ fn alarm_that_names_queues_calls_for_these() {
     assert_eq!(plan.action, Action::Redrive);
     assert_eq!(plan.source.as_deref(), Some("arn of depth"));
     assert_eq!(plan.why, None);
+}
+
+#[test]
+fn event_that_names_more_than_a_thousand_queues_sweeps() {
+    let alarm = |n: usize| naming(&[&format!("dlq-{n}")]);
+    let named = planned((0..1000).map(alarm));
+    assert!(matches!(named.selection, Selection::Named(queues) if queues.len() == 1000));
+    let swept = planned((0..1001).map(alarm));
+    assert_eq!((swept.kind, swept.selection), (Kind::Alarm, Selection::All));
 }
 
 #[test]

@@ -83,7 +83,8 @@ async fn start_answered(bytes: Vec<u8>) -> Result<Option<String>, StartError> {
 
 async fn counts_answered(bytes: Vec<u8>) -> Result<Depth, SqsError> {
     let wire = answering(bytes);
-    clients(&wire.config()).depth(&dlq()).await
+    let counts = clients(&wire.config()).depth(&dlq()).await;
+    counts.map(|(depth, _)| depth)
 }
 
 async fn list_answered(bytes: Vec<u8>) -> Result<Vec<MoveTask>, SqsError> {
@@ -154,7 +155,7 @@ async fn every_refusal_of_a_start_is_distinguished() {
     let unsupported = "UnsupportedOperation";
     #[rustfmt::skip]
     let table: [(&str, &str, Codes, &str, Expected); 19] = [
-        ("a task is running", S400, INVALID, ALREADY_RUNNING, |_| StartError::TaskActive),
+        ("a task is running", S400, INVALID, ALREADY_RUNNING, |_| StartError::TaskActive { is_repeated: false }),
         ("not a DLQ", S400, INVALID, NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
         ("no such source", S404, NOT_FOUND, NO_SOURCE, |it| QueueNotFound(it).into()),
         ("no such destination", S404, NOT_FOUND, NO_DESTINATION, |it| DestinationNotFound(it).into()),
@@ -163,11 +164,11 @@ async fn every_refusal_of_a_start_is_distinguished() {
         ("throttled, status 400", S400, THROTTLED, "Rate exceeded", |it| Throttled(it).into()),
         ("throttled, another code", S400, THROTTLING, "Rate exceeded", |it| Throttled(it).into()),
         // Emulators.
-        ("a task is running", S400, UNSUPPORTED, ALREADY_RUNNING, |_| StartError::TaskActive),
+        ("a task is running", S400, UNSUPPORTED, ALREADY_RUNNING, |_| StartError::TaskActive { is_repeated: false }),
         ("not a DLQ", S400, UNSUPPORTED, NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
-        ("a task is running", S400, (unsupported, unsupported), ALREADY_RUNNING, |_| StartError::TaskActive),
+        ("a task is running", S400, (unsupported, unsupported), ALREADY_RUNNING, |_| StartError::TaskActive { is_repeated: false }),
         ("not a DLQ", S400, (unsupported, unsupported), NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
-        ("a task is running", S400, ("UnsupportedOperationException", "UnsupportedOperationException"), ALREADY_RUNNING, |_| StartError::TaskActive),
+        ("a task is running", S400, ("UnsupportedOperationException", "UnsupportedOperationException"), ALREADY_RUNNING, |_| StartError::TaskActive { is_repeated: false }),
         ("not a DLQ", S400, ("InvalidParameterValueException", "InvalidParameterValueException"), NOT_A_DLQ, |it| NotADeadLetterQueue(it).into()),
         ("no such source", S400, NO_SUCH_QUEUE, NO_QUEUE, |it| QueueNotFound(it).into()),
         ("no such source", S400, ("QueueDoesNotExist", "com.amazonaws.sqs#QueueDoesNotExistException"), NO_QUEUE, |it| QueueNotFound(it).into()),
@@ -188,7 +189,7 @@ async fn every_refusal_of_a_start_is_distinguished() {
 async fn one_code_of_aws_becomes_two_errors_by_its_message() {
     let running = start_answered(error(S400, INVALID, ALREADY_RUNNING)).await;
     let no_dlq = start_answered(error(S400, INVALID, NOT_A_DLQ)).await;
-    assert_eq!(running, Err(StartError::TaskActive));
+    assert_eq!(running, Err(StartError::TaskActive { is_repeated: false }));
     let no_dlq_expected = SqsError::NotADeadLetterQueue(NOT_A_DLQ.to_owned());
     assert_eq!(no_dlq, Err(StartError::Sqs(no_dlq_expected)));
 }
@@ -198,8 +199,9 @@ async fn every_refusal_of_a_look_is_distinguished() {
     use SqsError::*;
     type Expected = fn(String) -> SqsError;
     #[rustfmt::skip]
-    let table: [(&str, &str, Codes, &str, Expected); 7] = [
+    let table: [(&str, &str, Codes, &str, Expected); 8] = [
         ("missing queue", S400, NO_SUCH_QUEUE, NO_QUEUE, QueueNotFound),
+        ("missing queue or permission", S400, NO_SUCH_QUEUE, "The specified queue does not exist or you do not have access to it.", QueueNotFound),
         ("missing queue", S400, ("QueueDoesNotExist", "QueueDoesNotExist"), NO_QUEUE, QueueNotFound),
         ("missing queue", S404, NOT_FOUND, NO_SOURCE, QueueNotFound),
         ("not a DLQ", S400, INVALID, NOT_A_DLQ, NotADeadLetterQueue),
@@ -247,7 +249,11 @@ async fn refusal_of_a_second_task_is_task_active_in_every_wording() {
             error(S400, ("Novelty", "com.amazonaws.sqs#Novelty"), message),
         ] {
             let got = start_answered(bytes).await;
-            assert_eq!(got, Err(StartError::TaskActive), "{message}");
+            assert_eq!(
+                got,
+                Err(StartError::TaskActive { is_repeated: false }),
+                "{message}"
+            );
         }
     }
 }
@@ -328,9 +334,9 @@ async fn refusals_of_kms_are_distinguished() {
 #[tokio::test]
 async fn unknown_error_keeps_its_code_and_message() {
     let code = ("OverLimit", "com.amazonaws.sqs#OverLimit");
-    let text = "OverLimit: Too many active tasks.";
+    let text = "OverLimit: Too many queues.";
     let expected = SqsError::Service(text.to_owned());
-    let bytes = error(S403, code, "Too many active tasks.");
+    let bytes = error(S403, code, "Too many queues.");
     assert_eq!(start_answered(bytes).await, Err(expected.into()));
 
     let bytes = json_answer(S400, "", &json!({"__type": "com.amazonaws.sqs#OverLimit"}));
@@ -548,7 +554,7 @@ async fn refused_connection_means_that_sqs_is_unreachable() {
     let text = fault.to_string();
     assert!(text.to_lowercase().contains("refused"), "{text}");
     assert!(
-        text.ends_with("; check the function's network, and in a VPC the endpoint for SQS"),
+        text.ends_with("; check the function's network, and in a VPC the endpoint for SQS (`sqs`)"),
         "{text}"
     );
 }
@@ -567,20 +573,20 @@ async fn queue_of_a_region_without_a_client_is_an_error_that_names_it() {
 // Requests.
 
 #[tokio::test]
-async fn counts_ask_for_exactly_two_attributes_by_a_path_style_url() {
+async fn counts_and_retention_take_one_call_by_a_path_style_url() {
     let attributes = json!({
         "ApproximateNumberOfMessages": "50",
         "ApproximateNumberOfMessagesNotVisible": "3",
+        "MessageRetentionPeriod": "345600",
     });
     let wire = answering(ok(&json!({"Attributes": attributes})));
     let counts = clients(&wire.config()).depth(&dlq()).await;
-    assert_eq!(
-        counts,
-        Ok(Depth {
-            visible: 50,
-            in_flight: 3
-        })
-    );
+    let depth = Depth {
+        visible: 50,
+        in_flight: 3,
+    };
+    let retention = Duration::from_secs(345_600);
+    assert_eq!(counts, Ok((depth, Some(retention))));
     let request = wire.only_request();
     assert_eq!(request.target, "AmazonSQS.GetQueueAttributes");
     let expected = json!({
@@ -588,9 +594,26 @@ async fn counts_ask_for_exactly_two_attributes_by_a_path_style_url() {
         "AttributeNames": [
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
+            "MessageRetentionPeriod",
         ],
     });
     assert_eq!(request.body, expected);
+}
+
+#[tokio::test]
+async fn counts_without_a_retention_that_can_be_read_are_counts() {
+    for retention in [None, Some("long"), Some("-1")] {
+        let mut attributes = json!({
+            "ApproximateNumberOfMessages": "50",
+            "ApproximateNumberOfMessagesNotVisible": "3",
+        });
+        if let Some(retention) = retention {
+            attributes["MessageRetentionPeriod"] = json!(retention);
+        }
+        let wire = answering(ok(&json!({"Attributes": attributes})));
+        let (depth, retention) = clients(&wire.config()).depth(&dlq()).await.unwrap();
+        assert_eq!((depth.total(), retention), (53, None));
+    }
 }
 
 #[tokio::test]
@@ -674,13 +697,12 @@ async fn source_queues_are_asked_for_by_url_one_more_than_are_read() {
 }
 
 #[tokio::test]
-async fn facts_ask_for_exactly_four_attributes() {
+async fn facts_ask_for_exactly_three_attributes() {
     let wire = answering(facts_of_orders(json!({})));
     let facts = clients(&wire.config()).facts(&orders()).await;
     let expected = QueueFacts {
         visibility_timeout: Duration::from_secs(30),
         delay: Duration::from_secs(5),
-        retention: Some(Duration::from_secs(345_600)),
         redrive_policy: Some(RedrivePolicy {
             dlq_arn: dlq().to_string(),
             max_receive_count: 5,
@@ -694,7 +716,6 @@ async fn facts_ask_for_exactly_four_attributes() {
         "AttributeNames": [
             "VisibilityTimeout",
             "DelaySeconds",
-            "MessageRetentionPeriod",
             "RedrivePolicy",
         ],
     });
@@ -882,7 +903,6 @@ fn facts_of_orders(changes: Value) -> Vec<u8> {
     let mut attributes = json!({
         "VisibilityTimeout": "30",
         "DelaySeconds": "5",
-        "MessageRetentionPeriod": "345600",
         "RedrivePolicy": redrive_policy.to_string(),
     });
     for (name, value) in changes.as_object().unwrap() {
@@ -1007,12 +1027,10 @@ async fn redrive_policy_that_cannot_be_read_is_an_error_that_names_queue_and_tex
 
 #[tokio::test]
 async fn queue_without_a_redrive_policy_or_a_delay_has_none() {
-    let changes =
-        json!({"RedrivePolicy": null, "DelaySeconds": null, "MessageRetentionPeriod": null});
+    let changes = json!({"RedrivePolicy": null, "DelaySeconds": null});
     let facts = facts_answered(facts_of_orders(changes)).await.unwrap();
     assert_eq!(facts.redrive_policy, None);
     assert_eq!(facts.delay, Duration::ZERO);
-    assert_eq!(facts.retention, None);
 }
 
 #[tokio::test]
@@ -1054,9 +1072,7 @@ fn url_of(account: &str, name: &str) -> String {
 /// The facts about a DLQ, and these about any source.
 fn of_source(changes: Value) -> impl Fn(&str) -> Vec<u8> + Send + Sync + 'static {
     move |name| match name {
-        "orders-dlq" => {
-            facts_of_orders(json!({"RedrivePolicy": null, "MessageRetentionPeriod": "1209600"}))
-        }
+        "orders-dlq" => panic!("the settings of the DLQ do not matter"),
         _ => facts_of_orders(changes.clone()),
     }
 }
@@ -1068,10 +1084,9 @@ async fn fall_time_is_what_all_receives_take_and_the_delay() {
     let expected = Fall {
         time: Duration::from_secs(5 * (30 + 20) + 5),
         consumed: vec![orders()],
-        retention: Some(Duration::from_secs(1_209_600)),
     };
     assert_eq!(fall_time, Ok(FallTime::Known(expected)));
-    assert_eq!(calls, 3, "one source takes three calls");
+    assert_eq!(calls, 2, "one source takes two calls");
 }
 
 #[tokio::test]
@@ -1089,7 +1104,7 @@ async fn fall_time_is_the_longest_over_the_source_queues() {
     };
     assert_eq!(fall.time, Duration::from_secs(5 * (60 + 20) + 5));
     assert_eq!(fall.consumed.len(), 2);
-    assert_eq!(calls, 4);
+    assert_eq!(calls, 3);
 }
 
 #[tokio::test]
@@ -1251,7 +1266,7 @@ async fn queue_of_another_region_is_asked_for_in_its_region() {
         let wire = answering(ok(&attributes));
         let queue = format!("arn:aws:sqs:{region}:123456789012:orders-dlq");
         let counts = clients(&wire.config()).depth(&queue.parse().unwrap()).await;
-        assert_eq!(counts, Ok(Depth::default()));
+        assert_eq!(counts, Ok((Depth::default(), None)));
         let request = wire.only_request();
         let scope = format!("/{region}/sqs/aws4_request");
         assert!(

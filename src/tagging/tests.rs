@@ -78,6 +78,7 @@ fn tag(value: Option<&str>) -> EnrollTag {
 
 fn tagged_queue_of(name: &str, settings: &[(&str, &str)]) -> TaggedQueue {
     TaggedQueue {
+        enrolled: true,
         dlq: arn(name).parse().unwrap(),
         settings: settings
             .iter()
@@ -217,7 +218,7 @@ async fn resource_that_is_no_queue_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_queue_that_does_not_bear_the_tag_as_it_must_be_is_left_out() {
+async fn a_queue_that_does_not_have_the_tag_as_it_must_be_is_not_enrolled() {
     let resources = vec![
         queue("yes", &[("team", "orders"), (KEY, "yes")]),
         queue("no", &[(KEY, "no")]),
@@ -231,8 +232,8 @@ async fn a_queue_that_does_not_bear_the_tag_as_it_must_be_is_left_out() {
         json!({"ResourceARN": arn("tags-left-out")}),
     ];
     let names = |tagged: Vec<TaggedQueue>| -> Vec<String> {
-        let name = |it: TaggedQueue| it.dlq.name().to_owned();
-        tagged.into_iter().map(name).collect()
+        let name = |it: TaggedQueue| it.enrolled.then(|| it.dlq.name().to_owned());
+        tagged.into_iter().filter_map(name).collect()
     };
     let tagged = both(resources.clone(), &tag(Some("yes"))).await;
     assert_eq!(names(tagged), ["yes"]);
@@ -323,6 +324,75 @@ async fn a_later_page_that_fails_fails_the_whole() {
     assert_eq!(server.requests().len(), 2);
 }
 
+/// What was found in pages without end, and the number of calls.
+async fn endless(
+    answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
+) -> (Vec<String>, usize) {
+    let server = Server::answering(move |request| {
+        let token = request["PaginationToken"].as_str().unwrap_or("0");
+        answer(token.parse().unwrap())
+    });
+    let Err(mut error) = server.client().tagged(&tag(None)).await else {
+        panic!("it ended");
+    };
+    let text = error.to_string();
+    assert!(
+        text.contains("`tag:GetResources` repeats its pages"),
+        "{text}"
+    );
+    let found = error.take_found().into_iter();
+    let names = found.map(|queue| queue.dlq.name().to_owned());
+    (names.collect(), server.requests().len())
+}
+
+#[tokio::test]
+async fn pages_without_end_are_read_up_to_a_limit_and_what_was_found_is_kept() {
+    let next = |n: usize| (n + 1).to_string();
+    let (found, calls) =
+        endless(move |n| page(&[queue(&format!("dlq-{n}"), &[(KEY, "")])], &next(n))).await;
+    assert_eq!((found.len(), calls), (200, 200), "new queues on each page");
+
+    let (found, calls) = endless(move |n| match n {
+        0 => page(&[queue("orders-dlq", &[(KEY, "")])], &next(n)),
+        _ => page(&[], &next(n)),
+    })
+    .await;
+    assert_eq!(
+        (found, calls),
+        (vec!["orders-dlq".to_owned()], 200),
+        "empty pages"
+    );
+}
+
+#[tokio::test]
+async fn a_page_that_comes_again_ends_the_reading_even_with_a_new_token() {
+    let pages =
+        |n: usize| ["a-dlq", "b-dlq"].map(|name| queue(&format!("{}-{name}", n % 3), &[(KEY, "")]));
+    let (found, calls) = endless(move |n| page(&pages(n), &(n + 1).to_string())).await;
+    assert_eq!(calls, 4);
+    assert_eq!(found.into_iter().collect::<HashSet<_>>().len(), 6);
+
+    let (found, calls) = endless(|_| page(&[], "7")).await;
+    assert_eq!((found.len(), calls), (0, 2), "the same token");
+}
+
+/// A queue may move to a later page while the pages are read.
+#[tokio::test]
+async fn a_queue_that_is_listed_twice_ends_nothing() {
+    let server = Server::answering(|request| {
+        let of = |names: &[&str]| -> Vec<Value> {
+            names.iter().map(|name| queue(name, &[(KEY, "")])).collect()
+        };
+        match request["PaginationToken"].as_str() {
+            None => page(&of(&["a-dlq", "b-dlq"]), "1"),
+            Some("1") => page(&of(&["b-dlq", "c-dlq"]), "2"),
+            _ => page(&of(&["c-dlq"]), ""),
+        }
+    });
+    let queues = server.client().tagged(&tag(None)).await.unwrap();
+    assert_eq!(queues.len(), 5);
+}
+
 #[tokio::test]
 async fn a_later_call_that_fails_fails_the_whole() {
     let server =
@@ -354,6 +424,7 @@ fn assert_words(case: &str, expected: &str, fault: &TaggingError) {
         TaggingError::Unreachable(_) => "unreachable",
         TaggingError::BadAnswer(_) => "bad answer",
         TaggingError::AccessDenied(_) => "denied",
+        TaggingError::Endless(_) => "endless",
     };
     assert_eq!(kind, expected, "{case}: {fault:?}");
     let text = fault.to_string();

@@ -13,7 +13,6 @@ fn fall() -> Fall {
     Fall {
         time: MINUTE * 4,
         consumed: Vec::new(),
-        retention: None,
     }
 }
 
@@ -276,4 +275,21 @@ fn end_of_a_task_is_estimated_from_its_pace() {
     assert_eq!(lasted(at(Some(5))), 400, "twice that below ten a second");
     assert_eq!(lasted(at(None)), 4);
     assert_eq!(lasted(sample(20, 1000, HOUR)), 50);
+}
+
+/// 100,000 messages at one a second take 28 hours.
+#[test]
+fn task_longer_than_the_window_counts_for_a_window_after_its_end() {
+    let long = |ago| MoveTask {
+        max_messages_per_second: Some(10),
+        ..task("COMPLETED", 1_000_000, Some(1_000_000), ago)
+    };
+    let lasted = Duration::from_secs(100_000);
+    let day = HOUR * 24;
+    assert!(lasted > day);
+    for (ago, counts) in [(lasted + day, true), (lasted + day + MINUTE, false)] {
+        let seen = seen(1_000_000, 0, &[long(ago)]);
+        let judged = verdicts(&Policy::default(), &seen, None, now());
+        assert_eq!(judged.len(), usize::from(counts), "{ago:?}");
+    }
 }

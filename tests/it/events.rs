@@ -60,7 +60,7 @@ fn classify(payload: &str) -> (&'static str, BTreeSet<String>) {
         return ("rejected", BTreeSet::new());
     };
     let location = Location::new("", "us-east-1");
-    let plan = plan(event.triggers, &[BRAKE.to_owned()], &location);
+    let plan = plan(event.triggers, &[BRAKE.to_owned()], &[], &location);
     let (class, queues) = match (plan.kind, plan.selection) {
         (Kind::Ignored, _) => ("ignored", Vec::new()),
         (Kind::Brake, _) => ("brake", Vec::new()),

@@ -264,9 +264,9 @@ async fn tagged_queue_that_was_just_deleted_is_reported_and_fails_nothing() {
 
 // When tags cannot be read
 
-/// Asserts that the queues of `REDRIVE_QUEUES` are redriven with this tagging API, and that the
-/// invocation fails with a message that contains all of `said`.
-async fn assert_listed_are_served(source: &str, tagging_url: &str, said: &[&str]) {
+/// Asserts that the queues of `REDRIVE_QUEUES` are held with this tagging API, because their tags may
+/// pause them, and that the invocation fails with a message that contains all of `said`.
+async fn assert_listed_are_held(source: &str, tagging_url: &str, said: &[&str]) {
     let listed = Queues::create(source).await;
     listed.dead_letter(1).await;
     let mut function = EmulatedFunction::start(&[
@@ -281,31 +281,31 @@ async fn assert_listed_are_served(source: &str, tagging_url: &str, said: &[&str]
         assert_contains(&message, part);
     }
     assert!(!message.contains('\n'), "one line: {message}");
-    assert_logged(&function, &listed.dlq, "started", "ready");
-    listed.source.wait_until_holds(1).await;
+    assert_logged(&function, &listed.dlq, "held", "tags-unreadable");
+    listed.dlq.wait_until_holds(1).await;
 }
 
 #[tokio::test]
-async fn missing_permission_to_read_tags_is_named_and_listed_queues_are_served() {
+async fn missing_permission_to_read_tags_is_named_and_listed_queues_are_held() {
     let why = "User: function is not authorized to perform: tag:GetResources";
     let tagging = Tagging::refusing(403, "AccessDeniedException", why);
     let said = ["enrollment by tag", "grant `tag:GetResources`", why];
-    assert_listed_are_served("refused", &tagging.url, &said).await;
+    assert_listed_are_held("refused", &tagging.url, &said).await;
     assert_eq!(tagging.asked().len(), 1, "a retry would not help");
 }
 
 #[tokio::test]
-async fn unreachable_tagging_api_is_reported_and_listed_queues_are_served() {
+async fn unreachable_tagging_api_is_reported_and_listed_queues_are_held() {
     let said = ["enrollment by tag", "tag:GetResources"];
-    assert_listed_are_served("unreachable", &unreachable_url(), &said).await;
+    assert_listed_are_held("unreachable", &unreachable_url(), &said).await;
 }
 
 #[tokio::test]
-async fn expired_paging_token_is_reported_and_listed_queues_are_served() {
+async fn expired_paging_token_is_reported_and_listed_queues_are_held() {
     let many = (0..150).map(|n| format!("expired-{n}"));
     let tagging = Tagging::expiring(many, ("auto-redrive", ""));
     let said = ["enrollment by tag", "PaginationTokenExpired"];
-    assert_listed_are_served("expired", &tagging.url, &said).await;
+    assert_listed_are_held("expired", &tagging.url, &said).await;
     assert_eq!(tagging.asked().len(), 2);
 }
 
@@ -342,6 +342,27 @@ fn tagging_api_that_throttles_makes_a_sweep_slow_and_loses_no_page() {
 
     assert_eq!(counts(&report), json!({"skipped": 149, "started": 1}));
     assert_eq!(tagging.asked().len(), 2 + 6);
+}
+
+#[test]
+fn tagging_api_without_a_last_page_is_reported_and_what_it_listed_is_served() {
+    let queues = names(3, 1);
+    let sqs = ManyQueues::start(Behavior::default());
+    let tagging = Tagging::endless(queues.iter().cloned(), ("auto-redrive", "enabled"));
+
+    let mut function = enrolled_by(&tagging, &sqs, &[]);
+    let result = function.invoke(&schedule(), Duration::from_secs(60));
+
+    let message = incomplete(result);
+    assert_contains(&message, "enrollment by tag could not be read");
+    assert_contains(
+        &message,
+        "`tag:GetResources` repeats its pages, or has more than 200",
+    );
+    assert_eq!(tagging.asked().len(), 200);
+    let mut started = sqs.seen().started;
+    started.sort();
+    assert_eq!(started, queues);
 }
 
 #[test]

@@ -485,9 +485,11 @@ fn brake_event(sample_name: &str, alarm_in_it: &str, brake: &str) -> String {
     sample(sample_name, &[(alarm_in_it, brake)])
 }
 
-/// Asserts that this event, of a brake of this name, cancels the running task.
-async fn assert_cancels(name: &str, brake: &str, event: String) {
+/// Asserts that this event, of a brake of this name, cancels the running task once this alarm goes
+/// off.
+async fn assert_cancels(name: &str, alarm: &Alarm, brake: &str, event: String) {
     let (queues, mut function) = running(name, &[("REDRIVE_BRAKE_ALARMS", brake)]).await;
+    alarm.becomes(StateValue::Alarm).await;
 
     let report = function.invoke(&event).unwrap();
 
@@ -502,19 +504,65 @@ async fn assert_cancels(name: &str, brake: &str, event: String) {
 #[tokio::test]
 async fn brake_that_goes_off_cancels_the_running_task() {
     let brake = "goes off: brake";
-    Alarm::create(brake).await;
+    let alarm = Alarm::create(brake).await;
     let event = brake_event(
         "ignored-other-service.json",
         "orders-consumer-errors",
         brake,
     );
-    assert_cancels("brake-goes-off", brake, event).await;
+    assert_cancels("brake-goes-off", &alarm, brake, event).await;
+}
+
+/// EventBridge replays an archive: the event is three days old, and the brake is in OK now.
+#[tokio::test]
+async fn replayed_event_of_a_brake_that_is_not_in_alarm_now_cancels_nothing() {
+    let brake = Alarm::in_alarm("replayed: brake").await;
+    brake.becomes(StateValue::Ok).await;
+    let (queues, mut function) =
+        running("brake-replayed", &[("REDRIVE_BRAKE_ALARMS", &brake.name)]).await;
+
+    let event = brake_event(
+        "brake-alarm-replayed.json",
+        "orders consumer is down",
+        &brake.name,
+    );
+    let report = function.invoke(&event).unwrap();
+
+    assert_eq!(report["trigger"]["kind"], "ignored", "{report:#}");
+    let why = report["trigger"]["why"].as_str().unwrap();
+    assert!(why.ends_with("it is not in ALARM now"), "{why}");
+    assert_eq!(report["queues"], json!([]));
+    wait_for_status(&queues.dlq, "RUNNING").await;
+
+    brake.becomes(StateValue::Alarm).await;
+    let report = function.invoke(&event).unwrap();
+    assert_verdict(&report, &queues.dlq, "cancelled", "braked");
+    assert_canceled_midway(&queues).await;
+}
+
+/// In doubt the event is right: a missing permission must not take the brake away.
+#[tokio::test]
+async fn event_of_a_brake_that_cannot_be_read_cancels_the_running_task() {
+    let (queues, _) = running("brake-event-unreadable", &[]).await;
+    let mut function = EmulatedFunction::start(&[
+        ("REDRIVE_QUEUES", &queues.dlq.arn),
+        ("REDRIVE_BRAKE_ALARMS", "unreadable: brake"),
+        ("AWS_ENDPOINT_URL_CLOUDWATCH", &refusing_url()),
+    ]);
+    let event = brake_event(
+        "brake-alarm.json",
+        "orders consumer is down",
+        "unreadable: brake",
+    );
+    let report = function.invoke(&event).unwrap();
+    assert_verdict(&report, &queues.dlq, "cancelled", "braked");
+    assert_canceled_midway(&queues).await;
 }
 
 #[tokio::test]
 async fn brake_cancels_through_sns_and_sqs() {
     let brake = "through SNS and SQS: brake";
-    Alarm::create(brake).await;
+    let alarm = Alarm::create(brake).await;
     let event = sample(
         "alarm-sns-sqs.json",
         &[
@@ -523,13 +571,13 @@ async fn brake_cancels_through_sns_and_sqs() {
             ("QueueName", "FunctionName"),
         ],
     );
-    assert_cancels("brake-through-sns-and-sqs", brake, event).await;
+    assert_cancels("brake-through-sns-and-sqs", &alarm, brake, event).await;
 }
 
 #[tokio::test]
 async fn brake_cancels_by_its_own_lambda_action() {
     let brake = "by Lambda action: brake";
-    Alarm::create(brake).await;
+    let alarm = Alarm::create(brake).await;
     let event = sample(
         "alarm-lambda-action.json",
         &[
@@ -538,7 +586,7 @@ async fn brake_cancels_by_its_own_lambda_action() {
             ("QueueName", "FunctionName"),
         ],
     );
-    assert_cancels("brake-by-lambda-action", brake, event).await;
+    assert_cancels("brake-by-lambda-action", &alarm, brake, event).await;
 }
 
 #[tokio::test]
@@ -547,12 +595,12 @@ async fn brake_cancels_even_while_its_actions_are_suppressed() {
     let child = Alarm::create("child of a suppressed brake").await;
     child.composite(brake).await;
     let event = brake_event("ignored-suppressed.json", "orders-dlq-ready", brake);
-    assert_cancels("brake-suppressed", brake, event).await;
+    assert_cancels("brake-suppressed", &child, brake, event).await;
 }
 
 #[tokio::test]
 async fn dry_run_cancels_nothing_for_a_brake() {
-    let brake = Alarm::create("dry: brake").await;
+    let brake = Alarm::in_alarm("dry: brake").await;
     let (queues, _) = running("brake-dry", &[]).await;
     let mut function = EmulatedFunction::start(&[
         ("REDRIVE_QUEUES", &queues.dlq.arn),

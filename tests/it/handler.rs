@@ -7,12 +7,13 @@ mod cancel;
 mod draws;
 mod enrollment;
 mod events;
+mod expiry;
 mod limits;
 mod redrive;
 mod report;
 mod sample;
 
-use crate::support::fake::{Fake, MINUTE, dlq};
+use crate::support::fake::{Fake, LostAnswer, MINUTE, dlq};
 use serde_json::{Value, json};
 use sqs_auto_redrive::config::{Config, Limits};
 use sqs_auto_redrive::handler::{Invocation, InvocationError};

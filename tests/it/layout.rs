@@ -20,7 +20,7 @@ const PURE: &[(&str, &[&str])] = &[
     ]),
     ("src/enrollment.rs", &[
         "crate::config", "crate::event::request", "crate::policy", "crate::queue", "crate::text", "std::collections",
-        "std::sync::Arc",
+        "std::sync::Arc", "std::time",
     ]),
     ("src/fall.rs", &["crate::queue", "std::time"]),
     ("src/metrics.rs", &["crate::queue", "std::time"]),
@@ -59,7 +59,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ]),
     ("src/cloudwatch.rs", &[
         "aws_config", "aws_sdk_cloudwatch", "crate::aws_error", "crate::metrics", "crate::observation", "crate::queue",
-        "std",
+        "futures_util", "std", "tokio",
     ]),
     ("src/deadlines.rs", &["std", "tokio"]),
     ("src/event.rs", &["crate::text", "serde", "serde_json", "thiserror"]),
@@ -70,8 +70,8 @@ const OTHERS: &[(&str, &[&str])] = &[
     ]),
     ("src/handler.rs", &[
         "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::enrollment",
-        "crate::event", "crate::look", "crate::memory", "crate::outcome", "crate::plan", "crate::queue", "crate::redrive", "crate::report",
-        "crate::sqs", "crate::tagging", "crate::text", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
+        "crate::event", "crate::look", "crate::memory", "crate::observation", "crate::outcome", "crate::plan", "crate::queue",
+        "crate::redrive", "crate::report", "crate::sqs", "crate::tagging", "crate::text", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/lib.rs", &[]),
     ("src/look.rs", &[
@@ -100,7 +100,7 @@ const OTHERS: &[(&str, &[&str])] = &[
         "serde", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/start.rs", &[
-        "crate::ask", "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
+        "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
         "crate::look", "crate::memory", "crate::outcome", "crate::policy", "crate::queue", "crate::sqs",
         "crate::verdict",
         "futures_util", "std", "tokio",

@@ -26,6 +26,7 @@ mod model;
 mod outcomes;
 mod permissions;
 mod pictures;
+mod practice;
 mod properties;
 mod races;
 mod readme;

@@ -74,13 +74,30 @@ fn other_invocations() -> Vec<Value> {
     assert_eq!(loud.invoke(&cancel).unwrap()["counts"]["cancelled"], 1);
     loud.invoke(&sample("ignored-ok.json", &[])).unwrap();
 
+    // Each OK of a brake started a redrive, and each ALARM canceled it. Then someone paused the
+    // function, until messages expire.
+    let cancelled = vec![task("orders-dlq", "CANCELLED", 3, 60 * MINUTE); 3];
+    account.set_tasks("orders-dlq", &cancelled);
+    account.oldest_messages_are(13 * 24 * 3600 + 3600);
+    let mut paused = function(&account, &["orders-dlq"], &[("REDRIVE_PAUSED", "true")]);
+    let schedule = sample("schedule-eventbridge-scheduler.json", &[]);
+    let report = paused.invoke(&schedule).unwrap();
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    for part in [
+        "SQS deletes its oldest message within 23h",
+        "at least 3 of its last redrives were canceled",
+    ] {
+        assert!(detail.contains(part), "{detail}");
+    }
+
     let settings = [
         ("REDRIVE_DRY_RUN", "true"),
         ("AWS_LAMBDA_LOG_LEVEL", "WARN"),
     ];
+    account.set_tasks("orders-dlq", &[task("orders-dlq", "RUNNING", 3, MINUTE)]);
     let mut quiet = function(&account, &["orders-dlq"], &settings);
     assert_eq!(quiet.invoke(&cancel).unwrap()["counts"]["wouldCancel"], 1);
-    [lines_of(&loud), lines_of(&quiet)].concat()
+    [lines_of(&loud), lines_of(&paused), lines_of(&quiet)].concat()
 }
 
 /// What the published schema says is wrong with each of these lines.
@@ -141,7 +158,7 @@ fn every_line_is_in_the_embedded_metric_format() {
     let others = other_invocations();
     assert_eq!(
         (eventful.len(), others.len()),
-        (1, 3),
+        (1, 4),
         "one for each invocation"
     );
     let lines = [eventful, others].concat();

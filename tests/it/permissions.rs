@@ -379,6 +379,7 @@ impl Deployment {
         let cancel = json!({"action": "cancel", "queues": "all"}).to_string();
         assert_eq!(invoke(&cancel, "cancelled", &["requested"]), all);
         if !self.parameter("BrakeAlarms").is_empty() {
+            account.alarms_are("ALARM");
             let brake = sample("brake-alarm.json", &[]);
             assert_eq!(invoke(&brake, "cancelled", &["braked"]), all);
         }

@@ -10,7 +10,6 @@ fn fall() -> Fall {
     Fall {
         time: FALL,
         consumed: vec![orders()],
-        retention: None,
     }
 }
 
@@ -197,8 +196,8 @@ fn no_dlq_is_held_or_parked_before_it_was_sent_whole_once() {
 }
 
 #[test]
-fn force_sends_all_but_not_within_five_minutes_of_a_start_that_was_no_sample() {
-    let forced = Policy::default().forced();
+fn force_sends_all_but_not_while_lambda_may_repeat_a_request_that_started_more_than_a_sample() {
+    let forced = Policy::default().forced(Duration::from_secs(30));
     let after = |task| decide_now(&forced, &known(1000, [task]));
     cools_for(MINUTE, after(task(1000, MINUTE * 4)));
     starts_for(Purpose::All, after(task(1000, MINUTE * 5)));
@@ -583,10 +582,7 @@ fn parking_that_failed_or_was_canceled_does_not_end_the_streak() {
 #[test]
 fn expiring_messages_are_no_success() {
     let expiring = |age: Duration| Observation {
-        fall_time: Some(FallTime::Known(Fall {
-            retention: Some(HOUR * 24),
-            ..fall()
-        })),
+        retention: Some(HOUR * 24),
         oldest_age: Some(Some(age)),
         ..known(980, [sample(20, 1000, MINUTE * 20)])
     };

@@ -1,7 +1,7 @@
 use crate::event::Selection;
 use crate::event::alarm::AlarmState;
 use crate::event::tests::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const OTHER_ACCOUNT: &str = "999999999999";
 
@@ -166,8 +166,53 @@ fn metrics_own_account_goes_before_the_alarms() {
     );
 
     let event = with(metric_math(), path, json!("production"));
-    let why = ignored("not an account id", &event);
+    let others = queues("not an account id", &event);
+    assert_eq!(others[0].name, "payments-dlq", "the others count");
+    let metrics = "/detail/configuration/metrics";
+    let alone = json!([event.pointer(&format!("{metrics}/1")).unwrap()]);
+    let why = ignored("not an account id", &with(event, metrics, alone));
     assert!(why.contains("`production`"), "{why}");
+}
+
+#[test]
+fn impossible_queue_name_does_not_silence_the_others() {
+    let path = "/detail/configuration/metrics/1/metricStat/metric/dimensions/QueueName";
+    let event = with(metric_math(), path, json!("no queue"));
+    let others = queues("one impossible name", &event);
+    assert_eq!(others.len(), 1);
+    assert_eq!(others[0].name, "payments-dlq");
+}
+
+#[test]
+fn account_of_a_contributor_says_whose_queue_it_is() {
+    let path = "/detail/alarmContributor/attributes";
+    let mut attributes = contributor().pointer(path).unwrap().clone();
+    attributes["AWS.AccountId"] = json!(OTHER_ACCOUNT);
+    let event = with(contributor(), path, attributes);
+    let queues = queues("contributor", &event);
+    assert_eq!(queues[0].account.as_deref(), Some(OTHER_ACCOUNT));
+}
+
+#[test]
+fn alarm_that_names_more_queues_than_an_alarm_can_is_ignored() {
+    let metric = |n: usize| {
+        json!({"id": format!("m{n}"), "returnData": false, "metricStat": {
+            "period": 60, "stat": "Maximum",
+            "metric": {"namespace": "AWS/SQS", "name": "ApproximateNumberOfMessagesVisible",
+                "dimensions": {"QueueName": format!("dlq-{n}")}},
+        }})
+    };
+    let naming = |n: usize| {
+        let metrics: Vec<Value> = (0..n).map(metric).collect();
+        with(
+            metric_math(),
+            "/detail/configuration/metrics",
+            json!(metrics),
+        )
+    };
+    assert_eq!(queues("100", &naming(100)).len(), 100);
+    let why = ignored("101", &naming(101));
+    assert_eq!(why, "the alarm names 101 queues, more than 100");
 }
 
 #[test]
@@ -445,6 +490,120 @@ fn only_queue_names_of_sqs_metrics_count() {
     );
     let why = ignored("contributor of something else", &event);
     assert!(why.contains("no SQS queue"), "{why}");
+}
+
+/// Amazon Connect's metrics have a dimension `QueueName` too.
+#[test]
+fn contributor_with_a_queue_name_is_ignored_unless_the_query_is_over_sqs() {
+    let connect = sample(include_str!(
+        "../../../events/ignored-contributor-other-service.json"
+    ));
+    let why = ignored("contributor over AWS/Connect", &connect);
+    assert!(
+        why.contains("`BasicQueue`") && why.contains("does not select from `AWS/SQS`"),
+        "{why}"
+    );
+    assert_reads_well("contributor over AWS/Connect", &why);
+
+    let query = "/detail/configuration/metrics/0/expression";
+    for over_sqs in [
+        r#"SELECT MAX(ApproximateNumberOfMessagesVisible) FROM SCHEMA("AWS/SQS", QueueName) GROUP BY QueueName"#,
+        r#"SELECT MAX(ApproximateNumberOfMessagesVisible) FROM "AWS/SQS" GROUP BY QueueName"#,
+        r#"SELECT MAX(MessagesFromHosts) FROM "AWS/SQS" GROUP BY QueueName"#,
+        "select max(ApproximateNumberOfMessagesVisible)\n from  schema ( \"AWS/SQS\" , QueueName )\n group by QueueName",
+    ] {
+        let event = with(contributor(), query, json!(over_sqs));
+        assert_eq!(queues(over_sqs, &event).len(), 1, "{over_sqs}");
+    }
+    for other in [
+        r#"SELECT MAX(LongestQueueWaitTime) FROM SCHEMA("AWS/Connect", InstanceId, MetricGroup, QueueName) GROUP BY QueueName"#,
+        r#"SELECT MAX(Depth) FROM "AWS/Connect" WHERE Team = 'AWS/SQS' GROUP BY QueueName"#,
+        r#"SELECT MAX(Depth) FROM "AWS/Connect" WHERE Team = 'f() FROM "AWS/SQS"' GROUP BY QueueName"#,
+        r#"SELECT MAX(Depth) FROM "aws/sqs" GROUP BY QueueName"#,
+        r#"SELECT MAX(Depth) FROM SCHEMA("AWS/SQSX", QueueName) GROUP BY QueueName"#,
+        r#"SELECT MAX("AWS/SQS") FROM "Custom" GROUP BY QueueName"#,
+        "SELECT",
+        "",
+    ] {
+        let event = with(contributor(), query, json!(other));
+        let why = ignored(other, &event);
+        assert!(
+            why.contains("does not select from `AWS/SQS`"),
+            "{other}: {why}"
+        );
+        let alarm = only_alarm(other, &event);
+        assert_eq!(alarm.state, AlarmState::Alarm, "it may be a brake anyway");
+    }
+    for (case, event) in [
+        (
+            "sns",
+            sample(include_str!("../../../events/contributor-sns.json")),
+        ),
+        (
+            "lambda action",
+            sample(include_str!(
+                "../../../events/contributor-lambda-action.json"
+            )),
+        ),
+    ] {
+        let text = event.to_string();
+        assert!(text.contains("AWS/SQS"), "{case}");
+        let event: serde_json::Value =
+            serde_json::from_str(&text.replace("AWS/SQS", "AWS/Connect")).unwrap();
+        let why = ignored(case, &event);
+        assert!(
+            why.contains("does not select from `AWS/SQS`"),
+            "{case}: {why}"
+        );
+    }
+    let both = json!([
+        {"id": "q1", "expression": r#"SELECT MAX(A) FROM "AWS/SQS" GROUP BY QueueName"#},
+        {"id": "q2", "expression": r#"SELECT MAX(A) FROM "AWS/Connect" GROUP BY QueueName"#},
+    ]);
+    let event = with(contributor(), "/detail/configuration/metrics", both);
+    ignored("a query over SQS and one over another service", &event);
+    let event = without(contributor(), "/detail/configuration");
+    ignored("no query", &event);
+}
+
+#[test]
+fn contributor_of_a_promql_alarm_names_its_queue_by_an_arn() {
+    let promql = || sample(include_str!("../../../events/contributor-promql.json"));
+    let attributes = "/detail/alarmContributor/attributes";
+    let expected = [queue("orders-dlq", Some(ACCOUNT), Some("us-east-1"))];
+    assert_eq!(queues("promql", &promql()), expected);
+
+    let elsewhere = "arn:aws:sqs:eu-west-1:210987654321:late-dlq.fifo";
+    let event = with(promql(), attributes, json!({"any label": elsewhere}));
+    let expected = [queue(
+        "late-dlq.fifo",
+        Some("210987654321"),
+        Some("eu-west-1"),
+    )];
+    assert_eq!(queues("another account and region", &event), expected);
+
+    for (case, value, part) in [
+        (
+            "no ARN",
+            json!({"@resource.cloud.region": "us-east-1"}),
+            "`@resource.cloud.resource_id`",
+        ),
+        ("no attribute", json!({}), "`@resource.cloud.resource_id`"),
+        (
+            "an ARN of another service",
+            json!({"a": "arn:aws:sns:us-east-1:123456789012:orders"}),
+            "`@resource.cloud.resource_id`",
+        ),
+        (
+            "a name of any service",
+            json!({"QueueName": "orders-dlq"}),
+            "in PromQL, group by",
+        ),
+    ] {
+        let why = ignored(case, &with(promql(), attributes, value));
+        assert!(why.contains(part), "{case}: {why}");
+        assert_reads_well(case, &why);
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ async fn brake_going_off_cancels_the_running_tasks_it_guards() {
         calls,
         [
             "CancelMessageMoveTask orders-dlq",
+            "DescribeAlarms orders-dlq-depth",
             "ListMessageMoveTasks orders-dlq",
             "ListMessageMoveTasks payments-dlq"
         ]
@@ -66,6 +67,55 @@ async fn brake_going_off_cancels_the_running_tasks_it_guards() {
         ["wouldCancel/braked", "skipped/nothing-to-cancel"]
     );
     assert!(fake.calls().iter().all(|call| !call.starts_with("Cancel")));
+}
+
+const REPLAYED: &str = include_str!("../../../events/brake-alarm-replayed.json");
+
+/// The report of an event that says that the brake is in ALARM, while it is in this state now; and
+/// the calls that were made.
+async fn brake_event_while(state: BrakeState, event: &str) -> (Value, Vec<String>) {
+    let brake = "orders consumer is down";
+    let fake = with_past(&dlq("orders-dlq"), 5, "RUNNING", MINUTE).with_alarm(brake, state);
+    let report = fake.invoke(event).policy(braked(brake)).report().await;
+    (report, fake.calls())
+}
+
+#[tokio::test]
+async fn event_of_a_brake_that_is_not_in_alarm_now_is_ignored_and_touches_no_queue() {
+    let (report, calls) = brake_event_while(BrakeState::Off, REPLAYED).await;
+    let trigger = &report["trigger"];
+    assert_eq!(trigger["kind"], "ignored");
+    let why = "the event says that the brake alarm is in ALARM, but it is not in ALARM now";
+    assert_eq!(trigger["why"], why);
+    let arn = "arn:aws:cloudwatch:us-east-1:123456789012:alarm:orders consumer is down";
+    assert_eq!(trigger["source"], arn);
+    assert_eq!(report["queues"], json!([]));
+    assert_eq!(calls, ["DescribeAlarms orders consumer is down"]);
+}
+
+#[tokio::test]
+async fn event_of_a_brake_cancels_while_the_brake_is_in_alarm_or_its_state_is_unknown() {
+    let unknown = BrakeState::Unknown("not authorized".to_owned());
+    for state in [BrakeState::On, unknown] {
+        let (report, calls) = brake_event_while(state, REPLAYED).await;
+        assert_eq!(outcomes(&report), ["cancelled/braked"]);
+        assert_eq!(calls[0], "DescribeAlarms orders consumer is down");
+    }
+}
+
+/// Only the part of a batch that is out of date is ignored.
+#[tokio::test]
+async fn schedule_beside_an_old_event_of_a_brake_sweeps() {
+    let event = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    for batch in [
+        json!([event(SWEEP), event(REPLAYED)]),
+        json!([event(REPLAYED), event(SWEEP)]),
+    ] {
+        let (report, calls) = brake_event_while(BrakeState::Off, &batch.to_string()).await;
+        assert_eq!(report["trigger"]["kind"], "schedule");
+        assert_eq!(outcomes(&report), ["skipped/task-active"]);
+        assert!(calls.iter().all(|call| !call.starts_with("Cancel")));
+    }
 }
 
 #[tokio::test]
@@ -185,6 +235,87 @@ async fn brakes_of_a_tag_hold_their_own_dlq_alone() {
         .filter(|call| call.starts_with("Describe"))
         .collect();
     assert_eq!(asked, ["DescribeAlarms down,up"]);
+}
+
+#[tokio::test]
+async fn brake_of_a_tag_adds_to_those_of_the_function() {
+    let queue = dlq("orders-dlq");
+    for (own, of_all, expected) in [
+        (BrakeState::Off, BrakeState::On, "held/braked"),
+        (BrakeState::On, BrakeState::Off, "held/braked"),
+        (BrakeState::Off, BrakeState::Off, "started/ready"),
+    ] {
+        let fake = Fake::default()
+            .with(&queue, 5)
+            .with_tags(&queue, &[("brake-alarms", "own")])
+            .with_alarm("own", own)
+            .with_alarm("global", of_all);
+        let sweep = fake.invoke(SWEEP).by_tag().policy(braked("global"));
+        assert_eq!(outcomes(&sweep.report().await), [expected]);
+    }
+}
+
+/// What a sweep says about a DLQ with these past tasks, each with its status and its pace, and its
+/// metric `OftenCancelled`.
+async fn after_tasks(tasks: &[(&str, Option<u32>)]) -> (String, u64) {
+    let queue = dlq("orders-dlq");
+    let mut fake = Fake::default()
+        .with(&queue, 5)
+        .with_alarm("down", BrakeState::On);
+    for (n, (status, pace)) in tasks.iter().enumerate() {
+        let ago = HOUR * u32::try_from(tasks.len() - n).unwrap();
+        let task = MoveTask {
+            max_messages_per_second: *pace,
+            ..task(&fake, status, 5, ago)
+        };
+        fake = fake.with_task(&queue, task);
+    }
+    let report = fake
+        .invoke(SWEEP)
+        .policy(braked("down"))
+        .answer()
+        .await
+        .report;
+    let metrics: Value = serde_json::from_str(&report.metrics("redrive", fake.now())).unwrap();
+    let often = metrics["OftenCancelled"].as_u64().unwrap();
+    (report.queues[0].detail.clone(), often)
+}
+
+#[tokio::test]
+async fn three_canceled_redrives_among_the_listed_tasks_are_counted_and_reported() {
+    let (cancelled, pace) = ("CANCELLED", Some(50));
+    let redrive = (cancelled, pace);
+    for often in [
+        &[redrive, redrive, redrive][..],
+        &[
+            redrive,
+            ("COMPLETED", pace),
+            redrive,
+            ("COMPLETED", pace),
+            redrive,
+        ],
+        &[(cancelled, None), redrive, (cancelled, Some(2))],
+    ] {
+        let (detail, counted) = after_tasks(often).await;
+        assert_eq!(counted, 1, "{often:?}");
+        let said =
+            "at least 3 of its last redrives were canceled: a brake or a consumer goes on and off";
+        assert!(detail.contains(said), "{detail}");
+    }
+}
+
+/// The function cancels each of its samples.
+#[tokio::test]
+async fn two_canceled_redrives_and_any_number_of_samples_are_normal() {
+    let (cancelled, pace) = ("CANCELLED", Some(50));
+    for seldom in [
+        &[(cancelled, pace), (cancelled, pace), ("COMPLETED", pace)][..],
+        &[(cancelled, Some(1)); 9],
+    ] {
+        let (detail, counted) = after_tasks(seldom).await;
+        assert_eq!(counted, 0, "{seldom:?}");
+        assert!(!detail.contains("were canceled"), "{detail}");
+    }
 }
 
 /// What a sweep says about a RUNNING task whose brake has this state, and the Cancel calls it makes.

@@ -131,3 +131,46 @@ async fn bad_tag_beside_a_dry_run_does_not_lift_it() {
     let report = fake.invoke(CANCEL).by_tag().report().await;
     assert_eq!(outcomes(&report), ["wouldCancel/requested"]);
 }
+
+#[tokio::test]
+async fn dry_run_tag_that_cannot_be_read_counts_as_a_dry_run() {
+    let queue = dlq("orders-dlq");
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE).with_tags(&queue, &[("dry-run", "yes")]);
+    let report = fake.invoke(CANCEL).by_tag().report().await;
+    assert_eq!(outcomes(&report), ["wouldCancel/requested"]);
+    let answer = fake.invoke(SWEEP).by_tag().answer().await;
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(outcomes(&report), ["failed/invalid-policy"]);
+    assert!(fake.calls().iter().all(|call| !call.starts_with("Cancel")));
+}
+
+#[tokio::test]
+async fn cancel_of_a_tagged_queue_that_is_gone_is_skipped_and_of_a_listed_one_fails() {
+    let (gone, listed) = (dlq("a-gone"), dlq("b-listed"));
+    let fake = Fake::default().with_tags(&gone, &[]);
+    let report = fake.invoke(CANCEL).by_tag().report().await;
+    assert_eq!(outcomes(&report), ["skipped/queue-not-found"]);
+    let failure = fake.invoke(CANCEL).by_tag().listing(&[&listed]);
+    let failure = failure.failure().await.to_string();
+    assert_eq!(failure, format!("1 DLQ failed: {listed} (queue-not-found)"));
+}
+
+#[tokio::test]
+async fn cancel_that_finds_nothing_says_that_an_invocation_under_way_may_still_start() {
+    let queue = dlq("orders-dlq");
+    let paused = Policy {
+        paused: true,
+        ..Policy::default()
+    };
+    for (policy, may_start) in [(Policy::default(), true), (paused, false)] {
+        let fake = Fake::default().with(&queue, 5);
+        let report = fake.invoke(CANCEL).policy(policy).report().await;
+        assert_eq!(outcomes(&report), ["skipped/nothing-to-cancel"]);
+        let detail = report["queues"][0]["detail"].as_str().unwrap();
+        assert_eq!(
+            detail.contains("pause the function before you cancel"),
+            may_start,
+            "{detail}"
+        );
+    }
+}

@@ -55,7 +55,7 @@ async fn sweep_looks_at_what_is_listed_and_what_is_tagged() {
         .into_iter()
         .filter(|call| call.starts_with("GetResources"))
         .collect();
-    assert_eq!(asked, ["GetResources"]);
+    assert_eq!(asked, ["GetResources", "GetResources a-listed"]);
     assert!(fake.starts(&neither).is_empty());
 }
 
@@ -178,7 +178,7 @@ async fn bad_tag_fails_its_queue_alone_and_says_what_is_accepted() {
                 "destination-arn",
                 "arn:aws:sqs:us-east-1:210987654321:orders",
             )],
-            vec!["not in the account and region"],
+            vec!["not in the partition, account and region"],
         ),
         (
             vec![("parking-arn", "arn:aws:sqs:us-east-1:123456789012:fine")],
@@ -291,7 +291,7 @@ async fn fault_of_a_destination_names_its_tag() {
     let detail = &answer.report.queues[0].detail;
     let blame = format!("tag `auto-redrive:destination-arn` holds `{elsewhere}`: ");
     assert!(
-        detail.starts_with(&blame) && detail.contains("not in the account and region"),
+        detail.starts_with(&blame) && detail.contains("not in the partition, account and region"),
         "{detail}"
     );
 }
@@ -320,8 +320,28 @@ async fn tagged_queue_that_was_just_deleted_is_reported_but_no_failure() {
     );
 }
 
+/// SQS answers a missing permission and a wrong region with the same words as a deleted queue.
 #[tokio::test]
-async fn listed_queues_are_redriven_though_the_tags_cannot_be_read() {
+async fn tagged_queue_that_sqs_does_not_find_is_reported_in_its_words_with_both_causes() {
+    let queue = dlq("orders-dlq");
+    let words = "The specified queue does not exist or you do not have access to it.";
+    let fake = Fake::default().with(&queue, 5).with_tags(&queue, &[]);
+    let fault = SqsError::QueueNotFound(words.to_owned());
+    let fake = fake.with_fault(&queue, "GetQueueAttributes", fault);
+    let report = fake.invoke(SWEEP).by_tag().report().await;
+    assert_eq!(outcomes(&report), ["skipped/queue-not-found"]);
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    for part in [words, "it was deleted recently", "has no access to it"] {
+        assert!(detail.contains(part), "{detail}");
+    }
+
+    let answer = fake.invoke(SWEEP).answer().await;
+    let listed = &answer.report.queues[0].detail;
+    assert!(listed.contains(words), "{listed}");
+}
+
+#[tokio::test]
+async fn listed_dlqs_are_held_while_their_tags_cannot_be_read() {
     let (listed, named) = (dlq("listed"), dlq("orders-dlq"));
     let refused = TaggingError::AccessDenied(
         "User: … is not authorized to perform: tag:GetResources".to_owned(),
@@ -345,7 +365,7 @@ async fn listed_queues_are_redriven_though_the_tags_cannot_be_read() {
             .await
             .to_string();
         assert!(failure.contains(said), "{failure}");
-        assert_eq!(fake.starts(&listed).len(), 1);
+        assert!(fake.starts(&listed).is_empty());
 
         let failure = fake
             .invoke(ALARM)
@@ -360,4 +380,94 @@ async fn listed_queues_are_redriven_though_the_tags_cannot_be_read() {
         );
         assert!(fake.starts(&named).is_empty());
     }
+}
+
+/// A DLQ of another region has no tags that the function could read.
+#[tokio::test]
+async fn dlq_whose_tags_cannot_be_read_says_so_and_one_of_another_region_is_redriven() {
+    let (own, empty) = (dlq("a-orders-dlq"), dlq("b-empty-dlq"));
+    let abroad: QueueArn = "arn:aws:sqs:us-west-2:123456789012:c-orders-dlq"
+        .parse()
+        .unwrap();
+    let fault = TaggingError::Service("InternalServiceException: try again".to_owned());
+    let fake = Fake::default()
+        .with(&own, 5)
+        .with(&empty, 0)
+        .with(&abroad, 5)
+        .with_tagging_fault(fault);
+    let sweep = fake.invoke(SWEEP).by_tag();
+    let answer = sweep.listing(&[&own, &empty, &abroad]).answer().await;
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(
+        outcomes(&report),
+        ["held/tags-unreadable", "skipped/empty", "started/ready"]
+    );
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("The DLQ's tags cannot be read, and they may pause it: ")
+            && detail.contains("InternalServiceException"),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn force_does_not_pass_unreadable_tags() {
+    let listed = dlq("orders-dlq");
+    let fault = TaggingError::Service("InternalServiceException: try again".to_owned());
+    let fake = Fake::default().with(&listed, 5).with_tagging_fault(fault);
+    let request = r#"{"action": "redrive", "force": true}"#;
+    let answer = fake.invoke(request).by_tag().listing(&[&listed]);
+    let report = serde_json::to_value(&answer.answer().await.report).unwrap();
+    assert_eq!(outcomes(&report), ["held/tags-unreadable"]);
+}
+
+/// Without its tags it is unknown what its redrives look like. A brake stops them anyway.
+#[tokio::test]
+async fn task_of_a_dlq_with_unreadable_tags_is_canceled_for_a_brake_alone() {
+    let queue = dlq("orders-dlq");
+    let fault = TaggingError::Service("InternalServiceException: try again".to_owned());
+    for (brake, expected) in [
+        (BrakeState::On, "cancelled/braked"),
+        (BrakeState::Off, "skipped/task-active"),
+    ] {
+        let fake = Fake::default();
+        let sample = MoveTask {
+            max_messages_per_second: Some(1),
+            ..task(&fake, "RUNNING", 90, HOUR)
+        };
+        let fake = fake
+            .with(&queue, 90)
+            .with_task(&queue, sample)
+            .with_alarm("down", brake)
+            .with_tagging_fault(fault.clone());
+        let sweep = fake.invoke(SWEEP).by_tag().listing(&[&queue]);
+        let policy = Policy {
+            brake_alarms: vec!["down".to_owned()],
+            ..Policy::default()
+        };
+        let answer = sweep.policy(policy).answer().await;
+        let report = serde_json::to_value(&answer.report).unwrap();
+        assert_eq!(outcomes(&report), [expected]);
+    }
+}
+
+#[tokio::test]
+async fn listed_dlq_follows_its_tags_also_without_the_enroll_tag() {
+    let (paused, dry, other) = (dlq("a-paused"), dlq("b-dry"), dlq("c-not-listed"));
+    let fake = Fake::default()
+        .with(&paused, 5)
+        .with_settings(&paused, &[("paused", "true")])
+        .with(&dry, 5)
+        .with_settings(&dry, &[("dry-run", "true")])
+        .with(&other, 5)
+        .with_settings(&other, &[("min-messages", "1")]);
+    for event in [
+        SWEEP,
+        r#"{"action": "redrive", "queues": ["a-paused", "b-dry"]}"#,
+    ] {
+        let invoke = fake.invoke(event).by_tag().listing(&[&paused, &dry]);
+        let report = invoke.report().await;
+        assert_eq!(outcomes(&report), ["held/paused", "wouldStart/ready"]);
+    }
+    assert!(fake.starts(&dry).is_empty() && fake.starts(&other).is_empty());
 }

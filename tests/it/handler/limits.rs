@@ -140,12 +140,15 @@ async fn dlq_that_hangs_does_not_take_cloudwatchs_time() {
 
 #[tokio::test]
 async fn tagging_api_that_hangs_does_not_take_the_time_of_what_is_listed() {
-    let queue = dlq("orders-dlq");
-    let fake = Fake::default().with(&queue, 5).with_slow_tagging();
-    let invoke = fake.invoke(SWEEP).by_tag().listing(&[&queue]);
+    let own = dlq("orders-dlq");
+    let abroad = "arn:aws:sqs:us-west-2:123456789012:payments-dlq";
+    let abroad: QueueArn = abroad.parse().unwrap();
+    let fake = Fake::default().with(&own, 5).with(&abroad, 5);
+    let fake = fake.with_slow_tagging();
+    let invoke = fake.invoke(SWEEP).by_tag().listing(&[&own, &abroad]);
     let answer = invoke.time_left(Duration::from_millis(600)).answer().await;
     let report = serde_json::to_value(&answer.report).unwrap();
-    assert_eq!(outcomes(&report), ["started/ready"]);
+    assert_eq!(outcomes(&report), ["held/tags-unreadable", "started/ready"]);
     let failure = answer.result().unwrap_err().to_string();
     assert!(
         failure.contains("`tag:GetResources` failed: no answer in time"),
@@ -232,6 +235,7 @@ async fn held_dlq_is_asked_about_again_after_thirty_minutes() {
     let queue = dlq("orders-dlq");
     for has_good_past in [false, true] {
         let fake = with_source(Fake::default(), &queue, 100);
+        fake.oldest_age_is(&queue, HOUR);
         let good = task(&fake, "COMPLETED", 1000, 20 * HOUR);
         let back = |n| task(&fake, "COMPLETED", 100, n * HOUR);
         let back: Vec<MoveTask> = (1..=5).rev().map(back).collect();
@@ -250,9 +254,10 @@ async fn held_dlq_is_asked_about_again_after_thirty_minutes() {
             asked.push(metrics.count());
             (0..5).for_each(|_| _ = fake.minute_passes(&queue));
         }
-        // Whether a redrive stayed away also depends on the age of the oldest message.
-        let calls = 1 + usize::from(has_good_past);
-        assert_eq!(asked, [calls, 0, 0, 0, 0, 0, calls, 0]);
+        // Whether a redrive stayed away also depends on the age of the oldest message. The age is
+        // read in any case, and not again before the message has a day left.
+        let again = 1 + usize::from(has_good_past);
+        assert_eq!(asked, [2, 0, 0, 0, 0, 0, again, 0]);
     }
 }
 
@@ -269,11 +274,7 @@ fn past_sample(fake: &Fake, to_move: u64, ago: Duration) -> MoveTask {
 #[tokio::test(start_paused = true)]
 async fn each_path_makes_only_the_calls_that_can_change_its_outcome() {
     const LOOK: &[&str] = &["GetQueueAttributes", "ListMessageMoveTasks"];
-    const FACTS: &[&str] = &[
-        "ListDeadLetterSourceQueues",
-        "GetQueueAttributes",
-        "GetQueueAttributes",
-    ];
+    const FACTS: &[&str] = &["ListDeadLetterSourceQueues", "GetQueueAttributes"];
     const METRICS: &[&str] = &["GetMetricData"];
     const START: &[&str] = &["StartMessageMoveTask"];
     let queue = dlq("orders-dlq");
@@ -317,5 +318,143 @@ async fn each_path_makes_only_the_calls_that_can_change_its_outcome() {
             .filter_map(|call| call.split(' ').next())
             .collect();
         assert_eq!(made, calls.concat(), "{outcome}");
+    }
+}
+
+/// A dry run starts nothing, so it would be ready in every sweep and starve the others.
+#[tokio::test]
+async fn dry_run_takes_no_place_under_the_limit_and_shows_every_dlq() {
+    let dry: Vec<QueueArn> = (0..25).map(|n| dlq(&format!("a-dry-{n:02}"))).collect();
+    let real: Vec<QueueArn> = (0..5).map(|n| dlq(&format!("b-real-{n}"))).collect();
+    let fake = dry.iter().fold(Fake::default(), |fake, queue| {
+        fake.with(queue, 1000)
+            .with_tags(queue, &[("dry-run", "true")])
+    });
+    let fake = real.iter().fold(fake, |fake, queue| {
+        fake.with(queue, 5).with_tags(queue, &[])
+    });
+    let report = fake.invoke(SWEEP).by_tag().max_starts(5).report().await;
+    assert_eq!(report["counts"]["wouldStart"], 25);
+    assert_eq!(report["counts"]["started"], 5);
+    assert_eq!(report["counts"]["deferred"], 0);
+    let policy = Policy {
+        dry_run: true,
+        ..Policy::default()
+    };
+    let report = fake.invoke(SWEEP).max_starts(1).policy(policy);
+    let report = report.listing(&dry.iter().collect::<Vec<_>>()).report();
+    assert_eq!(report.await["counts"]["wouldStart"], 25);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sweep_goes_on_behind_dlqs_that_hang() {
+    for concurrency in [1, 4] {
+        let hanging = (0..concurrency).map(|n| dlq(&format!("a-hangs-{n}")));
+        let hanging: Vec<QueueArn> = hanging.collect();
+        let good: Vec<QueueArn> = (0..36).map(|n| dlq(&format!("good-{n:02}"))).collect();
+        let fake = hanging.iter().fold(Fake::default(), |fake, queue| {
+            fake.with(queue, 5).with_latency(queue, HOUR)
+        });
+        let fake = good.iter().fold(fake, |fake, queue| {
+            fake.with(queue, 0)
+                .with_latency(queue, Duration::from_millis(100))
+        });
+        let mut config = fake.config();
+        config.limits.concurrency = concurrency;
+        let function = fake.function(config);
+        let invocation = Invocation {
+            time_left: Duration::from_secs(20),
+            ..fake.invocation()
+        };
+        let mut looked_at = BTreeSet::new();
+        for _ in 0..2 {
+            let report = function.invoke(SWEEP, &invocation).await.unwrap().report;
+            let seen = report.queues.iter().filter(|queue| queue.visible.is_some());
+            looked_at.extend(seen.map(|queue| queue.queue_arn.clone()));
+        }
+        assert_eq!(looked_at.len(), 36, "concurrency {concurrency}");
+    }
+}
+
+/// Its task may run. The others were never asked for.
+#[tokio::test(start_paused = true)]
+async fn start_that_hangs_and_starts_that_were_never_sent_say_different_things() {
+    let queues = ["a-hangs", "b-waits", "c-waits"].map(dlq);
+    let fake = queues.iter().zip([9, 5, 5]);
+    let fake = fake.fold(Fake::default(), |fake, (queue, depth)| {
+        fake.with(queue, depth)
+    });
+    let fake = fake.with_slow_start(&queues[0], HOUR);
+    let mut config = fake.config();
+    config.limits.concurrency = 1;
+    let function = fake.function(config);
+    let answer = function.invoke(SWEEP, &fake.invocation()).await.unwrap();
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(outcomes(&report), ["deferred/out-of-time"; 3]);
+    let detail = |n: usize| report["queues"][n]["detail"].as_str().unwrap().to_owned();
+    assert!(detail(0).starts_with("SQS did not answer the start in time"));
+    for n in [1, 2] {
+        let said = "The invocation ran out of time before it asked SQS for a start";
+        assert!(detail(n).starts_with(said), "{}", detail(n));
+    }
+}
+
+#[tokio::test]
+async fn start_beyond_the_accounts_limit_is_deferred() {
+    let queue = dlq("orders-dlq");
+    let words = "TooManyTasks: the account has 100 active message move tasks, the maximum";
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_account_limit(&queue, words);
+    let report = fake.invoke(SWEEP).report().await;
+    assert_eq!(outcomes(&report), ["deferred/start-limit"]);
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains(words), "{detail}");
+}
+
+const FORCE: &str = r#"{"action": "redrive", "queues": "all", "force": true}"#;
+
+#[tokio::test]
+async fn request_that_leaves_dlqs_over_fails_and_says_how_many() {
+    let queues = ["a-dlq", "b-dlq", "c-dlq"].map(dlq);
+    let aside =
+        r#"{"action": "redrive", "destinationArn": "arn:aws:sqs:us-east-1:123456789012:aside"}"#;
+    for request in [FORCE, aside] {
+        let fake = queues
+            .iter()
+            .fold(Fake::default(), |fake, queue| fake.with(queue, 5));
+        let failure = fake.invoke(request).max_starts(1).failure().await;
+        assert_eq!(
+            failure.to_string(),
+            "the request is not done for 2 DLQs; send it again"
+        );
+        // A schedule comes again by itself.
+        let report = fake.invoke(SWEEP).max_starts(1).report().await;
+        assert_eq!(report["counts"]["deferred"], 1);
+    }
+}
+
+/// Lambda repeats a failed asynchronous request one minute and three minutes after it failed, and each
+/// try may take all of the function's time.
+#[tokio::test]
+async fn forced_request_that_lambda_repeats_forces_nothing_twice() {
+    let (good, denied) = (dlq("a-good"), dlq("b-denied"));
+    for timeout in [1, 2, 5, 15] {
+        let fault = SqsError::AccessDenied("no".to_owned());
+        let fake = Fake::default().with(&good, 5).with(&denied, 5).with_fault(
+            &denied,
+            "StartMessageMoveTask",
+            fault,
+        );
+        for pause in [0, timeout + 1, timeout + 2] {
+            for _ in 0..pause {
+                fake.minute_passes(&good);
+            }
+            // The consumer fails: everything is back.
+            fake.counts_are(&good, 5, 0);
+            let time_left = MINUTE * timeout;
+            fake.invoke(FORCE).time_left(time_left).failure().await;
+        }
+        assert_eq!(fake.starts(&good).len(), 1, "{timeout} minutes");
     }
 }

@@ -298,3 +298,82 @@ async fn depth_histories_are_asked_in_one_call_and_only_for_dlqs_that_get_so_far
     let by_one_call = ["filling", "quiet", "unseen"].map(|dlq| format!("GetMetricData {dlq}"));
     assert_eq!(asked, by_one_call);
 }
+
+#[tokio::test(start_paused = true)]
+async fn start_whose_answer_is_lost_is_found_in_the_list_and_reported_as_started() {
+    let queue = dlq("orders-dlq");
+    for lost in [
+        LostAnswer::Unreachable,
+        LostAnswer::Repeated,
+        LostAnswer::Silence,
+    ] {
+        let fake = Fake::default()
+            .with(&queue, 5)
+            .with_lost_start(&queue, lost);
+        let report = fake.invoke(SWEEP).report().await;
+        assert_eq!(outcomes(&report), ["started/ready"], "{lost:?}");
+        assert_eq!(report["queues"][0]["task"]["handle"], "task-0");
+        assert_eq!(fake.starts(&queue).len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn task_of_another_pace_or_destination_is_no_answer_to_a_lost_start() {
+    let queue = dlq("orders-dlq");
+    let unreachable = SqsError::Unreachable("the connection was closed".to_owned());
+    let fake = Fake::default();
+    let own = task(&fake, "RUNNING", 5, Duration::ZERO);
+    let other_pace = MoveTask {
+        max_messages_per_second: Some(7),
+        ..own.clone()
+    };
+    let other_destination = MoveTask {
+        destination_arn: Some(dlq("elsewhere").to_string()),
+        ..own.clone()
+    };
+    let older = MoveTask {
+        started_at: Some(fake.now() - MINUTE),
+        ..own.clone()
+    };
+    for (listed, is_it) in [
+        (own, true),
+        (other_pace, false),
+        (other_destination, false),
+        (older, false),
+    ] {
+        let fault = unreachable.clone();
+        let fake = Fake::default().with(&queue, 5);
+        let fake = fake.with_fault(&queue, "StartMessageMoveTask", fault);
+        let fake = fake.before("StartMessageMoveTask orders-dlq", move |fake| {
+            fake.add_task(&dlq("orders-dlq"), listed);
+        });
+        let answer = fake.invoke(SWEEP).answer().await;
+        let report = serde_json::to_value(&answer.report).unwrap();
+        let expected = if is_it {
+            "started/ready"
+        } else {
+            "failed/service-error"
+        };
+        assert_eq!(outcomes(&report), [expected]);
+    }
+}
+
+/// Its task may be over before this invocation asks for a start, so that SQS would not refuse it.
+#[tokio::test(start_paused = true)]
+async fn dlq_that_was_redriven_since_an_old_look_is_not_redriven_again() {
+    let (quick, slow) = (dlq("a-quick"), dlq("b-slow"));
+    for (latency, expected) in [(6, "skipped/task-active"), (1, "started/ready")] {
+        let fake = Fake::default()
+            .with(&quick, 5)
+            .with(&slow, 0)
+            .with_latency(&slow, Duration::from_secs(latency));
+        let mut done = task(&fake, "COMPLETED", 5, Duration::ZERO);
+        done.started_at = Some(fake.now() + Duration::from_secs(1));
+        let list = "ListMessageMoveTasks a-quick";
+        let fake = fake.before(list, |_| {}).before(list, move |fake| {
+            fake.add_task(&dlq("a-quick"), done);
+        });
+        let report = fake.invoke(SWEEP).report().await;
+        assert_eq!(outcomes(&report), [expected, "skipped/empty"]);
+    }
+}

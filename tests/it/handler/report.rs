@@ -134,6 +134,8 @@ async fn metrics_are_in_the_embedded_metric_format() {
             ("MessagesVisible", 8),
             ("MoveTasksFailed", 1),
             ("DepthHistoryUnreadable", 0),
+            ("ExpiringSoon", 0),
+            ("OftenCancelled", 0),
         ]
     );
 }

@@ -38,7 +38,6 @@ async fn sample_is_started_and_canceled_after_the_wait() {
             "GetQueueAttributes orders-dlq",
             "ListMessageMoveTasks orders-dlq",
             "ListDeadLetterSourceQueues orders-dlq",
-            "GetQueueAttributes orders-dlq (facts)",
             "GetQueueAttributes orders-dlq-source (facts)",
             "GetMetricData orders-dlq orders-dlq-source",
             "StartMessageMoveTask orders-dlq",

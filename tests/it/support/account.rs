@@ -30,7 +30,13 @@ pub struct Account {
 struct State {
     dlqs: BTreeMap<String, Dlq>,
     alarms: Vec<String>,
+    /// The state of all of them; OK if it is empty.
+    alarm_state: &'static str,
     refuses_metrics: bool,
+    /// The age of the oldest message of every DLQ, in seconds.
+    oldest_age: Option<u64>,
+    /// Whether SQS leaves out the handle of a task that it starts.
+    hides_handles: bool,
     calls: Vec<Call>,
 }
 
@@ -87,9 +93,25 @@ impl Account {
         self.state.lock().unwrap().alarms.push(name.to_owned());
     }
 
+    /// Sets the state of all alarms from now on.
+    pub fn alarms_are(&self, state: &'static str) {
+        self.state.lock().unwrap().alarm_state = state;
+    }
+
     /// Makes CloudWatch refuse to return metrics from now on.
     pub fn refuse_metrics(&self) {
         self.state.lock().unwrap().refuses_metrics = true;
+    }
+
+    /// Makes the oldest message of every DLQ this many seconds old. CloudWatch then has nothing but
+    /// ages.
+    pub fn oldest_messages_are(&self, seconds: u64) {
+        self.state.lock().unwrap().oldest_age = Some(seconds);
+    }
+
+    /// Makes SQS leave out the handles of tasks that it starts from now on.
+    pub fn hide_handles(&self) {
+        self.state.lock().unwrap().hides_handles = true;
     }
 
     /// Sets the move tasks of a DLQ from now on, newest first.
@@ -145,6 +167,7 @@ impl State {
                 json!({"queueUrls": url.strip_suffix("-dlq").as_slice()})
             }
             "ListMessageMoveTasks" => json!({"Results": self.dlqs[&arn("SourceArn")].tasks}),
+            "StartMessageMoveTask" if self.hides_handles => json!({}),
             "StartMessageMoveTask" => json!({"TaskHandle": arn("SourceArn")}),
             "CancelMessageMoveTask" => json!({"ApproximateNumberOfMessagesMoved": 0}),
             "GetResources" => {
@@ -155,7 +178,7 @@ impl State {
                 return Answer::cbor_error(403, "AccessDenied", "");
             }
             // A depth, and what the source handled.
-            "GetMetricData" => return no_datapoints(2 * self.dlqs.len()),
+            "GetMetricData" => return metrics(2 * self.dlqs.len(), self.oldest_age),
             // It is in the record, so the test fails on it.
             _ => return Answer::error(404, "UnknownOperationException", ""),
         };
@@ -216,19 +239,27 @@ impl State {
         encoder.map(1).str("MetricAlarms").array(self.alarms.len());
         for name in &self.alarms {
             encoder.map(2).str("AlarmName").str(name);
-            encoder.str("StateValue").str("OK");
+            let state = self.alarm_state;
+            encoder.str("StateValue");
+            encoder.str(if state.is_empty() { "OK" } else { state });
         }
         Answer::cbor(encoder)
     }
 }
 
-/// The metrics of this many queues, without datapoints.
-fn no_datapoints(queues: usize) -> Answer {
+/// This many metrics, with one datapoint of this value or none.
+fn metrics(queues: usize, value: Option<u64>) -> Answer {
     let mut encoder = Encoder::new(Vec::new());
     encoder.map(1).str("MetricDataResults").array(queues);
     for n in 0..queues {
-        encoder.map(2).str("Id").str(&format!("q{n}"));
+        encoder.map(if value.is_some() { 4 } else { 2 });
+        encoder.str("Id").str(&format!("q{n}"));
         encoder.str("StatusCode").str("Complete");
+        if let Some(value) = value {
+            encoder.str("Timestamps").array(1);
+            encoder.timestamp(&SystemTime::now().into());
+            encoder.str("Values").array(1).double(value as f64);
+        }
     }
     Answer::cbor(encoder)
 }

@@ -26,6 +26,9 @@ use tokio::time::Instant;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
+/// How long every DLQ keeps a message.
+pub const RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
+
 /// Datapoints of SQS's metrics arrive two minutes late.
 const METRICS_DELAY: Duration = Duration::from_secs(120);
 /// SQS counts what a task has moved two minutes late.
@@ -59,9 +62,17 @@ struct State {
     facts: BTreeMap<QueueArn, Result<QueueFacts, SqsError>>,
     dice: fastrand::Rng,
     tags: BTreeMap<QueueArn, Vec<(String, String)>>,
+    /// The queues among them without the enroll tag.
+    only_settings: Vec<QueueArn>,
     tagging_fault: Option<TaggingError>,
     tagging_hangs: bool,
+    /// Draws how long each call waits; `None` if no call does.
+    jitter: Option<fastrand::Rng>,
+    /// What happens before a call, by its text.
+    hooks: Vec<(String, Hook)>,
 }
+
+type Hook = Box<dyn FnOnce(&Fake)>;
 
 #[derive(Default)]
 struct Queue {
@@ -69,6 +80,10 @@ struct Queue {
     /// What SQS reports, which settles late; `None` if it settles immediately.
     shown: Option<Depth>,
     refuses_to_cancel: bool,
+    /// How SQS refuses a start because of the account's limit, if it does.
+    account_limit: Option<String>,
+    /// How the answer to the next start is lost, if it is.
+    loses_start: Option<LostAnswer>,
     /// How long SQS takes to answer a start, in addition to the queue's latency.
     start_latency: Duration,
     /// Oldest first.
@@ -189,6 +204,17 @@ impl Invoke<'_> {
     }
 }
 
+/// How the answer to a call that took effect is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostAnswer {
+    /// The caller gets an error of the network.
+    Unreachable,
+    /// The SDK sends the call again, and SQS refuses it.
+    Repeated,
+    /// The caller gets no answer at all.
+    Silence,
+}
+
 /// What a tick of the clock moved out of a DLQ.
 pub struct Moved {
     pub messages: u64,
@@ -210,8 +236,11 @@ impl Default for Fake {
                 facts: BTreeMap::new(),
                 dice: fastrand::Rng::with_seed(7),
                 tags: BTreeMap::new(),
+                only_settings: Vec::new(),
                 tagging_fault: None,
                 tagging_hangs: false,
+                jitter: None,
+                hooks: Vec::new(),
             }),
         }
     }
@@ -226,6 +255,12 @@ impl Fake {
 
     /// A task of the past, newer than the tasks given before.
     pub fn with_task(self, queue: &QueueArn, task: MoveTask) -> Self {
+        self.add_task(queue, task);
+        self
+    }
+
+    /// A task that somebody else started.
+    pub fn add_task(&self, queue: &QueueArn, task: MoveTask) {
         let listed = FakeTask {
             moved: task.moved,
             rate: None,
@@ -234,7 +269,6 @@ impl Fake {
             listed: task,
         };
         self.queue(queue, |queue| queue.tasks.push(listed));
-        self
     }
 
     /// An alarm in this state.
@@ -247,6 +281,51 @@ impl Fake {
     pub fn with_refused_cancel(self, queue: &QueueArn) -> Self {
         self.queue(queue, |queue| queue.refuses_to_cancel = true);
         self
+    }
+
+    /// The account has as many active tasks as SQS allows, which SQS says in these words.
+    pub fn with_account_limit(self, queue: &QueueArn, words: &str) -> Self {
+        self.queue(queue, |queue| queue.account_limit = Some(words.to_owned()));
+        self
+    }
+
+    /// The next start on this queue takes effect, and its answer is lost.
+    pub fn with_lost_start(self, queue: &QueueArn, how: LostAnswer) -> Self {
+        self.queue(queue, |queue| queue.loses_start = Some(how));
+        self
+    }
+
+    /// Lets the futures of a test take turns at every call, in an order that the seed decides.
+    pub fn with_jitter(self, seed: u64) -> Self {
+        self.state.borrow_mut().jitter = Some(fastrand::Rng::with_seed(seed));
+        self
+    }
+
+    /// Does this before the next call with this text, `operation queue`. Each call takes one hook.
+    pub fn before(self, call: &str, hook: impl FnOnce(&Self) + 'static) -> Self {
+        let hook = (call.to_owned(), Box::new(hook) as Hook);
+        self.state.borrow_mut().hooks.push(hook);
+        self
+    }
+
+    /// Records a call, and lets other futures run first.
+    async fn record(&self, call: String) {
+        let turns = {
+            let dice = &mut self.state.borrow_mut().jitter;
+            dice.as_mut().map_or(0, |dice| dice.usize(0..5))
+        };
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        let hook = {
+            let hooks = &mut self.state.borrow_mut().hooks;
+            let found = hooks.iter().position(|(at, _)| *at == call);
+            found.map(|n| hooks.remove(n).1)
+        };
+        if let Some(hook) = hook {
+            hook(self);
+        }
+        self.state.borrow_mut().calls.push(call);
     }
 
     /// SQS takes this long to answer a start on this queue.
@@ -286,6 +365,12 @@ impl Fake {
             .tags
             .insert(queue.clone(), settings.collect());
         self
+    }
+
+    /// A queue without the enroll tag, but with settings in other tags.
+    pub fn with_settings(self, queue: &QueueArn, settings: &[(&str, &str)]) -> Self {
+        self.state.borrow_mut().only_settings.push(queue.clone());
+        self.with_tags(queue, settings)
     }
 
     /// The tagging API answers with an error.
@@ -355,7 +440,6 @@ impl Fake {
         let facts = QueueFacts {
             visibility_timeout: visibility,
             delay: Duration::ZERO,
-            retention: Some(14 * 24 * 60 * MINUTE),
             redrive_policy: Some(RedrivePolicy {
                 dlq_arn: dlq.to_string(),
                 max_receive_count: receives,
@@ -527,8 +611,7 @@ impl Fake {
     /// Records a call, waits for its latency, lets other futures run, and returns the error that is
     /// set for it.
     async fn call(&self, operation: &'static str, queue: &QueueArn) -> Result<(), SqsError> {
-        let call = format!("{operation} {}", queue.name());
-        self.state.borrow_mut().calls.push(call);
+        self.record(format!("{operation} {}", queue.name())).await;
         let latency = self.state.borrow().latency.get(queue).copied();
         match latency {
             Some(latency) => tokio::time::sleep(latency).await,
@@ -554,9 +637,10 @@ impl Fake {
 }
 
 impl Sqs for &Fake {
-    async fn depth(&self, queue: &QueueArn) -> Result<Depth, SqsError> {
+    async fn depth(&self, queue: &QueueArn) -> Result<(Depth, Option<Duration>), SqsError> {
         self.call("GetQueueAttributes", queue).await?;
-        Ok(self.queue(queue, |queue| queue.shown.unwrap_or(queue.counts)))
+        let depth = self.queue(queue, |queue| queue.shown.unwrap_or(queue.counts));
+        Ok((depth, Some(RETENTION)))
     }
 
     async fn list_tasks(&self, dlq: &QueueArn) -> Result<Vec<MoveTask>, SqsError> {
@@ -591,10 +675,14 @@ impl Sqs for &Fake {
             tokio::time::sleep(latency).await;
         }
         let (now, clock) = (self.now(), self.clock());
-        self.queue(dlq, |queue| {
+        let mut is_silent = false;
+        let answer = self.queue(dlq, |queue| {
             queue.catch_up(clock);
+            if let Some(words) = &queue.account_limit {
+                return Err(StartError::AccountLimit(words.clone()));
+            }
             if queue.tasks.iter().any(FakeTask::is_active) {
-                return Err(StartError::TaskActive);
+                return Err(StartError::TaskActive { is_repeated: false });
             }
             let rate = start.max_messages_per_second.map(|rate| rate.get());
             let total = queue.counts.total();
@@ -606,6 +694,13 @@ impl Sqs for &Fake {
                 draw.lost_starts += u64::from(reply == Reply::Lost);
             }
             let handle = format!("task-{}", queue.tasks.len());
+            if let Some(how) = queue.loses_start.take() {
+                is_silent = how == LostAnswer::Silence;
+                reply = match how {
+                    LostAnswer::Repeated => Reply::Repeated,
+                    LostAnswer::Unreachable | LostAnswer::Silence => Reply::Lost,
+                };
+            }
             queue.tasks.push(FakeTask {
                 listed: MoveTask {
                     status: TaskStatus::Running,
@@ -625,9 +720,13 @@ impl Sqs for &Fake {
             match reply {
                 Reply::Arrives => Ok(Some(handle)),
                 Reply::Lost => Err(unreachable().into()),
-                Reply::Repeated => Err(StartError::TaskActive),
+                Reply::Repeated => Err(StartError::TaskActive { is_repeated: true }),
             }
-        })
+        });
+        if is_silent {
+            std::future::pending::<()>().await;
+        }
+        answer
     }
 
     async fn cancel(&self, dlq: &QueueArn, handle: &str) -> Result<u64, CancelError> {
@@ -695,7 +794,6 @@ impl Sqs for &Fake {
         known.unwrap_or(Ok(QueueFacts {
             visibility_timeout: Duration::from_secs(30),
             delay: Duration::ZERO,
-            retention: Some(14 * 24 * 60 * MINUTE),
             redrive_policy: None,
         }))
     }
@@ -710,12 +808,11 @@ impl Tagging for &Fake {
         state.calls.push("GetResources".to_owned());
         let queue = |(queue, settings): (&QueueArn, &Vec<(String, String)>)| TaggedQueue {
             dlq: queue.clone(),
+            enrolled: !state.only_settings.contains(queue),
             settings: settings.clone(),
         };
-        match &state.tagging_fault {
-            Some(fault) => Err(fault.clone()),
-            None => Ok(state.tags.iter().map(queue).collect()),
-        }
+        let tags: Vec<TaggedQueue> = state.tags.iter().map(queue).collect();
+        state.tagging_fault.clone().map_or(Ok(tags), Err)
     }
 
     async fn tagged_among(
@@ -723,6 +820,9 @@ impl Tagging for &Fake {
         queues: &[QueueArn],
         tag: &EnrollTag,
     ) -> Result<Vec<TaggedQueue>, TaggingError> {
+        if queues.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut tagged = self.tagged(tag).await?;
         tagged.retain(|tagged| queues.contains(&tagged.dlq));
         let names: Vec<&str> = queues.iter().map(QueueArn::name).collect();
@@ -736,11 +836,10 @@ impl Tagging for &Fake {
 }
 
 impl CloudWatch for &Fake {
-    async fn brakes(&self, alarms: &[String]) -> Vec<Brake> {
-        let mut state = self.state.borrow_mut();
-        state
-            .calls
-            .push(format!("DescribeAlarms {}", alarms.join(",")));
+    async fn brakes(&self, alarms: &[String], _: Instant) -> Vec<Brake> {
+        self.record(format!("DescribeAlarms {}", alarms.join(",")))
+            .await;
+        let state = self.state.borrow();
         let brake = |alarm: &String| Brake {
             alarm: alarm.clone(),
             state: match state.alarms.get(alarm) {
@@ -751,7 +850,7 @@ impl CloudWatch for &Fake {
         alarms.iter().map(brake).collect()
     }
 
-    async fn metrics(&self, queries: Vec<MetricsQuery>) -> Vec<Metrics> {
+    async fn metrics(&self, queries: Vec<MetricsQuery>, _: Instant) -> Vec<Metrics> {
         let mut state = self.state.borrow_mut();
         let now = state.now;
         let mut delays = Vec::new();
@@ -792,7 +891,12 @@ impl CloudWatch for &Fake {
         queries.into_iter().zip(delays).map(read).collect()
     }
 
-    async fn oldest_ages(&self, dlqs: &[QueueArn], _: SystemTime) -> Vec<Option<Duration>> {
+    async fn oldest_ages(
+        &self,
+        dlqs: &[QueueArn],
+        _: SystemTime,
+        _: Instant,
+    ) -> Vec<Option<Duration>> {
         let mut state = self.state.borrow_mut();
         for dlq in dlqs {
             state

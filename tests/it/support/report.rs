@@ -8,7 +8,7 @@ use sqs_auto_redrive::report::Report;
 
 /// The report of an invocation that concerned no queue.
 pub fn of_nothing() -> Report {
-    let plan = plan(Vec::new(), &[], &Location::new("", "us-east-1"));
+    let plan = plan(Vec::new(), &[], &[], &Location::new("", "us-east-1"));
     Report::new(&plan, false, Vec::new())
 }
 

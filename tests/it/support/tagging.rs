@@ -86,6 +86,19 @@ impl Tagging {
         })
     }
 
+    /// Returns a page of these queues, and then empty pages without end, each with a new token.
+    pub fn endless(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
+        let resources = resources(queues, tag);
+        Self::start(move |_, question| {
+            let token = question["PaginationToken"].as_str().unwrap_or("0");
+            let page: usize = token.parse().unwrap();
+            let listed = if page == 0 { &*resources } else { &[] };
+            let next = (page + 1).to_string();
+            let body = json!({"PaginationToken": next, "ResourceTagMappingList": listed});
+            Err(Answer::ok(body))
+        })
+    }
+
     /// Throttles the first `calls` calls for its second page.
     pub fn throttling(
         queues: impl IntoIterator<Item = String>,

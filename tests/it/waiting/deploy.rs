@@ -212,6 +212,88 @@ async fn ask_sns(action: &str, fields: &[(&str, &str)], element: &str) -> String
     rest.split_once('<').unwrap().0.to_owned()
 }
 
+// A shared topic
+
+/// The value of this attribute in the commands that docs/deploy.md shows.
+fn documented(attribute: &str) -> &'static str {
+    let docs = include_str!("../../../docs/deploy.md");
+    let (_, shown) = docs.split_once("<!-- filter policy -->").unwrap();
+    let (_, rest) = shown
+        .split_once(&format!("--attribute-name {attribute} "))
+        .unwrap();
+    let (_, value) = rest.split_once("--attribute-value ").unwrap();
+    let value = value.lines().next().unwrap();
+    value.trim_matches('\'')
+}
+
+/// The message in a sample of SNS.
+fn message_of(sample_name: &str) -> String {
+    let event: Value = serde_json::from_str(&sample(sample_name, &[])).unwrap();
+    let message = &event["Records"][0]["Sns"]["Message"];
+    message.as_str().unwrap().to_owned()
+}
+
+/// SNS is MiniStack's, with its own matcher of filter policies.
+#[tokio::test]
+async fn documented_filter_policy_lets_alarms_pass_and_nothing_else() {
+    let alarms = [
+        "alarm-sns.json",
+        "alarm-sns-fifo.json",
+        "alarm-sns-metric-math.json",
+        "composite-sns.json",
+        "contributor-sns.json",
+    ];
+    let others = [
+        "rejected-sns-budgets.json",
+        "rejected-sns-free-text.json",
+        "ignored-sns-finding.json",
+        "ignored-ok-sns.json",
+        "rejected-request-in-sns.json",
+    ];
+    let queues = aws_sdk_sqs::Client::new(&sdk(&servers().cloudwatch_url));
+    let queue = queues.create_queue().queue_name("shared-topic");
+    let url = queue.send().await.unwrap().queue_url.unwrap();
+    let topic = ask_sns("CreateTopic", &[("Name", "shared")], "TopicArn").await;
+    let endpoint = crate::support::queues::queue_arn("shared-topic");
+    let subscription = [
+        ("TopicArn", topic.as_str()),
+        ("Protocol", "sqs"),
+        ("Endpoint", &endpoint),
+        ("ReturnSubscriptionArn", "true"),
+    ];
+    let subscription = ask_sns("Subscribe", &subscription, "SubscriptionArn").await;
+    for attribute in ["FilterPolicyScope", "FilterPolicy"] {
+        let fields = [
+            ("SubscriptionArn", subscription.as_str()),
+            ("AttributeName", attribute),
+            ("AttributeValue", documented(attribute)),
+        ];
+        ask_sns("SetSubscriptionAttributes", &fields, "RequestId").await;
+    }
+
+    for name in others.iter().chain(&alarms) {
+        let message = message_of(name);
+        let fields = [("TopicArn", topic.as_str()), ("Message", &message)];
+        ask_sns("Publish", &fields, "MessageId").await;
+    }
+
+    let mut passed = Vec::new();
+    while passed.len() < alarms.len() {
+        let received = queues.receive_message().queue_url(&url);
+        let received = received.max_number_of_messages(10).wait_time_seconds(5);
+        let messages = received.send().await.unwrap().messages.unwrap_or_default();
+        assert!(!messages.is_empty(), "{passed:#?}");
+        for message in messages {
+            let body: Value = serde_json::from_str(&message.body.unwrap()).unwrap();
+            passed.push(body["Message"].as_str().unwrap().to_owned());
+        }
+    }
+    passed.sort();
+    let mut expected = alarms.map(message_of);
+    expected.sort();
+    assert_eq!(passed, expected);
+}
+
 // What invokes the function
 
 #[tokio::test]
