@@ -1,0 +1,503 @@
+"""Checks on a real AWS account what this project assumes of SQS, CloudWatch and Lambda. See docs/check-aws.md.
+
+    check_aws.py [--yes] [--quick] [--tasks] [--zip FILE] [--folder FOLDER]
+
+It creates queues, a stack and a bucket under a random name, and deletes all of them again, however it ends. It prints a
+table and writes it to FOLDER/record.json, without account IDs, ARNs and names of the user.
+
+The exit status is 0 if every assumption that was seen holds, 1 if one does not or something is left behind, 2 if the
+check could not run, and 130 or 143 if a signal ended it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+import boto3
+import check_steps
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from check_steps import HISTORY, PREFIX, QUICK, ROOT, STEPS, TAG, Check, NotSeen, Queue, Scale, Step, Stopped, refusal
+from servers import exit_on_signals
+
+# A run stops by itself after LIMIT. So what is older than DEAD belongs to no living run, on whatever machine.
+LIMIT, DEAD = 2 * 3600, 6 * 3600
+# The calls of the program, and what CloudFormation calls for it. docs/check-aws.md has them as a policy.
+ACTIONS = """
+    sqs:CreateQueue sqs:DeleteQueue sqs:TagQueue sqs:ListQueues sqs:ListQueueTags
+    sqs:GetQueueAttributes sqs:SetQueueAttributes sqs:SendMessage sqs:ReceiveMessage sqs:DeleteMessage
+    sqs:StartMessageMoveTask sqs:ListMessageMoveTasks sqs:CancelMessageMoveTask
+    cloudwatch:GetMetricData cloudwatch:PutMetricAlarm cloudwatch:DescribeAlarms cloudwatch:DeleteAlarms
+    cloudwatch:PutDashboard cloudwatch:GetDashboard cloudwatch:DeleteDashboards cloudwatch:TagResource
+    tag:GetResources
+    cloudformation:CreateStack cloudformation:CreateChangeSet cloudformation:DeleteStack
+    cloudformation:DescribeStacks cloudformation:DescribeStackEvents
+    s3:ListAllMyBuckets s3:CreateBucket s3:PutObject s3:GetObject s3:DeleteObject s3:DeleteBucket
+    lambda:CreateFunction lambda:GetFunction lambda:DeleteFunction lambda:InvokeFunction lambda:TagResource
+    lambda:AddPermission lambda:RemovePermission
+    lambda:PutFunctionEventInvokeConfig lambda:DeleteFunctionEventInvokeConfig
+    iam:CreateRole iam:GetRole iam:PassRole iam:TagRole iam:DeleteRole
+    iam:PutRolePolicy iam:GetRolePolicy iam:DeleteRolePolicy iam:SimulatePrincipalPolicy
+    logs:CreateLogGroup logs:PutRetentionPolicy logs:DescribeLogGroups logs:FilterLogEvents
+    logs:DeleteLogGroup logs:TagResource
+    scheduler:CreateSchedule scheduler:GetSchedule scheduler:DeleteSchedule
+    sns:CreateTopic sns:GetTopicAttributes sns:SetTopicAttributes sns:TagResource sns:DeleteTopic
+    kms:CreateKey kms:DescribeKey kms:EnableKeyRotation kms:PutKeyPolicy kms:TagResource kms:ScheduleKeyDeletion
+""".split()
+PLAN = """This creates in the region {region}, under the name {name}:
+  - about 50 SQS queues with up to 5,000 messages each{tasks}
+  - a stack of template.yaml: a function, its roles and log group, a schedule, alarms, a topic, a key, a dashboard
+  - a bucket with the function's zip
+It takes about 25 minutes and costs about 0.10 USD. At the end it deletes everything. Only the key remains for up to 30
+days, disabled and free of charge, because KMS deletes no key sooner."""
+TASKS = (
+    "\n  - 202 more queues, and 100 move tasks at once: other redrives of the account and region may be refused then"
+)
+DENIED = r"AccessDenied|Unauthorized|AuthorizationError|NotAuthorized|^403$"
+BAD_CREDENTIALS = (
+    r"ExpiredToken|InvalidClientTokenId|UnrecognizedClient|SignatureDoesNotMatch|InvalidSignature|Credential"
+)
+
+
+class CannotRun(Exception):
+    """The check cannot start, and has created nothing. The text is for people."""
+
+
+def client_factory() -> Callable[[str], Any]:
+    session = boto3.Session()
+    if session.region_name is None:
+        raise CannotRun("no region: set AWS_DEFAULT_REGION")
+    try:
+        credentials = session.get_credentials()
+    except BotoCoreError as error:
+        raise CannotRun(f"no credentials: {error}") from None
+    if credentials is None:
+        raise CannotRun("no credentials: set AWS_PROFILE, or sign in as for the AWS CLI")
+    config = Config(max_pool_connections=100, retries={"mode": "standard", "max_attempts": 4}, read_timeout=60)
+    return lambda service: session.client(service, config=config)
+
+
+# Permissions
+
+
+def caller(client: Callable[[str], Any]) -> str:
+    """The caller's ARN; empty if this is an emulator without STS."""
+    try:
+        return str(client("sts").get_caller_identity()["Arn"])
+    except ClientError as error:
+        stop_if_bad_credentials(error.response["Error"])
+    except (BotoCoreError, ResponseParserError):
+        pass
+    return ""
+
+
+def stop_if_bad_credentials(error: dict[str, Any]) -> None:
+    if re.search(BAD_CREDENTIALS, error["Code"]):
+        raise CannotRun(f"AWS refuses the credentials: {error['Code']}: {error['Message']}")
+
+
+def refused_actions(check: Check, arn: str) -> list[str]:
+    """The actions that the caller may not call: by calls that change nothing, and by simulation if that is allowed."""
+    sqs, account = check.sqs, arn.split(":")[4] if arn else "123456789012"
+    name = f"{check.name}-none"
+    url = f"{sqs.meta.endpoint_url}/{account}/{name}"
+    none = Queue(url, f"arn:aws:sqs:{sqs.meta.region_name}:{account}:{name}")
+    at = {"QueueUrl": url}
+    others = {
+        "cloudwatch:GetMetricData": lambda: check.clients["cloudwatch"].get_metric_data(
+            MetricDataQueries=[check_steps.metric(none, "Sent")], StartTime=time.time() - 600, EndTime=time.time()
+        ),
+        "cloudformation:DescribeStacks": lambda: check.clients["cloudformation"].describe_stacks(),
+        "s3:ListAllMyBuckets": lambda: check.clients["s3"].list_buckets(),
+        "tag:GetResources": lambda: check.clients["resourcegroupstaggingapi"].get_resources(),
+        "lambda:InvokeFunction": lambda: check.clients["lambda"].invoke(FunctionName=name),
+        "logs:FilterLogEvents": lambda: check.clients["logs"].filter_log_events(logGroupName=f"/aws/lambda/{name}"),
+    }
+    harmless: dict[str, Callable[[], Any]] = {
+        "sqs:ListQueues": lambda: sqs.list_queues(QueueNamePrefix=name),
+        "sqs:CreateQueue": lambda: sqs.create_queue(QueueName=f"{name}!"),
+        "sqs:DeleteQueue": lambda: sqs.delete_queue(**at),
+        "sqs:TagQueue": lambda: sqs.tag_queue(**at, Tags=check.tags),
+        "sqs:ListQueueTags": lambda: sqs.list_queue_tags(**at),
+        "sqs:GetQueueAttributes": lambda: check.depth(none),
+        "sqs:SetQueueAttributes": lambda: sqs.set_queue_attributes(**at, Attributes={"DelaySeconds": "0"}),
+        "sqs:SendMessage": lambda: sqs.send_message(**at, MessageBody="0"),
+        "sqs:ReceiveMessage": lambda: sqs.receive_message(**at),
+        "sqs:DeleteMessage": lambda: sqs.delete_message(**at, ReceiptHandle="none"),
+        "sqs:StartMessageMoveTask": lambda: check.start(none),
+        "sqs:ListMessageMoveTasks": lambda: check.tasks(none),
+        "sqs:CancelMessageMoveTask": lambda: check.cancel("none"),
+    } | others
+    refused = set()
+    for action, call in harmless.items():
+        try:
+            error = refusal(call)
+        except BotoCoreError as failure:
+            if action.startswith("sqs:"):
+                raise CannotRun(f"SQS cannot be reached: {failure}") from None
+            continue  # an emulator without this service
+        if error:
+            stop_if_bad_credentials({"Code": error["code"], "Message": error["message"]})
+            if re.search(DENIED, error["code"]):
+                refused.add(action)
+    return sorted(refused | simulated(check, arn))
+
+
+def simulated(check: Check, arn: str) -> set[str]:
+    """What IAM's simulator denies the caller. Nothing for the root user, or if the caller may not simulate."""
+    if not re.search(r":(user|assumed-role)/", arn):
+        return set()
+    iam, denied = check.clients["iam"], set()
+    partition, region, account = arn.split(":")[1], check.sqs.meta.region_name, arn.split(":")[4]
+    names = {"sqs": "{}", "lambda": "function:{}", "logs": "log-group:/aws/lambda/{}", "sns": "{}", "iam": "role/{}"}
+    names |= {"cloudformation": "stack/{}/0", "cloudwatch": "alarm:{}", "scheduler": "schedule/default/{}"}
+    with contextlib.suppress(ClientError, BotoCoreError):
+        source = arn
+        if ":assumed-role/" in arn:
+            source = iam.get_role(RoleName=arn.split("/")[1])["Role"]["Arn"]
+        for service in sorted({action.split(":")[0] for action in ACTIONS}):
+            where = "" if service == "iam" else region
+            name = names.get(service, "*").format(check.name)
+            resource = "*" if name == "*" else f"arn:{partition}:{service}:{where}:{account}:{name}"
+            answer = iam.simulate_principal_policy(
+                PolicySourceArn=source,
+                ActionNames=[action for action in ACTIONS if action.startswith(f"{service}:")],
+                ResourceArns=[resource],
+                ContextEntries=[
+                    {"ContextKeyName": "aws:RequestedRegion", "ContextKeyValues": [region], "ContextKeyType": "string"}
+                ],
+            )
+            for result in answer["EvaluationResults"]:
+                if result["EvalDecision"] != "allowed" and not result.get("MissingContextValues"):
+                    denied.add(result["EvalActionName"])
+    return denied
+
+
+# What runs leave behind
+
+
+class Runs:
+    """The runs of this machine: a file for each, which is locked for as long as its process lives."""
+
+    def __init__(self, folder: Path, where: str) -> None:
+        self.folder, self.where = folder / "runs", where
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self) -> str:
+        """The ID of a new run: its time and a random part."""
+        run = f"{int(time.time()):08x}{secrets.token_hex(3)}"
+        self._lock = (self.folder / run).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock.write(self.where)
+        self._lock.flush()
+        return run
+
+    def end(self, run: str) -> None:
+        (self.folder / run).unlink(missing_ok=True)
+
+    def dead(self) -> set[str]:
+        """The runs of this account and region whose process has ended."""
+        found = set()
+        for file in self.folder.iterdir():
+            with file.open() as lock, contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if lock.read() == self.where:
+                    found.add(file.name)
+        return found
+
+
+def run_of(name: str) -> str | None:
+    found = re.match(re.escape(PREFIX) + r"([0-9a-f]{14})(-|$)", name)
+    return found[1] if found else None
+
+
+class Leftovers:
+    """What the runs that `is_over` names have left in the account."""
+
+    def __init__(self, check: Check, is_over: Callable[[str], bool]) -> None:
+        self.check, self.is_over = check, is_over
+        self.problems: list[str] = []
+
+    def _is_ours(self, name: str) -> bool:
+        run = run_of(name)
+        return run is not None and self.is_over(run)
+
+    def queues(self) -> list[str]:
+        """The URLs of queues by name and tag."""
+        pages = self.check.sqs.get_paginator("list_queues").paginate(
+            QueueNamePrefix=PREFIX, PaginationConfig={"PageSize": 1000}
+        )
+        urls = [url for page in pages for url in page.get("QueueUrls", []) if self._is_ours(url.split("/")[-1])]
+
+        def is_tagged(url: str) -> bool:
+            try:
+                tags = self.check.sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+            except self.check.sqs.exceptions.QueueDoesNotExist:
+                return False  # SQS lists a deleted queue for up to a minute
+            return bool(tags.get(TAG) == run_of(url.split("/")[-1]))
+
+        with ThreadPoolExecutor(16) as pool:
+            tagged = list(pool.map(is_tagged, urls))
+        return [url for url, is_it in zip(urls, tagged, strict=True) if is_it]
+
+    def stacks(self) -> list[str]:
+        """The names of stacks by name and tag."""
+        pages = self.check.clients["cloudformation"].get_paginator("describe_stacks").paginate()
+        return [
+            stack["StackName"]
+            for page in pages
+            for stack in page["Stacks"]
+            if self._is_ours(stack["StackName"]) and stack["StackStatus"] != "DELETE_COMPLETE"
+            if {"Key": TAG, "Value": run_of(stack["StackName"])} in stack.get("Tags", [])
+        ]
+
+    def buckets(self) -> list[str]:
+        """The names of buckets. They have no tag: a bucket and its tag are not created together."""
+        listed = self.check.clients["s3"].list_buckets()["Buckets"]
+        return [bucket["Name"] for bucket in listed if self._is_ours(bucket["Name"])]
+
+    def delete(self) -> list[str]:
+        """Deletes everything, and returns what is still there."""
+        stacks = self._attempt(self.stacks)
+        for name in stacks:
+            self._attempt(lambda name=name: self.check.clients["cloudformation"].delete_stack(StackName=name))
+        queues = self._attempt(self.queues)
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda url: self._attempt(lambda: self._delete_queue(url)), queues))
+        for name in self._attempt(self.buckets):
+            self._attempt(lambda name=name: self._delete_bucket(name))
+        deadline = time.time() + 900
+        while left := [*self._attempt(self.stacks), *self._attempt(self.queues), *self._attempt(self.buckets)]:
+            is_stuck = any(self._status(name) == "DELETE_FAILED" for name in left if name in stacks)
+            if is_stuck or time.time() > deadline:
+                return left
+            time.sleep(1)
+        return []
+
+    def _attempt(self, call: Callable[[], Any]) -> Any:
+        """The result of the call, or an empty list and a problem."""
+        try:
+            return call()
+        except (ClientError, BotoCoreError) as error:
+            problem = f"{error}"
+            if problem not in self.problems:
+                self.problems.append(problem)
+            return []
+
+    def _status(self, stack: str) -> str:
+        described = self.check.clients["cloudformation"].describe_stacks(StackName=stack)["Stacks"]
+        return str(described[0]["StackStatus"]) if described else ""
+
+    def _delete_queue(self, url: str) -> None:
+        attribute = self.check.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+        for task in self.check.tasks(Queue(url, attribute["QueueArn"])):
+            if task["Status"] == "RUNNING" and task.get("TaskHandle"):
+                refusal(lambda handle=task["TaskHandle"]: self.check.cancel(handle))
+        self.check.sqs.delete_queue(QueueUrl=url)
+
+    def _delete_bucket(self, name: str) -> None:
+        s3 = self.check.clients["s3"]
+        s3.delete_object(Bucket=name, Key="bootstrap.zip")
+        s3.delete_bucket(Bucket=name)
+
+
+# The run
+
+
+def perform(check: Check, step: Step) -> None:
+    """Runs a step. Rows that it leaves open get the reason."""
+    began = time.time()
+    try:
+        step.run(check)
+        why = "the step did not get there"
+    except Stopped:
+        why = "the run ended before"
+    except NotSeen as reason:
+        why = str(reason)
+    except ClientError as error:
+        said = error.response["Error"]
+        why = f"{error.operation_name} was refused: {said['Code']}: {said.get('Message', '')}"
+    except Exception as error:  # the other steps go on
+        why = f"{type(error).__name__}: {error}"
+    for id in step.rows:
+        row = check.rows[id]
+        row.seen = row.seen or why
+    print(f"   {next(iter(step.rows))} …: {time.time() - began:.0f} s", flush=True)
+
+
+def measure(check: Check, steps: list[Step]) -> None:
+    """Runs the steps beside each other."""
+    threads = [threading.Thread(target=perform, args=(check, step), daemon=True) for step in steps]
+    for thread in threads:
+        thread.start()
+    deadline = time.time() + LIMIT
+    try:
+        for thread in threads:
+            thread.join(max(deadline - time.time(), 0))
+    finally:
+        check.stopped.set()
+        for thread in threads:
+            thread.join(90)
+
+
+def masked(value: Any, secret: set[str]) -> Any:
+    """The value without account IDs, ARNs, handles and the names in the caller's ARN."""
+    if isinstance(value, dict):
+        return {key: masked(item, secret) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(item, secret) for item in value]
+    if not isinstance(value, str):
+        return value
+    value = re.sub(r"(?i)arn:aws[^\s\"'`,;)\]]*", "<arn>", value)
+    value = re.sub(r"(?<!\d)\d{12}(?!\d)", "<account>", value)
+    value = re.sub(r"[A-Za-z0-9+/=_-]{60,}", "<token>", value)
+    for name in sorted(secret, key=len, reverse=True):
+        value = value.replace(name, "<name>")
+    return value
+
+
+def report(check: Check, options: argparse.Namespace, arn: str, left: list[str], seconds: float) -> int:
+    """Prints the table, writes the record, and returns the exit status."""
+    secret = {
+        part for part in re.split(r"[:/]", arn)[5:] if len(part) > 2 and part not in ("user", "assumed-role", "root")
+    }
+    rows = [masked(vars(row), secret) for row in check.rows.values()]
+    record = {
+        "version": json.loads(json.dumps(re.findall(r'(?m)^version = "(.*)"', (ROOT / "Cargo.toml").read_text())[0])),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "region": check.sqs.meta.region_name,
+        "aws": check.sqs.meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn")),
+        "quick": options.quick,
+        "seconds": round(seconds),
+        "leftBehind": len(left),
+        "rows": rows,
+    }
+    (options.folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    print("\n| assumption | seen | holds |\n|---|---|---|")
+    for row in rows:
+        cells = (f"{row['assumption']} (`{row['id']}`)", row["seen"], row["holds"])
+        print("| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in cells) + " |")
+    counts = [sum(row["holds"] == holds for row in rows) for holds in ("yes", "no", "not seen")]
+    print(
+        f"\n{counts[0]} hold, {counts[1]} do not, {counts[2]} were not seen. Record: {options.folder / 'record.json'}"
+    )
+    for name in left:
+        print(f"error: still there, delete it by hand: {name}", file=sys.stderr)
+    return 1 if counts[1] or left else 0
+
+
+def consent(options: argparse.Namespace, region: str, name: str) -> None:
+    print(PLAN.format(region=region, name=name, tasks=TASKS if options.tasks else ""), flush=True)
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise CannotRun("no consent: run it in a terminal, or with YES=1")
+    if input("Continue? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise CannotRun("no consent")
+
+
+@contextlib.contextmanager
+def cleaned(check: Check, runs: Runs, run: str) -> Iterator[list[str]]:
+    """Deletes everything of the run when the block ends, however it ends. Yields what will still be there."""
+    left: list[str] = []
+    try:
+        yield left
+    finally:
+        check.stopped.set()
+        print("==> Deleting everything", flush=True)
+        leftovers = Leftovers(check, lambda other: other == run)
+        left += leftovers.delete()
+        if not left:
+            runs.end(run)
+
+
+def clean_earlier(check: Check, runs: Runs, run: str) -> None:
+    """Deletes what earlier runs left: of this machine those whose process has ended, of others those older than DEAD."""
+    dead = runs.dead()
+
+    def is_over(other: str) -> bool:
+        is_local = (runs.folder / other).exists()
+        return other != run and (other in dead if is_local else time.time() - int(other[:8], 16) > DEAD)
+
+    leftovers = Leftovers(check, is_over)
+    left = leftovers.delete()
+    if left:
+        raise CannotRun(f"an earlier run left this, and it cannot be deleted: {', '.join(left)}")
+    for other in dead:
+        runs.end(other)
+
+
+def built() -> Path:
+    """The zip of the function, built with SAM for the architecture of this machine."""
+    from package import NAME, OWN, PACKAGES, build
+
+    PACKAGES.mkdir(parents=True, exist_ok=True)
+    build(OWN)
+    return Path(PACKAGES / f"{NAME}-{OWN}.zip")
+
+
+def check_account(options: argparse.Namespace) -> int:
+    client = client_factory()
+    arn = caller(client)
+    region = client("sqs").meta.region_name
+    runs = Runs(options.folder, f"{arn.split(':')[4] if arn else client('sqs').meta.endpoint_url} {region}")
+    run = runs.begin()
+    try:
+        package = options.zip
+        check = Check(run, client, QUICK if options.quick else Scale(), lambda: package)
+        if refused := refused_actions(check, arn):
+            raise CannotRun(f"the credentials lack these permissions: {', '.join(refused)}. Nothing was created")
+        consent(options, region, check.name)
+        if package is None:
+            package = built()
+        clean_earlier(check, runs, run)
+    except BaseException:
+        runs.end(run)
+        raise
+    began = time.time()
+    with cleaned(check, runs, run) as left:
+        print("==> Measuring", flush=True)
+        chosen = [step for step in STEPS if step is not HISTORY and (options.tasks or "task-101" not in step.rows)]
+        measure(check, chosen)
+        perform(check, HISTORY)
+    if not options.tasks:
+        check.not_seen("task-101", "it uses up the tasks of the account; TASKS=1 looks")
+    return report(check, options, arn, left, time.time() - began)
+
+
+def main() -> NoReturn:
+    exit_on_signals()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--quick", action="store_true", help="few messages and short waits, to test this program")
+    parser.add_argument("--tasks", action="store_true", help="also start 101 tasks at once")
+    parser.add_argument("--zip", type=Path, help="the function; without it, it is built")
+    parser.add_argument("--folder", type=Path, default=ROOT / "target" / "check-aws", help="for the record")
+    status = 130
+    try:
+        status = check_account(parser.parse_args())
+    except CannotRun as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("Interrupted. Everything is deleted.", file=sys.stderr)
+    sys.stdout.flush()
+    os._exit(status)  # not waiting for threads
+
+
+if __name__ == "__main__":
+    main()
