@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,27 +38,31 @@ from servers import exit_on_signals
 # A run stops by itself after LIMIT. So what is older than DEAD belongs to no living run, on whatever machine.
 LIMIT, DEAD = 2 * 3600, 6 * 3600
 # The calls of the program, and what CloudFormation calls for it. docs/check-aws.md has them as a policy.
-ACTIONS = """
-    sqs:CreateQueue sqs:DeleteQueue sqs:TagQueue sqs:ListQueues sqs:ListQueueTags
-    sqs:GetQueueAttributes sqs:SetQueueAttributes sqs:SendMessage sqs:ReceiveMessage sqs:DeleteMessage
-    sqs:StartMessageMoveTask sqs:ListMessageMoveTasks sqs:CancelMessageMoveTask
-    cloudwatch:GetMetricData cloudwatch:PutMetricAlarm cloudwatch:DescribeAlarms cloudwatch:DeleteAlarms
-    cloudwatch:PutDashboard cloudwatch:GetDashboard cloudwatch:DeleteDashboards cloudwatch:TagResource
-    tag:GetResources
-    cloudformation:CreateStack cloudformation:CreateChangeSet cloudformation:DeleteStack
-    cloudformation:DescribeStacks cloudformation:DescribeStackEvents
-    s3:ListAllMyBuckets s3:CreateBucket s3:PutObject s3:GetObject s3:DeleteObject s3:DeleteBucket
-    lambda:CreateFunction lambda:GetFunction lambda:DeleteFunction lambda:InvokeFunction lambda:TagResource
-    lambda:AddPermission lambda:RemovePermission
-    lambda:PutFunctionEventInvokeConfig lambda:DeleteFunctionEventInvokeConfig
-    iam:CreateRole iam:GetRole iam:PassRole iam:TagRole iam:DeleteRole
-    iam:PutRolePolicy iam:GetRolePolicy iam:DeleteRolePolicy iam:SimulatePrincipalPolicy
-    logs:CreateLogGroup logs:PutRetentionPolicy logs:DescribeLogGroups logs:FilterLogEvents
-    logs:DeleteLogGroup logs:TagResource
-    scheduler:CreateSchedule scheduler:GetSchedule scheduler:DeleteSchedule
-    sns:CreateTopic sns:GetTopicAttributes sns:SetTopicAttributes sns:TagResource sns:DeleteTopic
-    kms:CreateKey kms:DescribeKey kms:EnableKeyRotation kms:PutKeyPolicy kms:TagResource kms:ScheduleKeyDeletion
-""".split()
+ACTIONS = {
+    "sqs": (
+        "CancelMessageMoveTask CreateQueue DeleteMessage DeleteQueue GetQueueAttributes ListMessageMoveTasks "
+        "ListQueueTags ListQueues ReceiveMessage SendMessage SetQueueAttributes StartMessageMoveTask TagQueue"
+    ),
+    "cloudwatch": (
+        "DeleteAlarms DeleteDashboards DescribeAlarms GetDashboard GetMetricData PutDashboard PutMetricAlarm "
+        "TagResource"
+    ),
+    "tag": "GetResources",
+    "cloudformation": "CreateChangeSet CreateStack DeleteStack DescribeStackEvents DescribeStacks",
+    "s3": "CreateBucket DeleteBucket DeleteObject GetObject ListAllMyBuckets PutObject",
+    "lambda": (
+        "AddPermission CreateFunction DeleteFunction DeleteFunctionEventInvokeConfig GetFunction InvokeFunction "
+        "PutFunctionEventInvokeConfig RemovePermission TagResource"
+    ),
+    "iam": (
+        "CreateRole DeleteRole DeleteRolePolicy GetRole GetRolePolicy PassRole PutRolePolicy "
+        "SimulatePrincipalPolicy TagRole"
+    ),
+    "logs": "CreateLogGroup DeleteLogGroup DescribeLogGroups FilterLogEvents PutRetentionPolicy TagResource",
+    "scheduler": "CreateSchedule DeleteSchedule GetSchedule",
+    "sns": "CreateTopic DeleteTopic GetTopicAttributes SetTopicAttributes TagResource",
+    "kms": "CreateKey DescribeKey EnableKeyRotation PutKeyPolicy ScheduleKeyDeletion TagResource",
+}
 PLAN = """This creates in the region {region}, under the name {name}:
   - about 50 SQS queues with up to 5,000 messages each{tasks}
   - a stack of template.yaml: a function, its roles and log group, a schedule, alarms, a topic, a key, a dashboard
@@ -68,6 +73,7 @@ TASKS = (
     "\n  - 202 more queues, and 100 move tasks at once: other redrives of the account and region may be refused then"
 )
 DENIED = r"AccessDenied|Unauthorized|AuthorizationError|NotAuthorized|^403$"
+FAILURES = (ClientError, BotoCoreError, ResponseParserError)
 BAD_CREDENTIALS = (
     r"ExpiredToken|InvalidClientTokenId|UnrecognizedClient|SignatureDoesNotMatch|InvalidSignature|Credential"
 )
@@ -87,7 +93,7 @@ def client_factory() -> Callable[[str], Any]:
         raise CannotRun(f"no credentials: {error}") from None
     if credentials is None:
         raise CannotRun("no credentials: set AWS_PROFILE, or sign in as for the AWS CLI")
-    config = Config(max_pool_connections=100, retries={"mode": "standard", "max_attempts": 4}, read_timeout=60)
+    config = Config(max_pool_connections=100, retries={"mode": "standard", "max_attempts": 4}, read_timeout=150)
     return lambda service: session.client(service, config=config)
 
 
@@ -100,7 +106,7 @@ def caller(client: Callable[[str], Any]) -> str:
         return str(client("sts").get_caller_identity()["Arn"])
     except ClientError as error:
         stop_if_bad_credentials(error.response["Error"])
-    except (BotoCoreError, ResponseParserError):
+    except FAILURES:
         pass
     return ""
 
@@ -146,7 +152,7 @@ def refused_actions(check: Check, arn: str) -> list[str]:
     for action, call in harmless.items():
         try:
             error = refusal(call)
-        except BotoCoreError as failure:
+        except FAILURES as failure:
             if action.startswith("sqs:"):
                 raise CannotRun(f"SQS cannot be reached: {failure}") from None
             continue  # an emulator without this service
@@ -165,17 +171,17 @@ def simulated(check: Check, arn: str) -> set[str]:
     partition, region, account = arn.split(":")[1], check.sqs.meta.region_name, arn.split(":")[4]
     names = {"sqs": "{}", "lambda": "function:{}", "logs": "log-group:/aws/lambda/{}", "sns": "{}", "iam": "role/{}"}
     names |= {"cloudformation": "stack/{}/0", "cloudwatch": "alarm:{}", "scheduler": "schedule/default/{}"}
-    with contextlib.suppress(ClientError, BotoCoreError):
+    with contextlib.suppress(*FAILURES):
         source = arn
         if ":assumed-role/" in arn:
             source = iam.get_role(RoleName=arn.split("/")[1])["Role"]["Arn"]
-        for service in sorted({action.split(":")[0] for action in ACTIONS}):
+        for service, actions in ACTIONS.items():
             where = "" if service == "iam" else region
             name = names.get(service, "*").format(check.name)
             resource = "*" if name == "*" else f"arn:{partition}:{service}:{where}:{account}:{name}"
             answer = iam.simulate_principal_policy(
                 PolicySourceArn=source,
-                ActionNames=[action for action in ACTIONS if action.startswith(f"{service}:")],
+                ActionNames=[f"{service}:{action}" for action in actions.split()],
                 ResourceArns=[resource],
                 ContextEntries=[
                     {"ContextKeyName": "aws:RequestedRegion", "ContextKeyValues": [region], "ContextKeyType": "string"}
@@ -226,22 +232,46 @@ def run_of(name: str) -> str | None:
 
 
 class Leftovers:
-    """What the runs that `is_over` names have left in the account."""
+    """What the runs that `is_over` chooses have left in the account."""
 
     def __init__(self, check: Check, is_over: Callable[[str], bool]) -> None:
         self.check, self.is_over = check, is_over
-        self.problems: list[str] = []
+        self.kinds = {"stack": self.stacks, "queue": self.queues, "bucket": self.buckets}
 
-    def _is_ours(self, name: str) -> bool:
+    def delete(self) -> list[str]:
+        """Deletes everything, and returns what is still there."""
+        delete = {"stack": self.delete_stack, "queue": self.delete_queue, "bucket": self.delete_bucket}
+        deadline = time.time() + 900
+        while left := self.look():
+            if time.time() > deadline:
+                return [f"{kind} {name}" for kind, name in left]
+            with ThreadPoolExecutor(16) as pool:
+                for asked in [pool.submit(delete[kind], name) for kind, name in left if name]:
+                    with contextlib.suppress(*FAILURES):
+                        asked.result()
+            time.sleep(2)
+        return []
+
+    def look(self) -> list[tuple[str, str]]:
+        """The kind and name of everything that is left. No name if AWS does not list a kind that was created."""
+        found = []
+        for kind, names in self.kinds.items():
+            try:
+                found += [(kind, name) for name in names()]
+            except FAILURES:
+                found += [(kind, "")] if kind in self.check.kinds else []
+        return found
+
+    def is_ours(self, name: str) -> bool:
         run = run_of(name)
         return run is not None and self.is_over(run)
 
     def queues(self) -> list[str]:
-        """The URLs of queues by name and tag."""
-        pages = self.check.sqs.get_paginator("list_queues").paginate(
-            QueueNamePrefix=PREFIX, PaginationConfig={"PageSize": 1000}
-        )
-        urls = [url for page in pages for url in page.get("QueueUrls", []) if self._is_ours(url.split("/")[-1])]
+        """The URLs of queues by name and tag. SQS may not list a new queue yet, so also those that this run created."""
+        paging = {"PageSize": 1000}
+        pages = self.check.sqs.get_paginator("list_queues").paginate(QueueNamePrefix=PREFIX, PaginationConfig=paging)
+        listed = {url for page in pages for url in page.get("QueueUrls", [])}
+        urls = [url for url in listed | self.check.queues if self.is_ours(url.split("/")[-1])]
 
         def is_tagged(url: str) -> bool:
             try:
@@ -257,62 +287,33 @@ class Leftovers:
     def stacks(self) -> list[str]:
         """The names of stacks by name and tag."""
         pages = self.check.clients["cloudformation"].get_paginator("describe_stacks").paginate()
+        stacks = [(stack["StackName"], stack) for page in pages for stack in page["Stacks"]]
         return [
-            stack["StackName"]
-            for page in pages
-            for stack in page["Stacks"]
-            if self._is_ours(stack["StackName"]) and stack["StackStatus"] != "DELETE_COMPLETE"
-            if {"Key": TAG, "Value": run_of(stack["StackName"])} in stack.get("Tags", [])
+            name
+            for name, stack in stacks
+            if self.is_ours(name) and {"Key": TAG, "Value": run_of(name)} in stack.get("Tags", [])
+            if stack["StackStatus"] != "DELETE_COMPLETE"
         ]
 
     def buckets(self) -> list[str]:
         """The names of buckets. They have no tag: a bucket and its tag are not created together."""
         listed = self.check.clients["s3"].list_buckets()["Buckets"]
-        return [bucket["Name"] for bucket in listed if self._is_ours(bucket["Name"])]
+        return [bucket["Name"] for bucket in listed if self.is_ours(bucket["Name"])]
 
-    def delete(self) -> list[str]:
-        """Deletes everything, and returns what is still there."""
-        stacks = self._attempt(self.stacks)
-        for name in stacks:
-            self._attempt(lambda name=name: self.check.clients["cloudformation"].delete_stack(StackName=name))
-        queues = self._attempt(self.queues)
-        with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda url: self._attempt(lambda: self._delete_queue(url)), queues))
-        for name in self._attempt(self.buckets):
-            self._attempt(lambda name=name: self._delete_bucket(name))
-        deadline = time.time() + 900
-        while left := [*self._attempt(self.stacks), *self._attempt(self.queues), *self._attempt(self.buckets)]:
-            is_stuck = any(self._status(name) == "DELETE_FAILED" for name in left if name in stacks)
-            if is_stuck or time.time() > deadline:
-                return left
-            time.sleep(1)
-        return []
+    def delete_stack(self, name: str) -> None:
+        self.check.clients["cloudformation"].delete_stack(StackName=name)
 
-    def _attempt(self, call: Callable[[], Any]) -> Any:
-        """The result of the call, or an empty list and a problem."""
-        try:
-            return call()
-        except (ClientError, BotoCoreError) as error:
-            problem = f"{error}"
-            if problem not in self.problems:
-                self.problems.append(problem)
-            return []
-
-    def _status(self, stack: str) -> str:
-        described = self.check.clients["cloudformation"].describe_stacks(StackName=stack)["Stacks"]
-        return str(described[0]["StackStatus"]) if described else ""
-
-    def _delete_queue(self, url: str) -> None:
+    def delete_queue(self, url: str) -> None:
+        """Also cancels its task, which would go on otherwise."""
         attribute = self.check.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
         for task in self.check.tasks(Queue(url, attribute["QueueArn"])):
             if task["Status"] == "RUNNING" and task.get("TaskHandle"):
-                refusal(lambda handle=task["TaskHandle"]: self.check.cancel(handle))
+                refusal(partial(self.check.cancel, task["TaskHandle"]))
         self.check.sqs.delete_queue(QueueUrl=url)
 
-    def _delete_bucket(self, name: str) -> None:
-        s3 = self.check.clients["s3"]
-        s3.delete_object(Bucket=name, Key="bootstrap.zip")
-        s3.delete_bucket(Bucket=name)
+    def delete_bucket(self, name: str) -> None:
+        self.check.clients["s3"].delete_object(Bucket=name, Key="bootstrap.zip")
+        self.check.clients["s3"].delete_bucket(Bucket=name)
 
 
 # The run
@@ -365,38 +366,33 @@ def masked(value: Any, secret: set[str]) -> Any:
     value = re.sub(r"(?i)arn:aws[^\s\"'`,;)\]]*", "<arn>", value)
     value = re.sub(r"(?<!\d)\d{12}(?!\d)", "<account>", value)
     value = re.sub(r"[A-Za-z0-9+/=_-]{60,}", "<token>", value)
-    for name in sorted(secret, key=len, reverse=True):
-        value = value.replace(name, "<name>")
+    for name in secret:
+        value = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<name>", value)
     return value
 
 
 def report(check: Check, options: argparse.Namespace, arn: str, left: list[str], seconds: float) -> int:
     """Prints the table, writes the record, and returns the exit status."""
-    secret = {
-        part for part in re.split(r"[:/]", arn)[5:] if len(part) > 2 and part not in ("user", "assumed-role", "root")
-    }
+    secret = set(re.split(r"[:/]", arn)[5:]) - {"user", "assumed-role", "root"}
     rows = [masked(vars(row), secret) for row in check.rows.values()]
     record = {
-        "version": json.loads(json.dumps(re.findall(r'(?m)^version = "(.*)"', (ROOT / "Cargo.toml").read_text())[0])),
+        "version": re.findall(r'(?m)^version = "(.*)"', (ROOT / "Cargo.toml").read_text())[0],
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "region": check.sqs.meta.region_name,
         "aws": check.sqs.meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn")),
         "quick": options.quick,
         "seconds": round(seconds),
         "leftBehind": len(left),
-        "rows": rows,
     }
-    (options.folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    text = f'{json.dumps(record)[:-1]}, "rows": [\n{lines}\n]}}\n'
+    (options.folder / "record.json").write_text(text)
     print("\n| assumption | seen | holds |\n|---|---|---|")
     for row in rows:
         cells = (f"{row['assumption']} (`{row['id']}`)", row["seen"], row["holds"])
         print("| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in cells) + " |")
     counts = [sum(row["holds"] == holds for row in rows) for holds in ("yes", "no", "not seen")]
-    print(
-        f"\n{counts[0]} hold, {counts[1]} do not, {counts[2]} were not seen. Record: {options.folder / 'record.json'}"
-    )
-    for name in left:
-        print(f"error: still there, delete it by hand: {name}", file=sys.stderr)
+    print(f"\n{counts[0]} hold, {counts[1]} do not, {counts[2]} were not seen. Record: {options.folder}/record.json")
     return 1 if counts[1] or left else 0
 
 
@@ -419,23 +415,22 @@ def cleaned(check: Check, runs: Runs, run: str) -> Iterator[list[str]]:
     finally:
         check.stopped.set()
         print("==> Deleting everything", flush=True)
-        leftovers = Leftovers(check, lambda other: other == run)
-        left += leftovers.delete()
+        left += Leftovers(check, lambda other: other == run).delete()
+        for what in left:
+            print(f"error: still there, delete it by hand: {what}", file=sys.stderr)
         if not left:
             runs.end(run)
 
 
 def clean_earlier(check: Check, runs: Runs, run: str) -> None:
-    """Deletes what earlier runs left: of this machine those whose process has ended, of others those older than DEAD."""
+    """Deletes what dead runs left: those of this machine whose process has ended, and those older than DEAD."""
     dead = runs.dead()
 
     def is_over(other: str) -> bool:
         is_local = (runs.folder / other).exists()
         return other != run and (other in dead if is_local else time.time() - int(other[:8], 16) > DEAD)
 
-    leftovers = Leftovers(check, is_over)
-    left = leftovers.delete()
-    if left:
+    if left := Leftovers(check, is_over).delete():
         raise CannotRun(f"an earlier run left this, and it cannot be deleted: {', '.join(left)}")
     for other in dead:
         runs.end(other)
@@ -493,8 +488,13 @@ def main() -> NoReturn:
     except CannotRun as reason:
         print(f"error: {reason}", file=sys.stderr)
         status = 2
+    except FAILURES as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
-        print("Interrupted. Everything is deleted.", file=sys.stderr)
+        print("Interrupted.", file=sys.stderr)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
     sys.stdout.flush()
     os._exit(status)  # not waiting for threads
 
