@@ -93,7 +93,7 @@ def client_factory() -> Callable[[str], Any]:
         raise CannotRun(f"no credentials: {error}") from None
     if credentials is None:
         raise CannotRun("no credentials: set AWS_PROFILE, or sign in as for the AWS CLI")
-    config = Config(max_pool_connections=100, retries={"mode": "standard", "max_attempts": 4}, read_timeout=150)
+    config = Config(max_pool_connections=100, retries={"mode": "standard", "max_attempts": 3}, read_timeout=150)
     return lambda service: session.client(service, config=config)
 
 

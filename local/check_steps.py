@@ -856,6 +856,7 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
     s3, cloudformation = check.clients["s3"], check.clients["cloudformation"]
     region = s3.meta.region_name
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    cloudformation.describe_stacks()  # an emulator without CloudFormation refuses here, before there is a bucket
     check.kinds |= {"bucket", "stack"}
     s3.create_bucket(Bucket=check.name, **where)
     s3.put_object(Bucket=check.name, Key="bootstrap.zip", Body=package.read_bytes())
