@@ -93,7 +93,7 @@ def client_factory() -> Callable[[str], Any]:
         raise CannotRun(f"no credentials: {error}") from None
     if credentials is None:
         raise CannotRun("no credentials: set AWS_PROFILE, or sign in as for the AWS CLI")
-    config = Config(max_pool_connections=100, retries={"mode": "standard", "max_attempts": 3}, read_timeout=150)
+    config = Config(max_pool_connections=100, retries={"mode": "standard"}, read_timeout=150)
     return lambda service: session.client(service, config=config)
 
 
@@ -363,7 +363,7 @@ def masked(value: Any, secret: set[str]) -> Any:
         return [masked(item, secret) for item in value]
     if not isinstance(value, str):
         return value
-    value = re.sub(r"(?i)arn:aws[^\s\"'`,;)\]]*", "<arn>", value)
+    value = re.sub(r"\barn:[^\s\"'`,;)\]]+", "<arn>", value)
     value = re.sub(r"(?<!\d)\d{12}(?!\d)", "<account>", value)
     value = re.sub(r"[A-Za-z0-9+/=_-]{60,}", "<token>", value)
     for name in secret:

@@ -949,7 +949,7 @@ def judge(check: Check, reports: list[dict[str, Any]], good: Queue, bad: Queue) 
     pages = check.clients["logs"].get_paginator("filter_log_events")
     found = pages.paginate(logGroupName=f"/aws/lambda/{check.name}", filterPattern='"invocation finished"')
     log = "".join(event["message"] for page in found for event in page["events"])
-    kinds = Counter(re.findall(r'"trigger\.kind":\s*"(\w+)"', log))
+    kinds = Counter(re.findall(r'trigger\.kind"?[:=]\s*"(\w+)"', log))
     for id, kind in (("schedule-wakes", "schedule"), ("alarm-wakes", "alarm")):
         if kinds[kind]:
             check.saw(id, True, f"{kinds[kind]} invocations of the kind {kind}")

@@ -19,7 +19,14 @@ const PREFIX: &str = "sqs-auto-redrive-check-";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Rows that compare times or rates. A slow machine may decide them either way.
-const TIMED: [&str; 6] = ["pace-", "start-1", "start-5", "lag-", "overshoot", "sample-size"];
+const TIMED: [&str; 6] = [
+    "pace-",
+    "start-1",
+    "start-5",
+    "lag-",
+    "overshoot",
+    "sample-size",
+];
 
 /// A run of the program, with a folder of its own.
 struct Run {
@@ -43,6 +50,8 @@ impl Run {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &folder)
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            // LocalStack has few services. Its refusals are final.
+            .env("AWS_MAX_ATTEMPTS", "1")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
@@ -93,19 +102,34 @@ impl Run {
     /// Asserts that table, record and exit status agree, and returns what holds, by the ID of the row.
     fn rows(&self, status: Option<i32>) -> BTreeMap<String, String> {
         let record: Value = serde_json::from_str(&self.record()).unwrap();
-        assert_eq!((&record["aws"], &record["quick"]), (&false.into(), &true.into()));
+        assert_eq!(
+            (&record["aws"], &record["quick"]),
+            (&false.into(), &true.into())
+        );
         assert_eq!(record["leftBehind"], 0);
         let output = self.output();
-        let (_, table) = output.split_once("\n| assumption | seen | holds |\n|---|---|---|\n").expect(&output);
-        let lines: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+        let (_, table) = output
+            .split_once("\n| assumption | seen | holds |\n|---|---|---|\n")
+            .expect(&output);
+        let lines: Vec<&str> = table
+            .lines()
+            .take_while(|line| line.starts_with('|'))
+            .collect();
         let rows = record["rows"].as_array().unwrap();
         assert_eq!(lines.len(), rows.len());
         let mut holds = BTreeMap::new();
         for (line, row) in lines.iter().zip(rows) {
-            let [id, assumption, seen, is] = ["id", "assumption", "seen", "holds"].map(|key| row[key].as_str().unwrap());
-            assert!(line.starts_with(&format!("| {assumption} (`{id}`) | ")), "{line}");
+            let [id, assumption, seen, is] =
+                ["id", "assumption", "seen", "holds"].map(|key| row[key].as_str().unwrap());
+            assert!(
+                line.starts_with(&format!("| {assumption} (`{id}`) | ")),
+                "{line}"
+            );
             assert!(line.ends_with(&format!(" | {is} |")), "{line}");
-            assert!(!seen.is_empty(), "{id} says what was seen, or why nothing was");
+            assert!(
+                !seen.is_empty(),
+                "{id} says what was seen, or why nothing was"
+            );
             holds.insert(id.to_owned(), is.to_owned());
         }
         let broken = holds.values().any(|is| is == "no");
@@ -138,18 +162,28 @@ fn sqs() -> Client {
 
 /// The names of the queues of LocalStack that begin like this.
 async fn queues(prefix: &str) -> Vec<String> {
-    let listed = sqs().list_queues().queue_name_prefix(prefix).send().await.unwrap();
+    let listed = sqs()
+        .list_queues()
+        .queue_name_prefix(prefix)
+        .send()
+        .await
+        .unwrap();
     let urls = listed.queue_urls().iter();
-    urls.map(|url| url.rsplit('/').next().unwrap().to_owned()).collect()
+    urls.map(|url| url.rsplit('/').next().unwrap().to_owned())
+        .collect()
 }
 
 /// What a service of MiniStack answers to a call without parameters.
 fn ministack(service: &str, body: &str) -> String {
     let credential = format!("Credential={ACCOUNT}/20260101/{REGION}/{service}/aws4_request");
-    let authorization = format!("AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=none");
+    let authorization =
+        format!("AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=none");
     let url = &servers().cloudwatch_url;
     let mut answer = match body {
-        "" => agent().get(url).header("authorization", authorization).call(),
+        "" => agent()
+            .get(url)
+            .header("authorization", authorization)
+            .call(),
         form => agent()
             .post(url)
             .header("authorization", authorization)
@@ -184,7 +218,9 @@ fn package() -> String {
 fn table(name: &str) -> Vec<Vec<&'static str>> {
     let (_, rest) = PAGE.split_once(&format!("<!-- {name} -->")).unwrap();
     let (table, _) = rest.split_once(&format!("<!-- /{name} -->")).unwrap();
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
     rows.skip(1).map(|row| row.split(" | ").collect()).collect()
 }
 
@@ -194,7 +230,10 @@ fn assert_documented(holds: &BTreeMap<String, String>, column: usize, except: &[
     let mut expected = BTreeMap::new();
     for row in table("differences") {
         let id = row[0].trim_matches('`');
-        assert!(holds.contains_key(id), "the page lists `{id}`, which is no row");
+        assert!(
+            holds.contains_key(id),
+            "the page lists `{id}`, which is no row"
+        );
         if row[column] != "yes" && !except.contains(&id) {
             expected.insert(id, row[column]);
         }
@@ -212,7 +251,10 @@ fn assert_documented(holds: &BTreeMap<String, String>, column: usize, except: &[
 /// A server in front of LocalStack's SQS, whose caller is the user alice. `special` may answer calls to SQS itself.
 fn alices_sqs(special: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) -> Server {
     Server::start(move |request| {
-        if !request.header("x-amz-target").starts_with("AmazonSQS.") {
+        if request
+            .header("content-type")
+            .starts_with("application/x-www-form")
+        {
             let body = format!(
                 "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
                  <Arn>arn:aws:iam::{ACCOUNT}:user/alice</Arn><UserId>A</UserId><Account>{ACCOUNT}</Account>\
@@ -241,7 +283,8 @@ fn denial(action: &str, resource: &str) -> Answer {
 async fn against_localstack_it_ends_with_its_table_and_a_record_without_names() {
     let server = alices_sqs(|request| {
         let source = request.json()["SourceArn"].as_str()?.to_owned();
-        let is_denied = request.operation() == "StartMessageMoveTask" && source.ends_with("-denied-dlq");
+        let is_denied =
+            request.operation() == "StartMessageMoveTask" && source.ends_with("-denied-dlq");
         is_denied.then(|| denial("sqs:receivemessage", &source))
     });
     let mut variables = against(&server.url, &servers().sqs_url).to_vec();
@@ -251,11 +294,16 @@ async fn against_localstack_it_ends_with_its_table_and_a_record_without_names() 
     let status = run.end();
 
     let holds = run.rows(status);
-    assert_documented(&holds, 1, &["access-denied"]);
-    assert_eq!(holds["access-denied"], "yes");
+    assert_documented(&holds, 1, &["access-denied", "connect"]);
+    assert_eq!(
+        (&*holds["access-denied"], &*holds["connect"]),
+        ("yes", "yes")
+    );
     assert_eq!(queues(&run.name()).await, [""; 0]);
     let record = run.record();
-    assert!(record.contains("User: <arn> is not authorized to perform: sqs:receivemessage on resource: <arn>"));
+    assert!(record.contains(
+        "User: <arn> is not authorized to perform: sqs:receivemessage on resource: <arn>"
+    ));
     for secret in [ACCOUNT, "arn:", "alice", "TaskHandle\": "] {
         assert!(!record.contains(secret), "the record has `{secret}`");
         let output = run.output();
@@ -265,8 +313,15 @@ async fn against_localstack_it_ends_with_its_table_and_a_record_without_names() 
 
 /// Creates a queue of a run that this machine does not know, which began so long ago.
 async fn foreign(hours: u64, is_tagged: bool) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let run = format!("{:08x}{:06x}", now - hours * 3600, hours + u64::from(is_tagged));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let run = format!(
+        "{:08x}{:06x}",
+        now - hours * 3600,
+        hours + u64::from(is_tagged)
+    );
     let name = format!("{PREFIX}{run}-foreign");
     let mut create = sqs().create_queue().queue_name(&name);
     if is_tagged {
@@ -283,13 +338,18 @@ async fn after_a_kill_half_way_the_next_run_cleans_up_and_leaves_nothing() {
     let options = ["--yes", "--zip", &package];
     let mut killed = Run::start("killed", &variables, &options);
     killed.wait_for("its stack", || {
-        killed.output().contains("under the name") && stacks_and_buckets().contains(&format!("<StackName>{}<", killed.name()))
+        killed.output().contains("under the name")
+            && stacks_and_buckets().contains(&format!("<StackName>{}<", killed.name()))
     });
     killed.process.kill().unwrap();
     assert_eq!(killed.end(), None);
     let first = killed.name();
     assert!(queues(&first).await.len() > 20);
-    let (old, young, untagged) = (foreign(7, true).await, foreign(1, true).await, foreign(8, false).await);
+    let (old, young, untagged) = (
+        foreign(7, true).await,
+        foreign(1, true).await,
+        foreign(8, false).await,
+    );
 
     let mut run = Run::start("killed", &variables, &options);
     let status = run.end();
@@ -299,7 +359,10 @@ async fn after_a_kill_half_way_the_next_run_cleans_up_and_leaves_nothing() {
     let listed = stacks_and_buckets();
     for name in [&first, &run.name()] {
         assert_eq!(queues(name).await, [""; 0]);
-        let left: Vec<&str> = listed.split('<').filter(|it| it.contains(name.as_str())).collect();
+        let left: Vec<&str> = listed
+            .split('<')
+            .filter(|it| it.contains(name.as_str()))
+            .collect();
         let is_deleted = |it: &&str| it.starts_with("StackName>") || it.starts_with("StackId>");
         assert!(left.iter().all(is_deleted), "{left:?}");
     }
@@ -314,19 +377,29 @@ async fn after_a_kill_half_way_the_next_run_cleans_up_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_run_deletes_everything() {
     for (signal, expected) in [("INT", 130), ("TERM", 143)] {
-        let variables = against(&servers().sqs_url, &servers().sqs_url);
-        let mut run = Run::start(&format!("interrupted-{signal}"), &variables, &["--yes", "--zip", "none"]);
+        let variables = against(&servers().sqs_url, &servers().cloudwatch_url);
+        let mut run = Run::start(
+            &format!("interrupted-{signal}"),
+            &variables,
+            &["--yes", "--zip", "none"],
+        );
         run.wait_for("its measurement", || run.output().contains("==> Measuring"));
         while queues(&run.name()).await.len() < 5 {
             sleep(Duration::from_millis(50));
         }
 
         let id = run.process.id().to_string();
-        Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap();
+        Command::new("kill")
+            .args([&format!("-{signal}"), &id])
+            .status()
+            .unwrap();
 
         assert_eq!(run.end(), Some(expected), "{}", run.output());
         assert_eq!(queues(&run.name()).await, [""; 0]);
-        assert!(!run.output().contains("| assumption |"), "there is no table of half a run");
+        assert!(
+            !run.output().contains("| assumption |"),
+            "there is no table of half a run"
+        );
     }
 }
 
@@ -338,10 +411,19 @@ fn without_credentials_or_a_region_it_says_so_and_calls_nothing() {
         counter.fetch_add(1, Ordering::Relaxed);
         Answer::html(500)
     });
-    for (missing, says) in [("AWS_ACCESS_KEY_ID", "error: no credentials: "), ("AWS_DEFAULT_REGION", "error: no region: ")] {
+    for (missing, says) in [
+        ("AWS_ACCESS_KEY_ID", "error: no credentials: "),
+        ("AWS_DEFAULT_REGION", "error: no region: "),
+    ] {
         let mut variables = against(&server.url, &server.url).to_vec();
-        variables.retain(|(name, _)| *name != missing && (missing != "AWS_ACCESS_KEY_ID" || *name != "AWS_SECRET_ACCESS_KEY"));
-        let mut run = Run::start(&missing.to_lowercase(), &variables, &["--yes", "--zip", "none"]);
+        variables.retain(|(name, _)| {
+            *name != missing && (missing != "AWS_ACCESS_KEY_ID" || *name != "AWS_SECRET_ACCESS_KEY")
+        });
+        let mut run = Run::start(
+            &missing.to_lowercase(),
+            &variables,
+            &["--yes", "--zip", "none"],
+        );
         assert_eq!(run.end(), Some(2));
         assert!(run.output().starts_with(says), "{}", run.output());
     }
@@ -361,7 +443,11 @@ async fn a_refused_permission_is_named_and_nothing_is_created() {
         }
         _ => None,
     });
-    let mut run = Run::start("refused", &against(&server.url, &servers().sqs_url), &["--yes", "--zip", "none"]);
+    let mut run = Run::start(
+        "refused",
+        &against(&server.url, &servers().sqs_url),
+        &["--yes", "--zip", "none"],
+    );
 
     assert_eq!(run.end(), Some(2), "{}", run.output());
 
@@ -381,7 +467,11 @@ fn a_permission_that_only_the_simulator_denies_is_named_too() {
     assert_eq!(run.end(), Some(2), "{}", run.output());
 
     for action in ["iam:CreateRole", "kms:CreateKey", "sqs:CreateQueue"] {
-        assert!(run.output().contains(&format!(" {action},")), "{}", run.output());
+        assert!(
+            run.output().contains(&format!(" {action},")),
+            "{}",
+            run.output()
+        );
     }
 }
 
@@ -403,7 +493,9 @@ fn the_page_has_the_permissions_that_the_program_asks_for() {
     let (_, policy) = PAGE.split_once("```json\n").unwrap();
     let policy: Value = serde_json::from_str(policy.split_once("```").unwrap().0).unwrap();
     let on_page = policy["Statement"][0]["Action"].as_array().unwrap().iter();
-    let on_page: BTreeSet<String> = on_page.map(|action| action.as_str().unwrap().to_owned()).collect();
+    let on_page: BTreeSet<String> = on_page
+        .map(|action| action.as_str().unwrap().to_owned())
+        .collect();
     let (_, rest) = PROGRAM.split_once("\nACTIONS = {\n").unwrap();
     let (dictionary, _) = rest.split_once("\n}\n").unwrap();
     let mut service = "";
@@ -411,7 +503,11 @@ fn the_page_has_the_permissions_that_the_program_asks_for() {
     for text in dictionary.split('"').skip(1).step_by(2) {
         match text.chars().next() {
             Some(first) if first.is_lowercase() => service = text,
-            _ => in_program.extend(text.split(' ').filter(|it| !it.is_empty()).map(|it| format!("{service}:{it}"))),
+            _ => in_program.extend(
+                text.split(' ')
+                    .filter(|it| !it.is_empty())
+                    .map(|it| format!("{service}:{it}")),
+            ),
         }
     }
     assert!(in_program.len() > 50, "{in_program:?}");
