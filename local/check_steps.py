@@ -35,10 +35,11 @@ KNOWN = {*ACTIVE, "COMPLETED", "CANCELLED", "FAILED"}
 RATES = (1, 5, 10, 50)
 # The seconds after which the tasks at these rates are canceled. The tasks at the other rates complete.
 CANCELED_AFTER = {1: 300.0, 10: 20.0}
-# What `src/aws_error.rs` tells apart, as a pattern for `code: message`.
+# What `src/aws_error.rs` tells apart, as a pattern for `code: message (HTTP status)`.
 TASK_ACTIVE = r"(?i)already.* (running|active|in progress)"
 QUEUE_NOT_FOUND = r"(?i)^(?!.*destinationarn).*(ResourceNotFound|NonExistentQueue|QueueDoesNotExist)"
-ANY_REFUSAL = r"(?i)^(?!.*(AccessDenied|Throttl|Internal|already))"
+NOTHING_TO_CANCEL = r"^(?!.*(AccessDenied|Throttl)).*HTTP (400|404|409)"
+ANY_REFUSAL = r"(?i)^(?!.*(Throttl|Internal|already.* running))"
 
 
 class Stopped(Exception):
@@ -141,6 +142,7 @@ class Check:
         self.kept_timestamps = 0
         self.queues: set[str] = set()  # URLs of what this run has created
         self.kinds = {"queue"}  # of what this run has created
+        self.threads: list[threading.Thread] = []
 
     # Rows
 
@@ -156,8 +158,8 @@ class Check:
         if error is None:
             self.saw(id, False, "accepted")
             return False
-        text = f"{error['code']}: {error['message']}"
-        self.saw(id, bool(re.search(pattern, text)), f"{text} (HTTP {error['status']})", error)
+        text = f"{error['code']}: {error['message']} (HTTP {error['status']})"
+        self.saw(id, bool(re.search(pattern, text)), text, error)
         return True
 
     # Time
@@ -251,11 +253,15 @@ class Check:
     # Move tasks
 
     def tasks(self, dlq: Queue) -> list[dict[str, Any]]:
-        got: list[dict[str, Any]] = self.sqs.list_message_move_tasks(SourceArn=dlq.arn, MaxResults=10).get(
-            "Results", []
-        )
-        self.statuses |= {task["Status"] for task in got}
-        return got
+        """The tasks that SQS lists, newest first."""
+        answer = self.sqs.list_message_move_tasks(SourceArn=dlq.arn, MaxResults=10)
+        listed: list[dict[str, Any]] = answer.get("Results", [])
+        self.statuses |= {task["Status"] for task in listed}
+        return listed
+
+    def newest(self, dlq: Queue) -> dict[str, Any]:
+        """The newest task. SQS may not list a new one yet."""
+        return next(iter(self.tasks(dlq)), {"Status": "RUNNING"})
 
     def start(self, dlq: Queue, to: Queue | str | None = None, rate: int | None = None) -> str:
         given: dict[str, Any] = {"SourceArn": dlq.arn}
@@ -279,7 +285,7 @@ class Check:
 
         def ended() -> bool:
             now = time.time()
-            task = self.tasks(dlq)[0]
+            task = self.newest(dlq)
             if "StartedTimestamp" in task:
                 move.started = task["StartedTimestamp"] / 1000
             move.looks.append((now, task))
@@ -300,8 +306,8 @@ class Check:
 
     def ended(self, dlq: Queue) -> dict[str, Any]:
         """The newest task, once it has ended."""
-        self.until("the end of the task", self.scale.task, lambda: self.tasks(dlq)[0]["Status"] not in ACTIVE)
-        return self.tasks(dlq)[0]
+        self.until("the end of the task", self.scale.task, lambda: self.newest(dlq)["Status"] not in ACTIVE)
+        return self.newest(dlq)
 
     def idle(self, dlq: Queue) -> None:
         """Stops what runs, and waits until nothing does."""
@@ -382,8 +388,8 @@ def errors(check: Check) -> None:
     task = check.ended(empty)
     moved = task.get("ApproximateNumberOfMessagesMoved", 0)
     check.saw("empty-dlq", (task["Status"], moved) == ("COMPLETED", 0), f"{task['Status']}, {moved} moved")
-    check.refused("cancel-finished", lambda: check.cancel(finished), ANY_REFUSAL)
-    check.refused("cancel-malformed", lambda: check.cancel("not-a-handle"), ANY_REFUSAL)
+    check.refused("cancel-finished", lambda: check.cancel(finished), NOTHING_TO_CANCEL)
+    check.refused("cancel-malformed", lambda: check.cancel("not-a-handle"), NOTHING_TO_CANCEL)
 
     check.send(dlq, 30)
     missing = dlq.arn + "-missing"
@@ -421,7 +427,7 @@ def errors(check: Check) -> None:
     is_newest = starts == sorted(starts, reverse=True) and all(0 <= age + 5 < 3600 for age in ages)
     check.saw("newest-first", is_newest, f"started {ages} s ago, in the order listed")
     check.cancel(running)
-    status = check.tasks(dlq)[0]["Status"]
+    status = check.newest(dlq)["Status"]
     if status == "CANCELLING":
         check.refused("start-while-cancelling", lambda: check.start(dlq, stash, 1), TASK_ACTIVE)
     else:
@@ -440,14 +446,11 @@ def denied(check: Check) -> None:
     policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
     check.sqs.set_queue_attributes(QueueUrl=dlq.url, Attributes={"Policy": policy})
 
-    def is_refused() -> bool:
+    def is_denied() -> bool:
+        check.idle(dlq)  # until the policy has an effect, the task runs, and the DLQ is empty
         return check.refused("access-denied", lambda: check.start(dlq, stash), r"(?i)AccessDenied.*receivemessage")
 
-    def is_denied() -> bool:
-        check.idle(dlq)  # the policy may take a minute, and the DLQ is empty
-        return is_refused()
-
-    check.until("the effect of the queue policy", 90 * min(check.scale.settle, 60) / 60, is_denied, check.scale.poll)
+    check.until("the effect of the queue policy", 1.5 * check.scale.settle, is_denied)
 
 
 @step({"connect": "A signed request without an operation gets an answer, and the connection stays open"})
@@ -459,15 +462,18 @@ def connect(check: Check) -> None:
     request = AWSRequest("POST", check.sqs.meta.endpoint_url + "/", headers=headers, data=b"{}")
     signer = check.sqs._request_signer
     SigV4Auth(signer._credentials.get_frozen_credentials(), "sqs", signer.region_name).add_auth(request)
-    answers = []
-    for _ in range(2):
+    answers: list[dict[str, Any]] = []
+    while len(answers) < 2 and (not answers or connection.sock is not None):
         began = time.time()
-        connection.request("POST", "/", b"{}", dict(request.headers))
-        answer = connection.getresponse()
+        try:
+            connection.request("POST", "/", b"{}", dict(request.headers))
+            answer = connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            if answers:
+                break
+            raise
         text = answer.read().decode(errors="replace")[:300]
         answers.append({"status": answer.status, "body": text, "ms": round(1000 * (time.time() - began))})
-        if connection.sock is None:
-            break
     seen = ", then ".join(f"HTTP {it['status']} after {it['ms']} ms" for it in answers)
     is_open = len(answers) == 2
     check.saw("connect", is_open, seen + f" ({'one connection' if is_open else 'closed'})", answers)
@@ -560,7 +566,7 @@ def sample(check: Check) -> None:
     for id, wait in (*looks, ("cancelled-ten-minutes", check.scale.ten_minutes)):
         if wait:
             check.sleep(max(at + wait - time.time(), 0))
-            first = check.tasks(dlq)[0]
+            first = check.newest(dlq)
         moved = first.get("ApproximateNumberOfMessagesMoved", 0)
         check.saw(id, moved == size, f"{moved} of {size} after {time.time() - at if wait else 0:.0f} s")
 
@@ -606,12 +612,12 @@ def returning(check: Check) -> None:
     deliveries: Counter[int] = Counter()
     check.start(dlq, None, 5)
     deadline = time.time() + window
-    while check.tasks(dlq)[0]["Status"] in ACTIVE and time.time() < deadline:
+    while check.newest(dlq)["Status"] in ACTIVE and time.time() < deadline:
         deliveries.update(number for _, number in check.receive(source, False, VisibilityTimeout=0, WaitTimeSeconds=0))
         check.sleep(0.05)
     check.idle(dlq)
     again = sum(times > 1 for times in deliveries.values())
-    status = check.tasks(dlq)[0]["Status"]
+    status = check.newest(dlq)["Status"]
     check.saw("moves-once", again == 0, f"{len(deliveries)} of {count} moved, {again} of them again; {status}")
 
 
@@ -735,11 +741,14 @@ def metrics(check: Check) -> None:
     with phase():
         check.start(dlq)
         check.until("the move", check.scale.task, lambda: check.depth(source) >= count)
+    deleted = []
+
+    def all_deleted() -> bool:
+        deleted.extend(check.receive(source, True))
+        return len(deleted) >= count
+
     with phase():
-        deleted = 0
-        while deleted < count:
-            deleted += len(check.receive(source, True))
-            check.sleep(0)
+        check.until("the deletes", check.scale.task, all_deleted, 0)
 
     queries = [metric(queue, counter) for queue in (source, dlq) for counter in COUNTERS]
     first_seen: dict[tuple[str, float], float] = {}
@@ -883,7 +892,7 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
         [described] = cloudformation.describe_stacks(StackName=check.name)["Stacks"]
         return None if described["StackStatus"].endswith("_IN_PROGRESS") else described
 
-    described = check.until("the stack", 900, created)
+    described = check.until("the stack", 900, created, 5 * check.scale.poll)
     if described["StackStatus"] != "CREATE_COMPLETE":
         events = cloudformation.describe_stack_events(StackName=check.name)["StackEvents"]
         why = [it.get("ResourceStatusReason") for it in events if it["ResourceStatus"].endswith("_FAILED")]
@@ -921,7 +930,11 @@ def invoke(check: Check) -> dict[str, Any]:
 
 
 def judge(check: Check, reports: list[dict[str, Any]], good: Queue, bad: Queue) -> None:
-    """Fills the rows that the reports, the tasks and the log decide."""
+    """Fills the rows that the reports, the tasks and the log decide. What was a `yes` stays one: time goes on."""
+
+    def saw(id: str, holds: bool, seen: str, data: Any = None) -> None:
+        if check.rows[id].holds != "yes":
+            check.saw(id, holds, seen, data)
 
     def reported(queue: Queue) -> list[dict[str, Any]]:
         return [it for report in reports for it in report.get("queues", []) if it["queueArn"] == queue.arn]
@@ -939,23 +952,28 @@ def judge(check: Check, reports: list[dict[str, Any]], good: Queue, bad: Queue) 
     left = check.depth(good)
     if len(listed) > 1 and listed[0][0] not in ACTIVE and (left == 0 or listed[0][0] != "COMPLETED"):
         holds = left == 0 and sampled in listed and listed[0][0] == "COMPLETED"
-        check.saw("verdict-stayed-away", holds, f"tasks {listed}, {left} left", reported(good)[-1].get("lastTask"))
+        saw("verdict-stayed-away", holds, f"tasks {listed}, {left} left", reported(good)[-1].get("lastTask"))
     for it in reported(bad):
         last = it.get("lastTask", {})
         if "verdict" in last:
             holds = last["verdict"] == "cameBack" and tasks(bad) == [sampled]
             seen = f"{last['verdict']}, {last['cameBack']} of {last['moved']} back; {it['reason']}; tasks {tasks(bad)}"
-            check.saw("verdict-came-back", holds, seen, last)
+            saw("verdict-came-back", holds, seen, last)
     pages = check.clients["logs"].get_paginator("filter_log_events")
     found = pages.paginate(logGroupName=f"/aws/lambda/{check.name}", filterPattern='"invocation finished"')
     log = "".join(event["message"] for page in found for event in page["events"])
     kinds = Counter(re.findall(r'trigger\.kind"?[:=]\s*"(\w+)"', log))
     for id, kind in (("schedule-wakes", "schedule"), ("alarm-wakes", "alarm")):
         if kinds[kind]:
-            check.saw(id, True, f"{kinds[kind]} invocations of the kind {kind}")
+            saw(id, True, f"{kinds[kind]} invocations of the kind {kind}")
 
 
-# On request, and what is never measured
+@step({"recursion": "Lambda's detection of recursive loops does not count messages that a move task moved"})
+def recursion(_: Check) -> None:
+    raise NotSeen("the check has no Lambda consumer that sends its messages on")
+
+
+# What runs when the other steps have ended: a step on request, which uses up the tasks of the account, and a last look
 
 
 @step({"task-101": "The 101st active task of an account is refused"})
@@ -981,23 +999,15 @@ def many(check: Check) -> None:
         list(pool.map(check.idle, dlqs))
 
 
-def nothing(_: Check) -> None:
-    raise NotSeen("the check has no Lambda consumer that sends its messages on")
+MANY = STEPS[-1]
 
 
-step({"recursion": "Lambda's detection of recursive loops does not count messages that a move task moved"})(nothing)
-
-# Runs when the others have ended.
-HISTORY = Step(
-    lambda check: history(check),
+@step(
     {
         "history": "Finished tasks stay listed for as long as the run lasts",
         "statuses": "A task has no other status than RUNNING, CANCELLING, COMPLETED, CANCELLED and FAILED",
-    },
+    }
 )
-STEPS.append(HISTORY)
-
-
 def history(check: Check) -> None:
     check.saw("statuses", check.statuses <= KNOWN, ", ".join(sorted(check.statuses)))
     if not check.finished:
@@ -1007,3 +1017,6 @@ def history(check: Check) -> None:
     age = (time.time() - min(starts) / 1000) / 60
     seen = f"{len(listed & set(starts))} of {len(starts)} listed after up to {age:.0f} min"
     check.saw("history", listed >= set(starts), seen)
+
+
+HISTORY = STEPS[-1]

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -199,19 +199,21 @@ fn stacks_and_buckets() -> String {
     ministack("cloudformation", "Action=DescribeStacks&Version=2010-05-15") + &ministack("s3", "")
 }
 
-/// The deployment package: the binary of the tests.
-fn package() -> String {
-    let zip = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check-bootstrap.zip");
-    let pack = "import pathlib, sys; sys.path.insert(0, 'local'); import deploy; \
-                pathlib.Path(sys.argv[2]).write_bytes(deploy.package(pathlib.Path(sys.argv[1])))";
-    let status = Command::new(project_file(".venv/local/bin/python"))
-        .args(["-c", pack, env!("CARGO_BIN_EXE_sqs-auto-redrive")])
-        .arg(&zip)
-        .current_dir(project_file(""))
-        .status()
-        .unwrap();
-    assert!(status.success());
-    zip.to_str().unwrap().to_owned()
+/// The path of a deployment package with the binary of the tests.
+fn package() -> &'static str {
+    static PACKAGE: LazyLock<String> = LazyLock::new(|| {
+        let zip = format!("{}/check-bootstrap.zip", env!("CARGO_TARGET_TMPDIR"));
+        let pack = "import pathlib, sys; sys.path.insert(0, 'local'); import deploy; \
+                    pathlib.Path(sys.argv[2]).write_bytes(deploy.package(pathlib.Path(sys.argv[1])))";
+        let status = Command::new(project_file(".venv/local/bin/python"))
+            .args(["-c", pack, env!("CARGO_BIN_EXE_sqs-auto-redrive"), &zip])
+            .current_dir(project_file(""))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        zip
+    });
+    &PACKAGE
 }
 
 /// The rows of a table of the page: their cells.
@@ -289,7 +291,7 @@ async fn against_localstack_it_ends_with_its_table_and_a_record_without_names() 
     });
     let mut variables = against(&server.url, &servers().sqs_url).to_vec();
     variables.push(("AWS_ENDPOINT_URL_STS", &server.url));
-    let mut run = Run::start("localstack", &variables, &["--yes", "--zip", &package()]);
+    let mut run = Run::start("localstack", &variables, &["--yes", "--zip", package()]);
 
     let status = run.end();
 
@@ -334,8 +336,7 @@ async fn foreign(hours: u64, is_tagged: bool) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_half_way_the_next_run_cleans_up_and_leaves_nothing() {
     let variables = against(&servers().sqs_url, &servers().cloudwatch_url);
-    let package = package();
-    let options = ["--yes", "--zip", &package];
+    let options = ["--yes", "--zip", package()];
     let mut killed = Run::start("killed", &variables, &options);
     killed.wait_for("its stack", || {
         killed.output().contains("under the name")
@@ -381,7 +382,7 @@ async fn an_interrupted_run_deletes_everything() {
         let mut run = Run::start(
             &format!("interrupted-{signal}"),
             &variables,
-            &["--yes", "--zip", "none"],
+            &["--yes", "--zip", package()],
         );
         run.wait_for("its measurement", || run.output().contains("==> Measuring"));
         while queues(&run.name()).await.len() < 5 {
@@ -422,7 +423,7 @@ fn without_credentials_or_a_region_it_says_so_and_calls_nothing() {
         let mut run = Run::start(
             &missing.to_lowercase(),
             &variables,
-            &["--yes", "--zip", "none"],
+            &["--yes", "--zip", package()],
         );
         assert_eq!(run.end(), Some(2));
         assert!(run.output().starts_with(says), "{}", run.output());
@@ -446,7 +447,7 @@ async fn a_refused_permission_is_named_and_nothing_is_created() {
     let mut run = Run::start(
         "refused",
         &against(&server.url, &servers().sqs_url),
-        &["--yes", "--zip", "none"],
+        &["--yes", "--zip", package()],
     );
 
     assert_eq!(run.end(), Some(2), "{}", run.output());
@@ -462,7 +463,7 @@ fn a_permission_that_only_the_simulator_denies_is_named_too() {
     let server = alices_sqs(|_| None);
     let mut variables = against(&server.url, &servers().cloudwatch_url).to_vec();
     variables.push(("AWS_ENDPOINT_URL_STS", &server.url));
-    let mut run = Run::start("simulated", &variables, &["--yes", "--zip", "none"]);
+    let mut run = Run::start("simulated", &variables, &["--yes", "--zip", package()]);
 
     assert_eq!(run.end(), Some(2), "{}", run.output());
 
@@ -478,7 +479,7 @@ fn a_permission_that_only_the_simulator_denies_is_named_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_consent_it_says_what_it_would_create_and_creates_nothing() {
     let variables = against(&servers().sqs_url, &servers().cloudwatch_url);
-    let mut run = Run::start("consent", &variables, &["--zip", "none"]);
+    let mut run = Run::start("consent", &variables, &["--zip", package()]);
 
     assert_eq!(run.end(), Some(2), "{}", run.output());
 
