@@ -453,10 +453,13 @@ def clean_earlier(check: Check, runs: Runs, run: str) -> None:
 
 def built() -> Path:
     """The zip of the function, built with SAM for the architecture of this machine."""
-    from package import NAME, OWN, PACKAGES, build
+    from package import NAME, OWN, PACKAGES, PackageError, UnfitError, build
 
-    PACKAGES.mkdir(parents=True, exist_ok=True)
-    build(OWN)
+    try:
+        PACKAGES.mkdir(parents=True, exist_ok=True)
+        build(OWN)
+    except (PackageError, UnfitError) as error:
+        raise CannotRun(f"{error}") from None
     return Path(PACKAGES / f"{NAME}-{OWN}.zip")
 
 

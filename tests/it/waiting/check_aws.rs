@@ -32,6 +32,7 @@ const TIMED: [&str; 6] = [
 struct Run {
     process: Child,
     folder: PathBuf,
+    printed: PathBuf,
 }
 
 impl Run {
@@ -41,7 +42,10 @@ impl Run {
         assert!(python.exists(), "run `make setup`, which installs boto3");
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("check-{folder}"));
         fs::create_dir_all(&folder).unwrap();
-        let output = File::create(folder.join("output")).unwrap();
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let printed = folder.join(format!("output-{number}"));
+        let output = File::create(&printed).unwrap();
         let process = Command::new(python)
             .arg(project_file("local/check_aws.py"))
             .args(["--quick", "--folder", folder.to_str().unwrap()])
@@ -58,12 +62,16 @@ impl Run {
             .stderr(output)
             .spawn()
             .unwrap();
-        Self { process, folder }
+        Self {
+            process,
+            folder,
+            printed,
+        }
     }
 
     /// Its output so far.
     fn output(&self) -> String {
-        fs::read_to_string(self.folder.join("output")).unwrap()
+        fs::read_to_string(&self.printed).unwrap()
     }
 
     /// The name of everything that it creates, from its output.
@@ -376,31 +384,32 @@ async fn after_a_kill_half_way_the_next_run_cleans_up_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_run_deletes_everything() {
-    for (signal, expected) in [("INT", 130), ("TERM", 143)] {
-        let variables = against(&servers().sqs_url, &servers().cloudwatch_url);
-        let mut run = Run::start(
-            &format!("interrupted-{signal}"),
-            &variables,
-            &["--yes", "--zip", package()],
-        );
+async fn an_interrupted_run_deletes_its_own_and_nothing_of_a_run_that_is_alive() {
+    let variables = against(&servers().sqs_url, &servers().cloudwatch_url);
+    let options = ["--yes", "--zip", package()];
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let run = Run::start("interrupted", &variables, &options);
         run.wait_for("its measurement", || run.output().contains("==> Measuring"));
-        while queues(&run.name()).await.len() < 5 {
+        while queues(&run.name()).await.len() < 10 {
             sleep(Duration::from_millis(50));
         }
+        runs.push(run);
+    }
 
+    let [first, second] = &mut runs[..] else {
+        unreachable!()
+    };
+    for (run, signal, status) in [(first, "-INT", 130), (second, "-TERM", 143)] {
+        assert!(queues(&run.name()).await.len() >= 10);
         let id = run.process.id().to_string();
-        Command::new("kill")
-            .args([&format!("-{signal}"), &id])
-            .status()
-            .unwrap();
+        Command::new("kill").args([signal, &id]).status().unwrap();
 
-        assert_eq!(run.end(), Some(expected), "{}", run.output());
+        assert_eq!(run.end(), Some(status), "{}", run.output());
+
         assert_eq!(queues(&run.name()).await, [""; 0]);
-        assert!(
-            !run.output().contains("| assumption |"),
-            "there is no table of half a run"
-        );
+        let is_half = !run.output().contains("| assumption |");
+        assert!(is_half, "there is no table of half a run");
     }
 }
 
