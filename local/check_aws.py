@@ -453,7 +453,8 @@ def clean_earlier(check: Check, runs: Runs, run: str) -> None:
 
 def built() -> Path:
     """The zip of the function, built with SAM for the architecture of this machine."""
-    from package import NAME, OWN, PACKAGES, PackageError, UnfitError, build
+    from fit import UnfitError
+    from package import NAME, OWN, PACKAGES, PackageError, build
 
     try:
         PACKAGES.mkdir(parents=True, exist_ok=True)
