@@ -100,6 +100,7 @@ class CannotRun(Exception):
 
 
 def client_factory() -> Callable[[str], Any]:
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "5")  # many steps at once may be throttled
     session = boto3.Session()
     if session.region_name is None:
         raise CannotRun("no region: set AWS_DEFAULT_REGION")
@@ -253,6 +254,7 @@ class Leftovers:
     def __init__(self, check: Check, is_over: Callable[[str], bool]) -> None:
         self.check, self.is_over = check, is_over
         self.kinds = {"stack": self.stacks, "queue": self.queues, "bucket": self.buckets}
+        self.is_tagged = dict.fromkeys(check.queues, True)
 
     def delete(self) -> list[str]:
         """Deletes everything, and returns what is still there."""
@@ -289,16 +291,23 @@ class Leftovers:
         listed = {url for page in pages for url in page.get("QueueUrls", [])}
         urls = [url for url in listed | self.check.queues if self.is_ours(url.split("/")[-1])]
 
-        def is_tagged(url: str) -> bool:
-            try:
-                tags = self.check.sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
-            except self.check.sqs.exceptions.QueueDoesNotExist:
-                return False  # SQS lists a deleted queue for up to a minute
-            return bool(tags.get(TAG) == run_of(url.split("/")[-1]))
-
         with ThreadPoolExecutor(16) as pool:
-            tagged = list(pool.map(is_tagged, urls))
-        return [url for url, is_it in zip(urls, tagged, strict=True) if is_it]
+            return [url for url, is_there in zip(urls, pool.map(self.is_there, urls), strict=True) if is_there]
+
+    def is_there(self, url: str) -> bool:
+        """Whether the queue has the tag, and still exists: SQS lists a deleted one for up to a minute.
+
+        The tag is read once, because SQS allows few such calls a second.
+        """
+        try:
+            if url in self.is_tagged:
+                self.check.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+            else:
+                tags = self.check.sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+                self.is_tagged[url] = tags.get(TAG) == run_of(url.split("/")[-1])
+        except self.check.sqs.exceptions.QueueDoesNotExist:
+            return False
+        return self.is_tagged[url]
 
     def stacks(self) -> list[str]:
         """The names of stacks by name and tag."""

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const PAGE: &str = include_str!("../../../docs/check-aws.md");
 const PROGRAM: &str = include_str!("../../../local/check_aws.py");
 const PREFIX: &str = "sqs-auto-redrive-check-";
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Several times what the slowest run takes.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Rows that compare times or rates. A slow machine may decide them either way.
 const TIMED: [&str; 6] = [
