@@ -33,22 +33,7 @@ import check_steps
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from check_steps import (
-    HISTORY,
-    MANY,
-    PREFIX,
-    QUICK,
-    ROOT,
-    STEPS,
-    TAG,
-    Check,
-    NotSeen,
-    Queue,
-    Scale,
-    Step,
-    Stopped,
-    refusal,
-)
+from check_steps import PREFIX, QUICK, ROOT, TAG, Check, NotSeen, Queue, Scale, Step, Stopped, refusal
 from servers import exit_on_signals
 
 # A run stops by itself after LIMIT. So what is older than DEAD belongs to no living run, on whatever machine.
@@ -56,8 +41,9 @@ LIMIT, DEAD = 2 * 3600, 6 * 3600
 # The calls of the program, and what CloudFormation calls for it. docs/check-aws.md has them as a policy.
 ACTIONS = {
     "sqs": (
-        "CancelMessageMoveTask CreateQueue DeleteMessage DeleteQueue GetQueueAttributes ListMessageMoveTasks "
-        "ListQueueTags ListQueues ReceiveMessage SendMessage SetQueueAttributes StartMessageMoveTask TagQueue"
+        "CancelMessageMoveTask CreateQueue DeleteMessage DeleteQueue GetQueueAttributes ListDeadLetterSourceQueues "
+        "ListMessageMoveTasks ListQueueTags ListQueues ReceiveMessage SendMessage SetQueueAttributes "
+        "StartMessageMoveTask TagQueue"
     ),
     "cloudwatch": (
         "DeleteAlarms DeleteDashboards DescribeAlarms GetDashboard GetMetricData PutDashboard PutMetricAlarm "
@@ -157,6 +143,7 @@ def refused_actions(check: Check, arn: str) -> list[str]:
         "sqs:TagQueue": lambda: sqs.tag_queue(**at, Tags=check.tags),
         "sqs:ListQueueTags": lambda: sqs.list_queue_tags(**at),
         "sqs:GetQueueAttributes": lambda: check.depth(none),
+        "sqs:ListDeadLetterSourceQueues": lambda: sqs.list_dead_letter_source_queues(**at),
         "sqs:SetQueueAttributes": lambda: sqs.set_queue_attributes(**at, Attributes={"DelaySeconds": "0"}),
         "sqs:SendMessage": lambda: sqs.send_message(**at, MessageBody="0"),
         "sqs:ReceiveMessage": lambda: sqs.receive_message(**at),
@@ -496,12 +483,13 @@ def check_account(options: argparse.Namespace) -> int:
     began = time.time()
     with cleaned(check, runs, run) as left:
         print("==> Measuring", flush=True)
-        measure(check, [step for step in STEPS if step not in (MANY, HISTORY)], began + LIMIT)
+        last = (check_steps.MANY, check_steps.HISTORY)
+        measure(check, [step for step in check_steps.STEPS if step not in last], began + LIMIT)
         if options.tasks:
-            measure(check, [MANY], began + LIMIT)
+            measure(check, [check_steps.MANY], began + LIMIT)
         else:
             check.not_seen("task-101", "it uses up the tasks of the account; TASKS=1 looks")
-        perform(check, HISTORY)
+        perform(check, check_steps.HISTORY)
     return report(check, options, arn, left, time.time() - began)
 
 

@@ -193,9 +193,15 @@ class Check:
         return Queue(made["QueueUrl"], attribute["Attributes"]["QueueArn"])
 
     def pair(self, name: str, **attributes: Any) -> tuple[Queue, Queue]:
-        """A source queue and its DLQ."""
+        """A source queue and its DLQ, once SQS knows that they are: a change of attributes may take a minute."""
         dlq = self.queue(f"{name}-dlq")
-        return self.queue(name, dlq, **attributes), dlq
+        source = self.queue(name, dlq, **attributes)
+
+        def is_known() -> bool:
+            return bool(self.sqs.list_dead_letter_source_queues(QueueUrl=dlq.url).get("queueUrls"))
+
+        self.until("the redrive policy", 90, is_known)
+        return source, dlq
 
     def depth(self, queue: Queue) -> int:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -448,7 +454,8 @@ def denied(check: Check) -> None:
 
     def is_denied() -> bool:
         check.idle(dlq)  # until the policy has an effect, the task runs, and the DLQ is empty
-        return check.refused("access-denied", lambda: check.start(dlq, stash), r"(?i)AccessDenied.*receivemessage")
+        check.refused("access-denied", lambda: check.start(dlq, stash), r"(?i)AccessDenied.*receivemessage")
+        return check.rows["access-denied"].holds == "yes"
 
     check.until("the effect of the queue policy", 1.5 * check.scale.settle, is_denied)
 
