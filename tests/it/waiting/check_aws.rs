@@ -406,10 +406,7 @@ async fn an_interrupted_run_deletes_its_own_and_nothing_of_a_run_that_is_alive()
         "the second run deleted queues of the first: {created:?}, {still_there:?}"
     );
 
-    let [first, second] = &mut runs[..] else {
-        unreachable!()
-    };
-    for (run, signal, status) in [(first, "-INT", 130), (second, "-TERM", 143)] {
+    for (run, (signal, status)) in runs.iter_mut().zip([("-INT", 130), ("-TERM", 143)]) {
         let id = run.process.id().to_string();
         Command::new("kill").args([signal, &id]).status().unwrap();
 
