@@ -271,16 +271,21 @@ fn alices_sqs(special: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'stat
                  <Arn>arn:aws:iam::{ACCOUNT}:user/alice</Arn><UserId>A</UserId><Account>{ACCOUNT}</Account>\
                  </GetCallerIdentityResult></GetCallerIdentityResponse>"
             );
-            return Answer {
-                status: 200,
-                headers: vec![("content-type".to_owned(), "text/xml".to_owned())],
-                body: body.into_bytes(),
-                is_cut: false,
-            };
+            return xml(200, body);
         }
         let answer = special(request).or_else(|| request.forward(&servers().sqs_url));
         answer.unwrap_or_else(|| Answer::error(503, "ServiceUnavailable", "no answer"))
     })
+}
+
+/// An answer in the protocol of STS.
+fn xml(status: u16, body: String) -> Answer {
+    Answer {
+        status,
+        headers: vec![("content-type".to_owned(), "text/xml".to_owned())],
+        body: body.into_bytes(),
+        is_cut: false,
+    }
 }
 
 fn denial(action: &str, resource: &str) -> Answer {
@@ -443,6 +448,29 @@ fn without_credentials_or_a_region_it_says_so_and_calls_nothing() {
         assert!(run.output().starts_with(says), "{}", run.output());
     }
     assert_eq!(calls.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn credentials_that_aws_refuses_are_reported() {
+    let server = Server::start(|_| {
+        let error =
+            "<Code>InvalidClientTokenId</Code><Message>The security token is invalid.</Message>";
+        xml(
+            403,
+            format!("<ErrorResponse><Error>{error}</Error></ErrorResponse>"),
+        )
+    });
+    let variables = against(&server.url, &server.url);
+    let mut run = Run::start(
+        "bad-credentials",
+        &variables,
+        &["--yes", "--zip", package()],
+    );
+
+    assert_eq!(run.end(), Some(2));
+
+    let says = "error: AWS refuses the credentials: InvalidClientTokenId: The security token is invalid.\n";
+    assert_eq!(run.output(), says);
 }
 
 #[tokio::test(flavor = "multi_thread")]
