@@ -15,7 +15,7 @@ CARGO_MUTANTS := 27.1.0
 FUZZ_SECONDS ?= 600
 
 .PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release-notes release bench pictures \
-  soak fuzz mutants coverage clean
+  soak check-aws fuzz mutants coverage clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,11 @@ soak: ## run 100,000 invocations in one process (about ten minutes)
 	@cargo build --release --locked
 	@SOAK_BINARY=$(CURDIR)/target/release/sqs-auto-redrive SOAK_INVOCATIONS=100000 \
 	  cargo test --locked --test it -- soak:: --nocapture
+
+# Whenever the program does not succeed, make exits with 2. docs/check-aws.md has the program's own exit status.
+check-aws: setup $(if $(ZIP),,lint-setup package-setup) ## check on an AWS account whether AWS does what we assume (docs/check-aws.md)
+	@.venv/local/bin/python local/check_aws.py $(if $(YES),--yes) $(if $(TASKS),--tasks) $(if $(QUICK),--quick) \
+	  $(if $(ZIP),--zip '$(ZIP)')
 
 # cargo-fuzz passes options that only a nightly compiler accepts; RUSTC_BOOTSTRAP makes the stable one accept them too.
 fuzz: ## look for inputs that break a rule, ten minutes per target (FUZZ_SECONDS=600)

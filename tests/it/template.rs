@@ -209,9 +209,6 @@ fn docs_list_every_parameter_with_its_default() {
         .lines()
         .filter_map(|row| row.strip_prefix("| `")?.split_once("` | "))
         .map(|(name, rest)| (name, rest.split(" |").next().unwrap().trim_matches('`')))
-        .filter(|(name, _)| !name.ends_with("Alarm") || *name == "FleetAlarm")
-        // The endpoints of a VPC.
-        .filter(|(name, _)| !name.starts_with("com."))
         .collect();
     let (grouped, declared) = parameters();
     let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
