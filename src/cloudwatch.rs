@@ -52,8 +52,6 @@ pub struct CloudWatchClients {
 /// client takes a tenth of the start-up.
 type Lazy = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 
-const NO_ANSWER: &str = "CloudWatch did not answer in time";
-
 /// The most names per `DescribeAlarms` call.
 const ALARMS_PER_CALL: usize = 100;
 /// CloudWatch throttles `GetMetricData` at 50 calls a second.
@@ -101,7 +99,7 @@ impl CloudWatchClients {
             .max_records(100)
             .send()
             .await
-            .map_err(|error| AwsError::new("CloudWatch", &error).to_string())?;
+            .map_err(|error| in_words(&AwsError::new("CloudWatch", &error)))?;
         let metric = answer.metric_alarms().iter().map(|alarm| {
             let evaluation = alarm.evaluation_state();
             let state = evaluated(alarm.state_value(), evaluation, alarm.state_reason());
@@ -195,9 +193,25 @@ where
     fn from(error: SdkError<E>) -> Self {
         let error = AwsError::new("CloudWatch", &error);
         match error.kind {
-            Kind::AccessDenied => Self::Denied(error.to_string()),
-            _ => Self::Failed(error.to_string()),
+            Kind::AccessDenied => Self::Denied(in_words(&error)),
+            _ => Self::Failed(in_words(&error)),
         }
+    }
+}
+
+/// What to do if CloudWatch cannot be reached or does not answer. In a VPC without an endpoint for
+/// it, no call gets an answer.
+const CHECK_NETWORK: &str =
+    "check the function's network, and in a VPC the endpoint for CloudWatch (`monitoring`)";
+
+fn no_answer() -> String {
+    format!("CloudWatch did not answer in time; {CHECK_NETWORK}")
+}
+
+fn in_words(error: &AwsError) -> String {
+    match error.kind {
+        Kind::Unreachable => format!("{error}; {CHECK_NETWORK}"),
+        _ => error.to_string(),
     }
 }
 
@@ -215,7 +229,7 @@ impl CloudWatch for CloudWatchClients {
         let mut brakes = Vec::with_capacity(alarms.len());
         for names in alarms.chunks(ALARMS_PER_CALL) {
             let states = timeout_at(until, self.states(names)).await;
-            let states = states.unwrap_or_else(|_| Err(NO_ANSWER.to_owned()));
+            let states = states.unwrap_or_else(|_| Err(no_answer()));
             brakes.extend(names.iter().map(|name| Brake {
                 alarm: name.clone(),
                 state: match &states {
@@ -324,7 +338,7 @@ impl CloudWatchClients {
         };
         let answers = self.series(region, &series, from, now, &mut take);
         let answers = timeout_at(until, answers).await;
-        let answers = answers.unwrap_or_else(|_| Err(SeriesError::Failed(NO_ANSWER.to_owned())));
+        let answers = answers.unwrap_or_else(|_| Err(SeriesError::Failed(no_answer())));
         let mut errors: Vec<Option<SeriesError>> = vec![None; readings.len()];
         match answers {
             Ok(answers) => {

@@ -41,7 +41,7 @@ pub enum TaggingError {
     Service(String),
     /// The tagging API could not be reached, or did not answer in time.
     #[error(
-        "`tag:GetResources` failed: {0}; check the function's network, and in a VPC the endpoint for tagging"
+        "`tag:GetResources` failed: {0}; check the function's network, and in a VPC the endpoint for the tagging API (`tagging`)"
     )]
     Unreachable(String),
     /// The tagging API's answer makes no sense.

@@ -978,7 +978,7 @@ async fn brakes_that_came_in_time_count_although_others_did_not() {
     let brakes = server.clients().brakes(&names, until).await;
     let (came, late) = brakes.split_at(100);
     assert!(came.iter().all(|brake| brake.state == BrakeState::Off));
-    let unknown = BrakeState::Unknown(NO_ANSWER.to_owned());
+    let unknown = BrakeState::Unknown(no_answer());
     assert!(late.iter().all(|brake| brake.state == unknown), "{late:?}");
 }
 
@@ -994,7 +994,7 @@ async fn metrics_that_came_in_time_count_although_others_did_not() {
     let until = Instant::now() + Duration::from_millis(200);
     let metrics = server.clients().metrics(queries.to_vec(), until).await;
     assert!(matches!(metrics[0], Metrics::Read(_)), "{metrics:?}");
-    assert_eq!(metrics[1], Metrics::Failed(NO_ANSWER.to_owned()));
+    assert_eq!(metrics[1], Metrics::Failed(no_answer()));
 }
 
 #[tokio::test]

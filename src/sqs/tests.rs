@@ -554,7 +554,7 @@ async fn refused_connection_means_that_sqs_is_unreachable() {
     let text = fault.to_string();
     assert!(text.to_lowercase().contains("refused"), "{text}");
     assert!(
-        text.ends_with("; check the function's network, and in a VPC the endpoint for SQS"),
+        text.ends_with("; check the function's network, and in a VPC the endpoint for SQS (`sqs`)"),
         "{text}"
     );
 }

@@ -212,6 +212,88 @@ async fn ask_sns(action: &str, fields: &[(&str, &str)], element: &str) -> String
     rest.split_once('<').unwrap().0.to_owned()
 }
 
+// A shared topic
+
+/// The value of this attribute in the commands that docs/deploy.md shows.
+fn documented(attribute: &str) -> &'static str {
+    let docs = include_str!("../../../docs/deploy.md");
+    let (_, shown) = docs.split_once("<!-- filter policy -->").unwrap();
+    let (_, rest) = shown
+        .split_once(&format!("--attribute-name {attribute} "))
+        .unwrap();
+    let (_, value) = rest.split_once("--attribute-value ").unwrap();
+    let value = value.lines().next().unwrap();
+    value.trim_matches('\'')
+}
+
+/// The message in a sample of SNS.
+fn message_of(sample_name: &str) -> String {
+    let event: Value = serde_json::from_str(&sample(sample_name, &[])).unwrap();
+    let message = &event["Records"][0]["Sns"]["Message"];
+    message.as_str().unwrap().to_owned()
+}
+
+/// SNS is MiniStack's, with its own matcher of filter policies.
+#[tokio::test]
+async fn documented_filter_policy_lets_alarms_pass_and_nothing_else() {
+    let alarms = [
+        "alarm-sns.json",
+        "alarm-sns-fifo.json",
+        "alarm-sns-metric-math.json",
+        "composite-sns.json",
+        "contributor-sns.json",
+    ];
+    let others = [
+        "rejected-sns-budgets.json",
+        "rejected-sns-free-text.json",
+        "ignored-sns-finding.json",
+        "ignored-ok-sns.json",
+        "rejected-request-in-sns.json",
+    ];
+    let queues = aws_sdk_sqs::Client::new(&sdk(&servers().cloudwatch_url));
+    let queue = queues.create_queue().queue_name("shared-topic");
+    let url = queue.send().await.unwrap().queue_url.unwrap();
+    let topic = ask_sns("CreateTopic", &[("Name", "shared")], "TopicArn").await;
+    let endpoint = crate::support::queues::queue_arn("shared-topic");
+    let subscription = [
+        ("TopicArn", topic.as_str()),
+        ("Protocol", "sqs"),
+        ("Endpoint", &endpoint),
+        ("ReturnSubscriptionArn", "true"),
+    ];
+    let subscription = ask_sns("Subscribe", &subscription, "SubscriptionArn").await;
+    for attribute in ["FilterPolicyScope", "FilterPolicy"] {
+        let fields = [
+            ("SubscriptionArn", subscription.as_str()),
+            ("AttributeName", attribute),
+            ("AttributeValue", documented(attribute)),
+        ];
+        ask_sns("SetSubscriptionAttributes", &fields, "RequestId").await;
+    }
+
+    for name in others.iter().chain(&alarms) {
+        let message = message_of(name);
+        let fields = [("TopicArn", topic.as_str()), ("Message", &message)];
+        ask_sns("Publish", &fields, "MessageId").await;
+    }
+
+    let mut passed = Vec::new();
+    while passed.len() < alarms.len() {
+        let received = queues.receive_message().queue_url(&url);
+        let received = received.max_number_of_messages(10).wait_time_seconds(5);
+        let messages = received.send().await.unwrap().messages.unwrap_or_default();
+        assert!(!messages.is_empty(), "{passed:#?}");
+        for message in messages {
+            let body: Value = serde_json::from_str(&message.body.unwrap()).unwrap();
+            passed.push(body["Message"].as_str().unwrap().to_owned());
+        }
+    }
+    passed.sort();
+    let mut expected = alarms.map(message_of);
+    expected.sort();
+    assert_eq!(passed, expected);
+}
+
 // What invokes the function
 
 #[tokio::test]
@@ -223,7 +305,7 @@ async fn the_schedule_redrives_by_itself() {
         "rehearsed-schedule",
         &[
             ("DeadLetterQueueArns", &queues.dlq.arn),
-            ("DestinationQueueArns", &queues.source.arn),
+            ("SourceQueueArns", &queues.source.arn),
             ("Schedule", "rate(1 minute)"),
         ],
     );
@@ -250,7 +332,7 @@ async fn the_alarm_of_the_stack_redrives_its_queue_alone() {
                 &format!("{},{}", queues.dlq.arn, other.dlq.arn),
             ),
             (
-                "DestinationQueueArns",
+                "SourceQueueArns",
                 &format!("{},{}", queues.source.arn, other.source.arn),
             ),
             ("AlarmQueueName", &queues.dlq.name),
@@ -286,17 +368,25 @@ fn a_stack_with_nearly_everything_is_created() {
         "rehearsed-everything",
         &[
             ("DeadLetterQueueArns", &queue_arn("orders-dlq")),
-            (
-                "DestinationQueueArns",
-                &format!("{},{parking}", queue_arn("orders")),
-            ),
+            ("SourceQueueArns", &queue_arn("orders")),
             ("ParkingArn", &parking),
             ("EnrollTagValue", "enabled"),
             ("KmsKeyArns", KEY),
             ("BrakeAlarms", "orders consumer is down"),
             ("AlarmNamePrefix", "orders"),
             ("AlertEmail", "oncall@example.com"),
+            ("AlertTopicArn", "arn:aws:sns:us-east-1:123456789012:oncall"),
+            ("StoppedAfterHours", "168"),
             ("ReportBusName", "default"),
+            ("CreateDashboard", "false"),
+            ("MemorySize", "512"),
+            ("ReservedConcurrency", "3"),
+            (
+                "PermissionsBoundaryArn",
+                "arn:aws:iam::123456789012:policy/boundary",
+            ),
+            ("SubnetIds", "subnet-0a1b2c3d,subnet-0a1b2c3e"),
+            ("SecurityGroupIds", "sg-0a1b2c3d"),
             NOT_TODAY,
         ],
     );
@@ -311,7 +401,7 @@ async fn an_alarm_that_notifies_the_topic_redrives() {
         "rehearsed-topic",
         &[
             ("DeadLetterQueueArns", &queues.dlq.arn),
-            ("DestinationQueueArns", &queues.source.arn),
+            ("SourceQueueArns", &queues.source.arn),
             ("AlarmTopicArn", &topic),
             NOT_TODAY,
         ],
@@ -344,7 +434,7 @@ async fn an_alarm_that_eventbridge_reports_redrives() {
         "rehearsed-rule",
         &[
             ("DeadLetterQueueArns", &queues.dlq.arn),
-            ("DestinationQueueArns", &queues.source.arn),
+            ("SourceQueueArns", &queues.source.arn),
             ("AlarmNamePrefix", "rehearsed-rule-"),
             ("BrakeAlarms", &brakes.join(",")),
             NOT_TODAY,
@@ -413,50 +503,47 @@ fn refusal(number: usize, parameters: &[(&str, &str)]) -> Option<String> {
 fn contradictory_parameters_are_refused_before_anything_is_created() {
     let (dlq, source, other) = (queue_arn("q-dlq"), queue_arn("q"), queue_arn("other"));
     let (dlq, source, other) = (dlq.as_str(), source.as_str(), other.as_str());
-    let both = format!("{source},{other}");
-    let with_dlq = format!("{source},{dlq}");
-    let (dlqs, to) = ("DeadLetterQueueArns", "DestinationQueueArns");
+    let (dlqs, from, old) = (
+        "DeadLetterQueueArns",
+        "SourceQueueArns",
+        "DestinationQueueArns",
+    );
     let (tag, parking, destination) = ("EnrollTagValue", "ParkingArn", "DestinationArn");
 
+    let subnets = ("SubnetIds", "subnet-0a1b2c3d,subnet-0a1b2c3e");
+    let groups = ("SecurityGroupIds", "sg-0a1b2c3d");
     let (gap, trailing) = (format!("{source},,{other}"), format!("{KEY},"));
-    let cases: [(&[(&str, &str)], &str); 15] = [
+    let cases: [(&[(&str, &str)], &str); 16] = [
         (&[], "SomethingIsEnrolled"),
-        (&[(to, source)], "SomethingIsEnrolled"),
-        (&[(dlqs, dlq)], "ListedQueuesHaveDestinations"),
-        (&[(dlqs, dlq), (tag, "on")], "ListedQueuesHaveDestinations"),
-        (&[(dlqs, dlq), (to, dlq)], "ListedQueuesHaveDestinations"),
-        (&[(dlqs, dlq), (to, &gap)], "ListsHaveNoGaps"),
+        (&[(from, source)], "SomethingIsEnrolled"),
+        (&[(dlqs, dlq)], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (tag, "on")], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (parking, other)], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (from, dlq)], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (old, dlq)], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (from, &gap)], "ListsHaveNoGaps"),
         (&[(tag, "on"), ("KmsKeyArns", &trailing)], "ListsHaveNoGaps"),
         (
-            &[(dlqs, dlq), (to, source), (parking, other)],
-            "ParkingIsListed",
-        ),
-        (&[(tag, "on"), (parking, other)], "ParkingIsListed"),
-        (
-            &[(dlqs, dlq), (to, &with_dlq), (parking, dlq)],
-            "ParkingIsListed",
+            &[(dlqs, dlq), (from, source), (parking, dlq)],
+            "ParkingIsAnotherQueue",
         ),
         (
-            &[
-                (dlqs, dlq),
-                (to, &both),
-                (parking, other),
-                (destination, other),
-            ],
-            "ParkingIsListed",
+            &[(dlqs, dlq), (parking, other), (destination, other)],
+            "ParkingIsAnotherQueue",
         ),
         (
-            &[(dlqs, dlq), (to, source), (destination, other)],
-            "DestinationIsListed",
-        ),
-        (&[(tag, "on"), (destination, other)], "DestinationIsListed"),
-        (
-            &[(dlqs, dlq), (to, &with_dlq), (destination, dlq)],
-            "DestinationIsListed",
+            &[(dlqs, dlq), (destination, dlq)],
+            "DestinationIsAnotherQueue",
         ),
         (
-            &[(dlqs, dlq), (to, source), ("FleetAlarm", "true")],
+            &[(dlqs, dlq), (from, source), ("FleetAlarm", "true")],
             "FleetAlarmHasAFleet",
+        ),
+        (&[(tag, "on"), subnets], "VpcIsWhole"),
+        (&[(tag, "on"), groups], "VpcIsWhole"),
+        (
+            &[(tag, "on"), ("SubnetIds", "subnet-0a1b2c3d,"), groups],
+            "ListsHaveNoGaps",
         ),
     ];
     for (number, (parameters, rule)) in cases.iter().enumerate() {
@@ -467,17 +554,16 @@ fn contradictory_parameters_are_refused_before_anything_is_created() {
         );
     }
 
-    let fine: [&[(&str, &str)]; 5] = [
-        &[(dlqs, dlq), (to, source)],
+    let fine: [&[(&str, &str)]; 9] = [
+        &[(tag, "on"), subnets, groups],
+        &[(dlqs, dlq), (from, source)],
+        &[(dlqs, dlq), (old, source)],
+        &[(dlqs, dlq), (from, source), (old, other)],
         &[(tag, "on"), ("FleetAlarm", "true")],
-        &[(dlqs, dlq), (to, source), (tag, "on")],
-        &[(dlqs, dlq), (to, &both), (parking, other)],
-        &[
-            (dlqs, dlq),
-            (to, &both),
-            (destination, source),
-            (parking, other),
-        ],
+        &[(tag, "on"), (parking, other)],
+        &[(dlqs, dlq), (from, source), (tag, "on")],
+        &[(dlqs, dlq), (from, source), (parking, other)],
+        &[(dlqs, dlq), (destination, source), (parking, other)],
     ];
     for (number, parameters) in fine.iter().enumerate() {
         assert_eq!(

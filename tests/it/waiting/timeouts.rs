@@ -203,6 +203,55 @@ fn tagging_api_that_hangs_is_asked_again_until_half_of_the_look_is_over() {
     });
 }
 
+/// In a VPC without an endpoint, no connection to the service opens.
+#[test]
+fn function_in_a_vpc_without_an_endpoint_ends_in_time_and_names_the_service_and_the_endpoint() {
+    let brake = sample("brake-alarm.json", &[]);
+    let brakes = ("REDRIVE_BRAKE_ALARMS", "orders consumer is down");
+    let (tag, redrive) = (("REDRIVE_ENROLL_TAG", "auto-redrive"), schedule());
+    let cases = [
+        ("AWS_ENDPOINT_URL_SQS", brakes, &redrive, "SQS", "`sqs`"),
+        (
+            CLOUDWATCH_URL,
+            brakes,
+            &redrive,
+            "CloudWatch",
+            "`monitoring`",
+        ),
+        (
+            CLOUDWATCH_URL,
+            ("REDRIVE_QUIET_PERIOD", "10m"),
+            &redrive,
+            "CloudWatch",
+            "`monitoring`",
+        ),
+        (TAGGING_URL, tag, &redrive, "the tagging API", "`tagging`"),
+    ];
+    for_each(&cases, |(url, setting, event, service, endpoint)| {
+        let (sqs, missing) = (sqs(""), Hang::at(Place::Connect));
+        let mut function = function(&sqs.url, &[setting, (url, &missing.url)]);
+        let begun = Instant::now();
+        let (_, log) = function.invoke_and_log(event, LONG);
+        assert!(
+            begun.elapsed() < LONG / 2,
+            "{service}: {:?}",
+            begun.elapsed()
+        );
+        let lines = log.iter().filter_map(|line| line["message"].as_str());
+        let hint = format!("in a VPC the endpoint for {service} ({endpoint})");
+        let hints = lines.filter(|line| line.contains(&hint)).count();
+        assert_eq!(hints, 1, "{hint}: {log:#?}");
+    });
+
+    // The event of a brake that cannot be read counts, after three attempts.
+    let (sqs, missing) = (sqs(""), Hang::at(Place::Connect));
+    let variables = [brakes, (CLOUDWATCH_URL, missing.url.as_str())];
+    let mut function = function(&sqs.url, &variables);
+    let (outcome, took) = outcome(&mut function, &brake, LONG);
+    assert_eq!(outcome, "skipped/nothing-to-cancel");
+    assert!(three_attempts(Place::Connect).contains(&took), "{took:?}");
+}
+
 #[test]
 fn few_messages_do_not_wait_for_source_facts() {
     for_each(&[LONG, LITTLE[0], LITTLE[1]], |time| {
