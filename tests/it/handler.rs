@@ -13,6 +13,7 @@ mod limits;
 mod redrive;
 mod report;
 mod sample;
+mod sizes;
 
 use crate::support::fake::{Fake, LostAnswer, MINUTE, dlq};
 use serde_json::{Value, json};
