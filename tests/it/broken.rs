@@ -159,7 +159,8 @@ fn transient_letters_hours_apart_are_no_streak_and_are_never_held() {
         for (minutes_ago, expected) in [(2, "skipped/still-filling"), (16, "started/ready")] {
             let account = with_past(visible, past);
             account.intercept(move |call| {
-                (call.operation == "GetMetricData").then(|| empty_until(minutes_ago, visible as f64))
+                (call.operation == "GetMetricData")
+                    .then(|| empty_until(minutes_ago, visible as f64))
             });
             let (outcome, detail, streak) = sweep(&account, &[]);
             assert_eq!((outcome.as_str(), streak), (expected, 0), "{detail}");
@@ -330,8 +331,8 @@ fn listed_dlq_is_held_while_its_tags_cannot_be_read_even_by_force() {
     account.add_dlq(DLQ, 5, &[("auto-redrive:paused", "true")]);
     let mut function = listing(&account, &[DLQ], &[BY_TAG]);
     // It bears no enroll tag. Its pause counts anyway.
-    let report = function.invoke(&schedule(), TIME).unwrap();
-    assert_eq!(outcome(&report, DLQ), "held/paused");
+    let (report, _) = function.invoke_and_log(&schedule(), TIME);
+    assert_eq!(outcome(&report.unwrap(), DLQ), "held/paused");
 
     account.intercept(|call| {
         let is_it = call.operation == "GetResources";
