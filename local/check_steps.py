@@ -894,7 +894,7 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
         StackName=check.name,
         TemplateBody=template.replace("CodeUri: .\n", f"CodeUri: s3://{check.name}/bootstrap.zip\n"),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Capabilities=["CAPABILITY_IAM"],
         Tags=[{"Key": key, "Value": value} for key, value in check.tags.items()],
     )
 
