@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
+from deploy import CODE_HERE
 from fit import ELF_MACHINES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -823,6 +824,7 @@ def tagging(check: Check) -> None:
 
 
 @step(
+    rules_tag_alone="The rules of template.yaml accept a stack that enrolls by tag alone",
     role_by_use="With the role of template.yaml, the function starts and cancels a sample and reads the sources",
     role_simulated="By simulation, that role allows each call on enrolled queues, and none on another queue",
     verdict_stayed_away="A consumer that acknowledges: the sample stays away, and the rest follows",
@@ -845,7 +847,9 @@ def stack(check: Check) -> None:
     with ThreadPoolExecutor(2) as pool:
         consumers = [pool.submit(consume, good[0], True), pool.submit(consume, bad[0], False)]
         try:
-            simulate(check, deploy(check, good, bad), good, other)
+            role = deploy(check, good, bad)
+            enroll_by_tag_alone(check)
+            simulate(check, role, good, other)
             deadline = time.time() + check.scale.wakes
             reports: list[dict[str, Any]] = []
             rows = ("role-by-use", "verdict-stayed-away", "verdict-came-back", "schedule-wakes", "alarm-wakes")
@@ -875,10 +879,9 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
     s3.create_bucket(Bucket=check.name, **where)
     s3.put_object(Bucket=check.name, Key="bootstrap.zip", Body=package.read_bytes())
     template = (ROOT / "template.yaml").read_text()
-    sources = "SourceQueueArns" if "\n  SourceQueueArns:" in template else "DestinationQueueArns"
     parameters = {
         "DeadLetterQueueArns": ",".join(dlq.arn for _, dlq in pairs),
-        sources: ",".join(source.arn for source, _ in pairs),
+        "SourceQueueArns": ",".join(source.arn for source, _ in pairs),
         "AlarmQueueName": pairs[-1][1].arn.split(":")[-1],
         "Schedule": "rate(1 minute)",
         "Sample": str(check.scale.sample),
@@ -887,7 +890,7 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
     check.sleep(0)
     cloudformation.create_stack(
         StackName=check.name,
-        TemplateBody=template.replace("CodeUri: .\n", f"CodeUri: s3://{check.name}/bootstrap.zip\n"),
+        TemplateBody=template.replace(CODE_HERE, f"      Code: {{S3Bucket: {check.name}, S3Key: bootstrap.zip}}\n"),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM"],
         Tags=[{"Key": key, "Value": value} for key, value in check.tags.items()],
@@ -904,6 +907,27 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
         raise NotSeen(f"the stack is {described['StackStatus']}: {why[-1:]}")
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     return str(outputs["RoleArn"])
+
+
+def enroll_by_tag_alone(check: Check) -> None:
+    """Asks for a change of the stack, and does not make it. CloudFormation evaluates the rules when it is asked."""
+    cloudformation = check.clients["cloudformation"]
+    [described] = cloudformation.describe_stacks(StackName=check.name)["Stacks"]
+    changed = dict.fromkeys(("DeadLetterQueueArns", "SourceQueueArns", "AlarmQueueName"), "")
+    changed["EnrollTagValue"] = "check"
+    keys = {it["ParameterKey"] for it in described["Parameters"]} - changed.keys()
+    parameters = [{"ParameterKey": key, "UsePreviousValue": True} for key in sorted(keys)]
+    parameters += [{"ParameterKey": key, "ParameterValue": value} for key, value in changed.items()]
+    error = refusal(
+        lambda: cloudformation.create_change_set(
+            StackName=check.name,
+            ChangeSetName="tag-alone",
+            UsePreviousTemplate=True,
+            Parameters=parameters,
+            Capabilities=["CAPABILITY_IAM"],
+        )
+    )
+    check.saw("rules-tag-alone", not error, error["message"] if error else "the change set is accepted", error)
 
 
 def simulate(check: Check, role: str, pair: tuple[Queue, Queue], other: Queue) -> None:
