@@ -988,8 +988,6 @@ async fn metrics_that_came_in_time_count_although_others_did_not() {
         true => SILENCE.to_vec(),
         false => ok(&json!({"MetricDataResults": [{"Id": "q0", "StatusCode": "Complete"}]})),
     });
-    let dlqs =
-        [REGION, ELSEWHERE].map(|region| format!("arn:aws:sqs:{region}:123456789012:orders-dlq"));
     let queries = [REGION, ELSEWHERE].map(|region| query_in(region, "orders-dlq", 10));
     let until = Instant::now() + Duration::from_millis(200);
     let metrics = server.clients().metrics(queries.to_vec(), until).await;
