@@ -294,7 +294,11 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         };
         // However slow the tagging API is, there must be time left to look at the listed DLQs, and at
         // those that were found.
-        let until = half_of_time_left(deadlines.look_until);
+        let half = half_of_time_left(deadlines.look_until);
+        let until = match self.config.queues.is_empty() {
+            true => half + deadlines.look_until.saturating_duration_since(half) / 2,
+            false => half,
+        };
         let no_answer = || TaggingError::Unreachable("no answer in time".to_owned());
         let read = timeout_at(until, read).await;
         let error = read.unwrap_or_else(|_| Err(no_answer())).err();
