@@ -15,7 +15,7 @@ CARGO_MUTANTS := 27.1.0
 FUZZ_SECONDS ?= 600
 
 .PHONY: help setup demo test lint-setup lint deny-setup deny audit package-setup package release-notes release bench pictures \
-  soak fuzz mutants coverage clean
+  soak check-aws fuzz mutants coverage clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ lint: lint-setup ## check formatting, lints, documentation, unused dependencies,
 	@echo '==> Checking the Python programs'
 	@.venv/lint/bin/ruff check --quiet
 	@.venv/lint/bin/ruff format --check --quiet
-	@.venv/lint/bin/mypy $(MYPY_OPTIONS) local
+	@.venv/lint/bin/mypy $(MYPY_OPTIONS) local examples
 	@echo '==> Checking the shell scripts'
 	@.venv/lint/bin/shellcheck .ci/run bench/bench.sh
 	@echo '==> Checking the workflows'
@@ -78,9 +78,12 @@ audit: deny-setup ## check the dependencies for security advisories (downloads t
 	@.tools/bin/cargo-deny --locked check -D warnings advisories
 
 # Always builds for the architecture of this machine too, because the local AWS runs the deployed function.
-package: setup lint-setup package-setup ## build the zips for Lambda, and run the documented deployment commands locally
+package: setup lint-setup package-setup ## build the zips for Lambda, run the documented deployments locally, check examples/
 	@echo '==> Building for Lambda (takes a few minutes)'
 	@.venv/local/bin/python local/package.py $(ARCHITECTURES)
+	$(call venv,examples,local/examples-requirements.txt)
+	@echo '==> Checking the examples'
+	@.venv/local/bin/python local/examples.py
 
 release-notes: ## print the release notes: the section of CHANGELOG.md for the version in Cargo.toml
 	@$(PYTHON) local/release.py --notes
@@ -104,6 +107,11 @@ soak: ## run 100,000 invocations in one process (about ten minutes)
 	@cargo build --release --locked
 	@SOAK_BINARY=$(CURDIR)/target/release/sqs-auto-redrive SOAK_INVOCATIONS=100000 \
 	  cargo test --locked --test it -- soak:: --nocapture
+
+# Whenever the program does not succeed, make exits with 2. docs/check-aws.md has the program's own exit status.
+check-aws: setup $(if $(ZIP),,lint-setup package-setup) ## check on an AWS account whether AWS does what we assume (docs/check-aws.md)
+	@.venv/local/bin/python local/check_aws.py $(if $(YES),--yes) $(if $(TASKS),--tasks) $(if $(QUICK),--quick) \
+	  $(if $(ZIP),--zip '$(ZIP)')
 
 # cargo-fuzz passes options that only a nightly compiler accepts; RUSTC_BOOTSTRAP makes the stable one accept them too.
 fuzz: ## look for inputs that break a rule, ten minutes per target (FUZZ_SECONDS=600)

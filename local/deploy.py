@@ -30,7 +30,7 @@ from botocore.exceptions import ClientError
 ROOT = Path(__file__).resolve().parent.parent
 ACCOUNT, REGION = "123456789012", "us-east-1"
 BUCKET, KEY = "artifacts", "bootstrap.zip"
-CODE_HERE = "      CodeUri: .\n"
+CODE_HERE = "      Code: .\n"
 DEPLOY_SECONDS = 120.0
 
 
@@ -61,9 +61,9 @@ def deploy(url: str, stack: str, bootstrap: str, parameters: dict[str, str]) -> 
         cloudformation.create_change_set(
             **change_set,
             ChangeSetType="CREATE",
-            TemplateBody=template.replace(CODE_HERE, CODE_HERE.replace(".", f"s3://{BUCKET}/{KEY}")),
+            TemplateBody=template.replace(CODE_HERE, f"      Code: {{S3Bucket: {BUCKET}, S3Key: {KEY}}}\n"),
             Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Capabilities=["CAPABILITY_IAM"],
         )
     except ClientError as error:
         return {"refused": error.response["Error"]["Message"]}

@@ -1,9 +1,9 @@
 """Answers two questions for the permission test, with the engines of MiniStack: independent code, not our own.
 
     permissions.py expand   Which resources does template.yaml create?
-                            in:  [{name: value, …}, …], a list of sets of parameters
-                            out: for each set {"resources": {…}}, by logical ID, with every function, condition and
-                            reference resolved; or {"refused": why}
+                            in:  [{name: value, …}, …], a list of sets of parameters. `AWS::Partition` may be one
+                            out: for each set {"resources": {…}, "outputs": {…}}, by logical ID, with every function,
+                            condition and reference resolved; or {"refused": why}
     permissions.py decide   Which calls do these policies allow?
                             in:  {"cases": [[statement, …], …], "calls": [{"action", "resource", "context"}, …]}
                             out: [[true, …], …]: for each case, whether its statements, as an identity policy, allow
@@ -39,22 +39,25 @@ def expand(question: list[dict[str, str]]) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
     for parameters in question:
         try:
-            answers.append({"resources": resources(parameters)})
+            answers.append(stack(parameters))
         except ValueError as error:
             answers.append({"refused": str(error)})
     return answers
 
 
-def resources(given: dict[str, str]) -> dict[str, Any]:
-    """The resources of the stack. Raises ValueError for parameters that CloudFormation would refuse."""
+def stack(given: dict[str, str]) -> dict[str, Any]:
+    """The resources and outputs of the stack. Raises ValueError for parameters that CloudFormation would refuse."""
     from ministack.services.cloudformation import engine
     from samtranslator.yaml_helper import yaml_parse
 
     # SAM's parser, because MiniStack's does not know every short form, such as `!EachMemberEquals`.
-    template = yaml_parse(TEMPLATE.read_text())
+    given = dict(given)
+    partition = given.pop("AWS::Partition", "aws")  # MiniStack knows this one only
+    text = TEMPLATE.read_text().replace("${AWS::Partition}", partition).replace("!Ref AWS::Partition", partition)
+    template = yaml_parse(text)
     for resource in template["Resources"].values():
-        if "CodeUri" in resource["Properties"]:  # what `sam package` writes
-            resource["Properties"]["CodeUri"] = "s3://code/function.zip"
+        if "Code" in resource["Properties"]:  # what `sam package` writes
+            resource["Properties"]["Code"] = {"S3Bucket": "code", "S3Key": "function.zip"}
     unknown = given.keys() - template["Parameters"].keys()
     if unknown:  # AWS refuses them too
         raise ValueError(f"the template does not have these parameters: {', '.join(sorted(unknown))}")
@@ -78,13 +81,20 @@ def resources(given: dict[str, str]) -> dict[str, Any]:
     for name, resource in created.items():
         existing[name] = identity(name, resource, resolve)
     return {
-        name: {
-            "Type": resource["Type"],
-            "Ref": existing[name]["PhysicalResourceId"],
-            "Arn": existing[name]["Attributes"]["Arn"],
-            "Properties": resolve(resource.get("Properties", {})),
-        }
-        for name, resource in created.items()
+        "resources": {
+            name: {
+                "Type": resource["Type"],
+                "Ref": existing[name]["PhysicalResourceId"],
+                "Arn": existing[name]["Attributes"]["Arn"],
+                "Properties": resolve(resource.get("Properties", {})),
+            }
+            for name, resource in created.items()
+        },
+        "outputs": {
+            name: resolve(output["Value"])
+            for name, output in template["Outputs"].items()
+            if conditions.get(output.get("Condition", ""), "Condition" not in output)
+        },
     }
 
 

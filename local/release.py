@@ -1,14 +1,16 @@
 """Builds the files of a release into target/release-files/, and its notes into target/release-notes.md.
 
-    release.py           build everything: for each architecture of Lambda a zip of the function and its bill of
-                         materials, then the checksums of these files, and the notes
+    release.py           build everything: for each architecture of Lambda a zip of the function, a template that
+                         deploys this zip, and a bill of materials, then the checksums of these files, and the notes
     release.py --notes   print the notes only
+    release.py --template ARCHITECTURE
+                         print the template for the zip of this architecture only
 
-`make release` and `make release-notes` run this. The notes are the section of CHANGELOG.md for the version in
-Cargo.toml; without that section there is no release.
+`make release` and `make release-notes` run this; `make package` and a test need the templates. The notes are the
+section of CHANGELOG.md for the version in Cargo.toml; without that section there is no release.
 
 The same commit always gives the same files: the zips contain no build time, and the bills of materials contain the time
-of the commit.
+of the commit. The names of the files contain no version, so that the address of the latest release never changes.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 from fit import RUST_TARGETS, UnfitError, pack
 
 ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "template.yaml"
 CHANGELOG = ROOT / "CHANGELOG.md"
 FILES = ROOT / "target" / "release-files"
 NOTES = ROOT / "target" / "release-notes.md"
@@ -57,9 +60,26 @@ def notes(version: str, changelog: str) -> str:
     return text + "\n"
 
 
+def template(name: str, version: str, architecture: str) -> str:
+    """template.yaml, changed to deploy the zip beside it: without sources, and without a build."""
+    changes = {
+        f"({name})\n": f"({name} {version})\n",
+        "      Code: .\n": f"      Code: {name}-{architecture}.zip\n",
+        "      BuildMethod: rust-cargolambda\n": "",
+        "    Default: arm64\n    AllowedValues: [arm64, x86_64]\n": (
+            f"    Default: {architecture}\n    AllowedValues: [{architecture}]\n"
+        ),
+    }
+    text = TEMPLATE.read_text()
+    for old, new in changes.items():
+        if text.count(old) != 1:
+            sys.exit(f"release: template.yaml must have this exactly once:\n{old}")
+        text = text.replace(old, new)
+    return text
+
+
 def build(name: str, version: str) -> None:
     """Builds all files of the release into FILES."""
-    release = f"{name}-{version}"
     commit_time = run("git", "log", "-1", "--format=%ct").strip()
     path = f"{BUILD_TOOLS}{os.pathsep}{os.environ['PATH']}"
 
@@ -70,12 +90,13 @@ def build(name: str, version: str) -> None:
         built = ROOT / "target" / "lambda" / architecture
         run("cargo", "lambda", "build", "--release", "--locked", "--target", target, "--lambda-dir", built, PATH=path)
         try:
-            pack(built / name / "bootstrap", architecture, FILES / f"{release}-{architecture}.zip")
+            pack(built / name / "bootstrap", architecture, FILES / f"{name}-{architecture}.zip")
         except UnfitError as error:
             sys.exit(f"release: {error}")
+        (FILES / f"{name}-{architecture}.yaml").write_text(template(name, version, architecture))
 
         print(f"==> Writing the bill of materials for {architecture}", flush=True)
-        bill = f"{release}-{architecture}.cdx"
+        bill = f"{name}-{architecture}.cdx"
         run(
             CYCLONEDX, "cyclonedx", "--format", "json", "--spec-version", "1.5", "--target", target,
             "--override-filename", bill, SOURCE_DATE_EPOCH=commit_time,
@@ -89,6 +110,9 @@ def build(name: str, version: str) -> None:
 def main() -> None:
     (package,) = json.loads(run("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"))["packages"]
     name, version = package["name"], package["version"]
+    if sys.argv[1:2] == ["--template"]:
+        print(template(name, version, sys.argv[2]), end="")
+        return
     text = notes(version, CHANGELOG.read_text())
     if sys.argv[1:] == ["--notes"]:
         print(text, end="")

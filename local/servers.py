@@ -172,7 +172,7 @@ def _ministack_env(port: int, sqs_port: int, folder: Path) -> dict[str, str]:
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         # SQS is in the list because MiniStack's tagging API knows only its own queues.
-        "SERVICES": "cloudwatch,sqs,tagging,cloudformation,s3,iam,kms,lambda,logs,sns,events,scheduler",
+        "SERVICES": "cloudwatch,sqs,tagging,cloudformation,s3,iam,sts,kms,lambda,logs,sns,events,scheduler",
         # The functions use MiniStack, except for SQS: only LocalStack has message move tasks.
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{sqs_port}",

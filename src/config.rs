@@ -355,7 +355,8 @@ impl Faults {
         let is_sample_faulty = is_faulty("REDRIVE_SAMPLE");
         // A function without `REDRIVE_SAMPLE` must keep running after an upgrade. The log warns
         // once instead.
-        let too_many = policy.too_many_attempts().filter(|_| is_sample_set);
+        let is_sampling = is_sample_set && !policy.sample.is_zero();
+        let too_many = policy.too_many_attempts().filter(|_| is_sampling);
         for contradiction in policy.contradictions().into_iter().chain(too_many) {
             let expected = contradiction.to_string();
             match contradiction {

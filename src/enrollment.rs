@@ -267,7 +267,8 @@ fn as_tagged(
         let is_sample_set = settings.iter().any(|(name, _)| name == "sample");
         let sets_attempts = settings.iter().any(|(name, _)| name == "max-attempts");
         let too_many = policy.too_many_attempts();
-        let too_many = too_many.filter(|_| is_sample_set && sets_attempts);
+        let too_many =
+            too_many.filter(|_| is_sample_set && sets_attempts && !policy.sample.is_zero());
         let contradictions = policy.contradictions().into_iter().chain(too_many);
         faults.extend(contradictions.map(|contradiction| {
             let blame = blame(config, settings, settings_behind(&contradiction));

@@ -140,7 +140,7 @@ impl SqsClients {
 
     /// Opens a connection to SQS in this region before the first call needs it, and gives up after
     /// 200 ms. The request has no `X-Amz-Target`: there is no operation to authorize or to record,
-    /// and the connection stays open whatever SQS answers.
+    /// and the connection stays open unless SQS closes it.
     pub async fn connect(&self, region: &str) {
         let Some(client) = self.by_region.get(region) else {
             return;

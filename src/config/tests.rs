@@ -577,10 +577,8 @@ fn attempts_that_sqs_list_has_no_room_for_are_a_fault_only_beside_a_sample_that_
         assert!(with(&[attempts]).is_ok());
         assert!(with(&[attempts, ("REDRIVE_SAMPLE", "")]).is_ok());
     }
-    for (attempts, is_fine) in [("8", true), ("9", false)] {
-        let attempts = ("REDRIVE_MAX_ATTEMPTS", attempts);
-        assert_eq!(with(&[attempts, ("REDRIVE_SAMPLE", "0")]).is_ok(), is_fine);
-    }
+    let nine = [("REDRIVE_MAX_ATTEMPTS", "9"), ("REDRIVE_SAMPLE", "0")];
+    assert!(with(&nine).is_ok());
     let five = [("REDRIVE_MAX_ATTEMPTS", "5"), ("REDRIVE_SAMPLE", "20")];
     assert!(with(&five).is_ok());
 }
@@ -696,7 +694,14 @@ fn documentation_explains_every_variable() {
     let policy = SETTINGS
         .iter()
         .map(|(name, _)| name.to_uppercase().replace('-', "_"));
-    let others = ["QUEUES", "ENROLL_TAG", "MAX_STARTS", "CONCURRENCY"].map(str::to_owned);
+    let others = [
+        "QUEUES",
+        "ENROLL_TAG",
+        "MAX_STARTS",
+        "CONCURRENCY",
+        "SCHEDULE",
+    ]
+    .map(str::to_owned);
     let mut all: Vec<String> = policy
         .into_iter()
         .chain(others)

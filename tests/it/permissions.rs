@@ -71,6 +71,17 @@ const NEEDS: &[(&str, On, &[&str])] = &[
     ),
 ];
 
+/// What Lambda needs to connect a function to subnets, all of it on `*`
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html>).
+const NETWORK: &[&str] = &[
+    "ec2:CreateNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:DeleteNetworkInterface",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum On {
     /// The queue that the call names: a DLQ or, for its attributes, a queue that messages go to.
@@ -177,7 +188,15 @@ static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
             &["orders-dlq", "payments-dlq"],
             json!({
                 "DeadLetterQueueArns": arns(&["orders-dlq", "payments-dlq"]),
-                "DestinationQueueArns": arns(&["orders", "payments"]),
+                "SourceQueueArns": arns(&["orders", "payments"]),
+            }),
+        ),
+        deployment(
+            "list, with the old name of the source queues",
+            &["orders-dlq"],
+            json!({
+                "DeadLetterQueueArns": arns(&["orders-dlq"]),
+                "DestinationQueueArns": arns(&["orders"]),
             }),
         ),
         deployment(
@@ -185,7 +204,6 @@ static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
             &["orders-dlq", "payments-dlq"],
             json!({
                 "DeadLetterQueueArns": arns(&["orders-dlq", "payments-dlq"]),
-                "DestinationQueueArns": arns(&["replay", "parking"]),
                 "DestinationArn": queue_arn("replay"),
                 "ParkingArn": queue_arn("parking"),
                 "BrakeAlarms": format!("{BRAKE}, replay consumer is down"),
@@ -202,12 +220,14 @@ static DEPLOYMENTS: LazyLock<Vec<Deployment>> = LazyLock::new(|| {
             &["orders-dlq", "invoices-dlq"],
             json!({
                 "DeadLetterQueueArns": arns(&["orders-dlq"]),
-                "DestinationQueueArns": arns(&["orders", "parking"]),
+                "SourceQueueArns": arns(&["orders"]),
                 "ParkingArn": queue_arn("parking"),
                 "EnrollTagValue": "enabled",
                 "BrakeAlarms": BRAKE,
                 "KmsKeyArns": KEY,
                 "ReportBusName": "reports",
+                "SubnetIds": "subnet-0a1b2c3d,subnet-0a1b2c3e",
+                "SecurityGroupIds": "sg-0a1b2c3d",
             }),
         ),
     ];
@@ -425,11 +445,10 @@ impl Deployment {
     }
 
     /// What Lambda itself does with the role: it writes the log
-    /// (<https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>) and sends
-    /// to the destinations of asynchronous invocations
-    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>). An
-    /// encrypted topic also needs its key
-    /// (<https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html>).
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html>), sends to
+    /// the destinations of asynchronous invocations
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>), and
+    /// connects the function to its subnets.
     fn needs_of_lambda(&self) -> Vec<Access> {
         let group = self.function()["LoggingConfig"]["LogGroup"].as_str();
         let stream = log_stream(group.unwrap());
@@ -439,22 +458,15 @@ impl Deployment {
         ];
         for config in self.of_type("AWS::Lambda::EventInvokeConfig") {
             let destinations = config["Properties"]["DestinationConfig"].as_object();
-            for destination in destinations.unwrap().values() {
+            for destination in destinations.into_iter().flatten().map(|(_, to)| to) {
                 let arn = destination["Destination"].as_str().unwrap();
-                match arn.split(':').nth(2).unwrap() {
-                    "sns" => {
-                        needs.push(Access::new("sns:Publish", arn));
-                        let topics = self.of_type("AWS::SNS::Topic");
-                        let topic = topics.iter().find(|topic| topic["Arn"] == arn).unwrap();
-                        if let Some(key) = topic["Properties"]["KmsMasterKeyId"].as_str() {
-                            needs.push(Access::to_key("kms:Decrypt", key, "sns"));
-                            needs.push(Access::to_key("kms:GenerateDataKey", key, "sns"));
-                        }
-                    }
-                    "events" => needs.push(Access::new("events:PutEvents", arn)),
-                    other => panic!("what does a destination in {other} need?"),
-                }
+                assert!(arn.starts_with("arn:aws:events:"), "what does {arn} need?");
+                needs.push(Access::new("events:PutEvents", arn));
             }
+        }
+        if !self.function()["VpcConfig"].is_null() {
+            let network = NETWORK.iter();
+            needs.extend(network.map(|action| Access::new(action, "*")));
         }
         needs
     }
@@ -474,10 +486,12 @@ impl Deployment {
                     forbidden.insert(never);
                     forbidden.insert(access.on(&format!("{}0", access.resource)));
                 }
-                "logs" | "sns" | "events" => {
+                "ec2" => {
+                    forbidden.insert(Access::new("ec2:RunInstances", "*"));
+                }
+                "logs" | "events" => {
                     let never = match service {
                         "logs" => "logs:DeleteLogStream",
-                        "sns" => "sns:SetTopicAttributes",
                         _ => "events:DeleteEventBus",
                     };
                     forbidden.insert(Access::new(never, &access.resource));
@@ -703,6 +717,11 @@ fn role_for_listed_queues_is_exact() {
 }
 
 #[test]
+fn role_for_source_queues_under_the_old_name_is_exact() {
+    assert_exact("list, with the old name of the source queues");
+}
+
+#[test]
 fn role_for_a_destination_parking_brakes_and_keys_is_exact() {
     assert_exact("list, with everything");
 }
@@ -713,7 +732,7 @@ fn role_for_tagged_queues_is_exact() {
 }
 
 #[test]
-fn role_for_listed_and_tagged_queues_and_a_report_bus_is_exact() {
+fn role_for_listed_and_tagged_queues_a_report_bus_and_subnets_is_exact() {
     assert_exact("list and tag, with everything");
 }
 
@@ -781,7 +800,8 @@ fn what_has_a_resource_names_it() {
                 None => !resource.contains('?'),
                 Some("") => actions
                     .iter()
-                    .all(|action| WITHOUT_RESOURCES.contains(&action.as_str().unwrap())),
+                    .map(|action| action.as_str().unwrap())
+                    .all(|action| WITHOUT_RESOURCES.contains(&action) || NETWORK.contains(&action)),
                 // Any queue of this account and region with the tag.
                 Some(prefix) if prefix == format!("arn:aws:sqs:{REGION}:{ACCOUNT}:") => {
                     tag_is_asked
@@ -897,7 +917,6 @@ fn engine_allows_and_denies_what_it_should() {
 #[test]
 fn parameters_that_contradict_each_other_are_refused() {
     let dlq = queue_arn("orders-dlq");
-    let with_source = format!("{dlq},{}", queue_arn("orders"));
     let cases = [
         (json!({}), "Enroll dead-letter queues"),
         (
@@ -905,19 +924,19 @@ fn parameters_that_contradict_each_other_are_refused() {
             "List the source queues",
         ),
         (
-            json!({"EnrollTagValue": "enabled", "ParkingArn": queue_arn("parking")}),
-            "List ParkingArn in DestinationQueueArns",
+            json!({"DeadLetterQueueArns": dlq, "DestinationArn": dlq}),
+            "cannot be its own destination",
         ),
         (
-            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": with_source, "DestinationArn": dlq}),
-            "cannot be its own destination",
+            json!({"DeadLetterQueueArns": dlq, "SourceQueueArns": dlq}),
+            "cannot be its own source queue",
         ),
         (
             json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": dlq}),
-            "cannot be its own destination",
+            "cannot be its own source queue",
         ),
         (
-            json!({"DeadLetterQueueArns": dlq, "DestinationQueueArns": with_source, "ParkingArn": dlq}),
+            json!({"DeadLetterQueueArns": dlq, "SourceQueueArns": queue_arn("orders"), "ParkingArn": dlq}),
             "cannot be its own parking queue",
         ),
         (
@@ -937,7 +956,7 @@ fn parameters_that_contradict_each_other_are_refused() {
             "Timeout",
         ),
         (
-            json!({"DeadLetterQueueArns": "orders-dlq", "DestinationQueueArns": dlq}),
+            json!({"DeadLetterQueueArns": "orders-dlq", "SourceQueueArns": queue_arn("orders")}),
             "DeadLetterQueueArns",
         ),
         (json!({"EnrollTagValue": "a,b"}), "EnrollTagValue"),

@@ -201,7 +201,7 @@ fn readme_shows_the_figures_of_the_last_bench_run() {
     let (_, marked) = README.split_once("<!-- bench -->").unwrap();
     let peers = rows(marked).next().unwrap().split_off(1);
     let shown = table(README, "bench");
-    assert_eq!(shown.len(), 6);
+    assert_eq!(shown.len(), 5);
     let is_shown = |row: &[&str]| shown.iter().any(|shown| shown[0] == row[0]);
     let column = |peer: &str| results[0].iter().position(|head| *head == peer).unwrap();
     let expected: Vec<Vec<&str>> = results

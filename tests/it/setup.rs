@@ -93,7 +93,7 @@ fn bundle_that_cannot_be_read_fails_every_invocation_and_says_why() {
 }
 
 #[test]
-fn more_attempts_than_fit_beside_a_sample_are_logged_once() {
+fn more_attempts_than_sqs_list_has_room_for_are_logged_once() {
     let ignored = sample("ignored-ok.json", &[]);
     let queue = queue_arn("orders-dlq");
     let start = |variables: &[(&str, &str)]| {
@@ -108,13 +108,17 @@ fn more_attempts_than_fit_beside_a_sample_are_logged_once() {
             .map(|line| line["message"].clone())
             .collect::<Vec<_>>()
     };
-    let mut function = start(&[("REDRIVE_MAX_ATTEMPTS", "9")]);
-    let expected = "`REDRIVE_MAX_ATTEMPTS`: with a sample at most 5 attempts count, not 9: SQS lists ten tasks, and an attempt takes two; set 1 to 5, or turn samples off (`sample` 0)";
-    assert_eq!(warnings(&mut function), [expected]);
-    assert_eq!(warnings(&mut function), Vec::<Value>::new());
+    for (sample, most) in [("", 5), ("0", 8)] {
+        let mut function = start(&[("REDRIVE_MAX_ATTEMPTS", "9"), ("REDRIVE_SAMPLE", sample)]);
+        let expected = format!(
+            "`REDRIVE_MAX_ATTEMPTS`: at most {most} attempts count, not 9: SQS lists ten tasks, an attempt with a sample takes two of them, and canceled tasks take places too; set 1 to {most}"
+        );
+        assert_eq!(warnings(&mut function), [expected]);
+        assert_eq!(warnings(&mut function), Vec::<Value>::new());
+    }
 
-    let mut without = start(&[("REDRIVE_MAX_ATTEMPTS", "9"), ("REDRIVE_SAMPLE", "0")]);
-    assert_eq!(warnings(&mut without), Vec::<Value>::new());
+    let mut fits = start(&[("REDRIVE_MAX_ATTEMPTS", "8"), ("REDRIVE_SAMPLE", "0")]);
+    assert_eq!(warnings(&mut fits), Vec::<Value>::new());
 }
 
 #[test]

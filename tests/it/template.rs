@@ -40,7 +40,8 @@ fn emitted() -> BTreeSet<Metric> {
     let ours = ours
         .iter()
         .map(|declared| metric(namespace, declared["Name"].as_str().unwrap(), dimension));
-    let lambdas = ["Errors", "Duration"].map(|name| metric("AWS/Lambda", name, "FunctionName"));
+    let lambdas = ["Errors", "Duration", "Invocations"]
+        .map(|name| metric("AWS/Lambda", name, "FunctionName"));
     ours.chain(lambdas).collect()
 }
 
@@ -133,9 +134,12 @@ fn dashboard_and_alarms_refer_only_to_metrics_that_are_emitted() {
 }
 
 #[test]
-fn alarms_watch_errors_and_deferred_expiring_and_held_queues() {
+fn alarms_watch_errors_invocations_and_deferred_expiring_and_held_queues() {
     let names: Vec<String> = watched().into_iter().map(|metric| metric.name).collect();
-    assert_eq!(names, ["Errors", "Deferred", "ExpiringSoon", "Held"]);
+    assert_eq!(
+        names,
+        ["Errors", "Invocations", "Deferred", "ExpiringSoon", "Held"]
+    );
 }
 
 #[test]
@@ -198,11 +202,13 @@ fn every_parameter_has_a_type_a_description_a_default_and_a_place_in_the_console
 
 #[test]
 fn docs_list_every_parameter_with_its_default() {
-    let rows: Vec<(&str, &str)> = include_str!("../../docs/deploy.md")
+    let page = include_str!("../../docs/deploy.md");
+    let (_, section) = page.split_once("\n## Parameters\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows: Vec<(&str, &str)> = section
         .lines()
         .filter_map(|row| row.strip_prefix("| `")?.split_once("` | "))
         .map(|(name, rest)| (name, rest.split(" |").next().unwrap().trim_matches('`')))
-        .filter(|(name, _)| !name.ends_with("Alarm") || *name == "FleetAlarm")
         .collect();
     let (grouped, declared) = parameters();
     let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
@@ -216,5 +222,65 @@ fn docs_list_every_parameter_with_its_default() {
             .trim_matches('"');
         let default = if default.is_empty() { "none" } else { default };
         assert_eq!(documented, default, "{name}");
+    }
+}
+
+#[test]
+fn costs_count_the_metrics_and_the_alarms_of_a_stack() {
+    let costs = include_str!("../../docs/costs.md");
+    let emitted = emitted().into_iter();
+    let ours = emitted
+        .filter(|it| it.namespace == "SqsAutoRedrive")
+        .count();
+    let metrics = format!("| custom metrics | {ours} |");
+    assert!(costs.contains(&metrics), "{metrics}");
+    let alarms = format!("| alarms | {}; ", watched().len());
+    assert!(costs.contains(&alarms), "{alarms}");
+}
+
+/// What CloudFormation calls to create each kind of resource, in the name of who deploys.
+const CREATED_BY: &[(&str, &str)] = &[
+    ("AWS::CloudWatch::Alarm", "cloudwatch:PutMetricAlarm"),
+    ("AWS::CloudWatch::Dashboard", "cloudwatch:PutDashboard"),
+    ("AWS::Events::Rule", "events:PutRule"),
+    ("AWS::IAM::Role", "iam:CreateRole"),
+    ("AWS::KMS::Key", "kms:CreateKey"),
+    (
+        "AWS::Lambda::EventInvokeConfig",
+        "lambda:PutFunctionEventInvokeConfig",
+    ),
+    ("AWS::Lambda::Function", "lambda:CreateFunction"),
+    ("AWS::Lambda::Permission", "lambda:AddPermission"),
+    ("AWS::Logs::LogGroup", "logs:CreateLogGroup"),
+    ("AWS::SNS::Subscription", "sns:Subscribe"),
+    ("AWS::SNS::Topic", "sns:CreateTopic"),
+    ("AWS::Scheduler::Schedule", "scheduler:CreateSchedule"),
+];
+
+#[test]
+fn policy_for_who_deploys_allows_every_resource_of_the_template_to_be_created() {
+    let policy: Value =
+        serde_json::from_str(include_str!("../../examples/deployer-policy.json")).unwrap();
+    let statements = policy["Statement"].as_array().unwrap();
+    let allowed: BTreeSet<&str> = statements
+        .iter()
+        .filter_map(|statement| statement["Action"].as_array())
+        .flatten()
+        .map(|action| action.as_str().unwrap())
+        .collect();
+    let kinds: BTreeSet<String> = resources()
+        .into_iter()
+        .filter_map(|(_, text)| {
+            let line = text.lines().find_map(|it| it.strip_prefix("    Type: "));
+            line.map(str::to_owned)
+        })
+        .collect();
+    let known: BTreeSet<String> = CREATED_BY
+        .iter()
+        .map(|(kind, _)| (*kind).to_owned())
+        .collect();
+    assert_eq!(kinds, known);
+    for (kind, action) in CREATED_BY {
+        assert!(allowed.contains(action), "{kind} needs {action}");
     }
 }

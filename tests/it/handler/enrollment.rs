@@ -77,6 +77,29 @@ async fn alarm_asks_for_the_tags_of_the_queue_it_names_and_of_no_other() {
     assert_eq!(fake.calls(), ["GetResources orders-dlq"]);
 }
 
+/// This bounds what one alarm for a fleet starts: one redrive for each DLQ that goes into ALARM.
+#[tokio::test]
+async fn contributor_starts_a_redrive_of_its_own_dlq_alone() {
+    let (orders, payments) = (dlq("orders-dlq"), dlq("payments-dlq"));
+    for contributor in [
+        include_str!("../../../events/contributor-eventbridge.json"),
+        include_str!("../../../events/contributor-lambda-action.json"),
+        include_str!("../../../events/contributor-sns.json"),
+    ] {
+        let fake = Fake::default()
+            .with(&orders, 5)
+            .with_tags(&orders, &[])
+            .with(&payments, 5)
+            .with_tags(&payments, &[]);
+        let report = fake.invoke(contributor).by_tag().report().await;
+        assert_eq!(outcomes(&report), ["started/ready"]);
+        assert_eq!(fake.starts(&orders).len(), 1);
+        let others = fake.calls();
+        let others = others.iter().filter(|call| call.contains("payments"));
+        assert_eq!(others.count(), 0);
+    }
+}
+
 #[tokio::test]
 async fn event_that_calls_for_nothing_asks_for_no_tags() {
     let fake = Fake::default();

@@ -3,6 +3,7 @@
 
 use super::http::{Answer, Server};
 use super::queues::queue_arn;
+use super::tagging::assert_sqs_takes;
 use aws_smithy_cbor::Encoder;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -74,6 +75,9 @@ impl Account {
 
     /// Adds a DLQ with this many visible messages and these tags.
     pub fn add_dlq(&self, name: &str, visible: u64, tags: &[(&str, &str)]) {
+        for (key, value) in tags {
+            assert_sqs_takes(key, value);
+        }
         let tags = tags.iter().map(|(k, v)| (k.to_string(), v.to_string()));
         let dlq = Dlq {
             visible,

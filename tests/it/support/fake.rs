@@ -4,6 +4,7 @@
 
 mod draw;
 
+use super::tagging::assert_sqs_takes;
 pub use draw::Draws;
 use draw::{Answer as Reply, Course, Draw};
 use serde_json::Value;
@@ -353,6 +354,9 @@ impl Fake {
 
     /// A queue with the enroll tag, and the settings in its other tags.
     pub fn with_tags(self, queue: &QueueArn, settings: &[(&str, &str)]) -> Self {
+        for (name, value) in settings {
+            assert_sqs_takes(name, value);
+        }
         let settings = settings
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

@@ -10,8 +10,23 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
+/// Panics if SQS would refuse this tag. The local servers and the fakes take any
+/// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-tags.html>).
+#[track_caller]
+pub fn assert_sqs_takes(key: &str, value: &str) {
+    let is_allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
+    let is_short = key.chars().count() <= 128 && value.chars().count() <= 256;
+    assert!(
+        is_short && key.chars().chain(value.chars()).all(is_allowed),
+        "SQS refuses the tag {key:?} = {value:?}"
+    );
+}
+
 /// Tags queues in MiniStack's own SQS: its tagging API knows no other queues.
 pub async fn tag(queues: impl IntoIterator<Item = String>, tags: &[(&str, &str)]) {
+    for (key, value) in tags {
+        assert_sqs_takes(key, value);
+    }
     let client = &Client::new(&sdk(&servers().cloudwatch_url));
     let made = stream::iter(queues).map(async |name| {
         let mut request = client.create_queue().queue_name(name);
@@ -138,6 +153,7 @@ impl Tagging {
 
 /// Queues as the tagging API returns them, each with this tag.
 fn resources(queues: impl IntoIterator<Item = String>, (key, value): (&str, &str)) -> Arc<[Value]> {
+    assert_sqs_takes(key, value);
     let tags = json!([{"Key": key, "Value": value}]);
     let queues = queues.into_iter();
     let resource = |name: String| json!({"ResourceARN": queue_arn(&name), "Tags": tags});

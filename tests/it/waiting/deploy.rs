@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A schedule that does not run during a test.
-const NOT_TODAY: (&str, &str) = ("Schedule", "rate(365 days)");
+const NOT_TODAY: (&str, &str) = ("Schedule", "cron(0 0 1 1 ? 2199)");
 
 const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
@@ -305,7 +305,7 @@ async fn the_schedule_redrives_by_itself() {
         "rehearsed-schedule",
         &[
             ("DeadLetterQueueArns", &queues.dlq.arn),
-            ("DestinationQueueArns", &queues.source.arn),
+            ("SourceQueueArns", &queues.source.arn),
             ("Schedule", "rate(1 minute)"),
         ],
     );
@@ -332,7 +332,7 @@ async fn the_alarm_of_the_stack_redrives_its_queue_alone() {
                 &format!("{},{}", queues.dlq.arn, other.dlq.arn),
             ),
             (
-                "DestinationQueueArns",
+                "SourceQueueArns",
                 &format!("{},{}", queues.source.arn, other.source.arn),
             ),
             ("AlarmQueueName", &queues.dlq.name),
@@ -368,17 +368,25 @@ fn a_stack_with_nearly_everything_is_created() {
         "rehearsed-everything",
         &[
             ("DeadLetterQueueArns", &queue_arn("orders-dlq")),
-            (
-                "DestinationQueueArns",
-                &format!("{},{parking}", queue_arn("orders")),
-            ),
+            ("SourceQueueArns", &queue_arn("orders")),
             ("ParkingArn", &parking),
             ("EnrollTagValue", "enabled"),
             ("KmsKeyArns", KEY),
             ("BrakeAlarms", "orders consumer is down"),
             ("AlarmNamePrefix", "orders"),
             ("AlertEmail", "oncall@example.com"),
+            ("AlertTopicArn", "arn:aws:sns:us-east-1:123456789012:oncall"),
+            ("StoppedAfterHours", "168"),
             ("ReportBusName", "default"),
+            ("CreateDashboard", "false"),
+            ("MemorySize", "512"),
+            ("ReservedConcurrency", "3"),
+            (
+                "PermissionsBoundaryArn",
+                "arn:aws:iam::123456789012:policy/boundary",
+            ),
+            ("SubnetIds", "subnet-0a1b2c3d,subnet-0a1b2c3e"),
+            ("SecurityGroupIds", "sg-0a1b2c3d"),
             NOT_TODAY,
         ],
     );
@@ -393,7 +401,7 @@ async fn an_alarm_that_notifies_the_topic_redrives() {
         "rehearsed-topic",
         &[
             ("DeadLetterQueueArns", &queues.dlq.arn),
-            ("DestinationQueueArns", &queues.source.arn),
+            ("SourceQueueArns", &queues.source.arn),
             ("AlarmTopicArn", &topic),
             NOT_TODAY,
         ],
@@ -426,7 +434,7 @@ async fn an_alarm_that_eventbridge_reports_redrives() {
         "rehearsed-rule",
         &[
             ("DeadLetterQueueArns", &queues.dlq.arn),
-            ("DestinationQueueArns", &queues.source.arn),
+            ("SourceQueueArns", &queues.source.arn),
             ("AlarmNamePrefix", "rehearsed-rule-"),
             ("BrakeAlarms", &brakes.join(",")),
             NOT_TODAY,
@@ -495,50 +503,47 @@ fn refusal(number: usize, parameters: &[(&str, &str)]) -> Option<String> {
 fn contradictory_parameters_are_refused_before_anything_is_created() {
     let (dlq, source, other) = (queue_arn("q-dlq"), queue_arn("q"), queue_arn("other"));
     let (dlq, source, other) = (dlq.as_str(), source.as_str(), other.as_str());
-    let both = format!("{source},{other}");
-    let with_dlq = format!("{source},{dlq}");
-    let (dlqs, to) = ("DeadLetterQueueArns", "DestinationQueueArns");
+    let (dlqs, from, old) = (
+        "DeadLetterQueueArns",
+        "SourceQueueArns",
+        "DestinationQueueArns",
+    );
     let (tag, parking, destination) = ("EnrollTagValue", "ParkingArn", "DestinationArn");
 
+    let subnets = ("SubnetIds", "subnet-0a1b2c3d,subnet-0a1b2c3e");
+    let groups = ("SecurityGroupIds", "sg-0a1b2c3d");
     let (gap, trailing) = (format!("{source},,{other}"), format!("{KEY},"));
-    let cases: [(&[(&str, &str)], &str); 15] = [
+    let cases: [(&[(&str, &str)], &str); 16] = [
         (&[], "SomethingIsEnrolled"),
-        (&[(to, source)], "SomethingIsEnrolled"),
-        (&[(dlqs, dlq)], "ListedQueuesHaveDestinations"),
-        (&[(dlqs, dlq), (tag, "on")], "ListedQueuesHaveDestinations"),
-        (&[(dlqs, dlq), (to, dlq)], "ListedQueuesHaveDestinations"),
-        (&[(dlqs, dlq), (to, &gap)], "ListsHaveNoGaps"),
+        (&[(from, source)], "SomethingIsEnrolled"),
+        (&[(dlqs, dlq)], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (tag, "on")], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (parking, other)], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (from, dlq)], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (old, dlq)], "ListedQueuesHaveSources"),
+        (&[(dlqs, dlq), (from, &gap)], "ListsHaveNoGaps"),
         (&[(tag, "on"), ("KmsKeyArns", &trailing)], "ListsHaveNoGaps"),
         (
-            &[(dlqs, dlq), (to, source), (parking, other)],
-            "ParkingIsListed",
-        ),
-        (&[(tag, "on"), (parking, other)], "ParkingIsListed"),
-        (
-            &[(dlqs, dlq), (to, &with_dlq), (parking, dlq)],
-            "ParkingIsListed",
+            &[(dlqs, dlq), (from, source), (parking, dlq)],
+            "ParkingIsAnotherQueue",
         ),
         (
-            &[
-                (dlqs, dlq),
-                (to, &both),
-                (parking, other),
-                (destination, other),
-            ],
-            "ParkingIsListed",
+            &[(dlqs, dlq), (parking, other), (destination, other)],
+            "ParkingIsAnotherQueue",
         ),
         (
-            &[(dlqs, dlq), (to, source), (destination, other)],
-            "DestinationIsListed",
-        ),
-        (&[(tag, "on"), (destination, other)], "DestinationIsListed"),
-        (
-            &[(dlqs, dlq), (to, &with_dlq), (destination, dlq)],
-            "DestinationIsListed",
+            &[(dlqs, dlq), (destination, dlq)],
+            "DestinationIsAnotherQueue",
         ),
         (
-            &[(dlqs, dlq), (to, source), ("FleetAlarm", "true")],
+            &[(dlqs, dlq), (from, source), ("FleetAlarm", "true")],
             "FleetAlarmHasAFleet",
+        ),
+        (&[(tag, "on"), subnets], "VpcIsWhole"),
+        (&[(tag, "on"), groups], "VpcIsWhole"),
+        (
+            &[(tag, "on"), ("SubnetIds", "subnet-0a1b2c3d,"), groups],
+            "ListsHaveNoGaps",
         ),
     ];
     for (number, (parameters, rule)) in cases.iter().enumerate() {
@@ -549,17 +554,16 @@ fn contradictory_parameters_are_refused_before_anything_is_created() {
         );
     }
 
-    let fine: [&[(&str, &str)]; 5] = [
-        &[(dlqs, dlq), (to, source)],
+    let fine: [&[(&str, &str)]; 9] = [
+        &[(tag, "on"), subnets, groups],
+        &[(dlqs, dlq), (from, source)],
+        &[(dlqs, dlq), (old, source)],
+        &[(dlqs, dlq), (from, source), (old, other)],
         &[(tag, "on"), ("FleetAlarm", "true")],
-        &[(dlqs, dlq), (to, source), (tag, "on")],
-        &[(dlqs, dlq), (to, &both), (parking, other)],
-        &[
-            (dlqs, dlq),
-            (to, &both),
-            (destination, source),
-            (parking, other),
-        ],
+        &[(tag, "on"), (parking, other)],
+        &[(dlqs, dlq), (from, source), (tag, "on")],
+        &[(dlqs, dlq), (from, source), (parking, other)],
+        &[(dlqs, dlq), (destination, source), (parking, other)],
     ];
     for (number, parameters) in fine.iter().enumerate() {
         assert_eq!(
