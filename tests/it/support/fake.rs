@@ -800,7 +800,11 @@ impl Sqs for &Fake {
 }
 
 impl Tagging for &Fake {
-    async fn tagged(&self, _: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingError> {
+    async fn tagged(
+        &self,
+        _: &EnrollTag,
+        found: &mut Vec<TaggedQueue>,
+    ) -> Result<(), TaggingError> {
         if self.state.borrow().tagging_hangs {
             std::future::pending::<()>().await;
         }
@@ -812,7 +816,11 @@ impl Tagging for &Fake {
             settings: settings.clone(),
         };
         let tags: Vec<TaggedQueue> = state.tags.iter().map(queue).collect();
-        state.tagging_fault.clone().map_or(Ok(tags), Err)
+        match state.tagging_fault.clone() {
+            Some(fault) => return Err(fault),
+            None => found.extend(tags),
+        }
+        Ok(())
     }
 
     async fn tagged_among(
@@ -823,7 +831,8 @@ impl Tagging for &Fake {
         if queues.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tagged = self.tagged(tag).await?;
+        let mut tagged = Vec::new();
+        self.tagged(tag, &mut tagged).await?;
         tagged.retain(|tagged| queues.contains(&tagged.dlq));
         let names: Vec<&str> = queues.iter().map(QueueArn::name).collect();
         let mut state = self.state.borrow_mut();

@@ -186,10 +186,10 @@ fn tagging_api_that_hangs_is_asked_again_until_half_of_the_look_is_over() {
         ];
         let mut function = function(&sqs.url, &variables);
 
-        // The listed DLQ is redriven anyway.
+        // The listed DLQ is looked at anyway.
         let (outcome, took) = outcome(&mut function, &schedule(), TIME);
 
-        assert_eq!(outcome, "started/ready", "{place:?}");
+        assert_eq!(outcome, "held/tags-unreadable", "{place:?}");
         // Ten of the thirty seconds are kept for the starts; half of the rest is ten.
         let seconds = took.as_secs();
         assert!((10..19).contains(&seconds), "{place:?}: {took:?}");
