@@ -43,7 +43,6 @@ pub(crate) struct Candidate<'a> {
 
 /// What came of looking at a DLQ.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "nearly every look is answered")]
 pub(crate) enum Look {
     /// The time to look was over before SQS was asked.
     NotAsked,
