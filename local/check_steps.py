@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
+from deploy import CODE_HERE
 from fit import ELF_MACHINES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +79,7 @@ class Scale:
     time: float = 1  # factor for the seconds of CANCELED_AFTER
 
 
-QUICK = Scale(40, 50, 20, 0.2, 1, 1, 2, 10, 1, 15, 0.02)
+QUICK = Scale(40, 50, 120, 0.2, 1, 1, 2, 10, 1, 15, 0.02)
 
 
 @dataclass
@@ -337,8 +338,9 @@ class Step:
 STEPS: list[Step] = []
 
 
-def step(rows: dict[str, str]) -> Callable[[Callable[[Check], None]], Callable[[Check], None]]:
-    """Declares a step, with the ID and the sentence of each assumption that it looks at."""
+def step(**sentences: str) -> Callable[[Callable[[Check], None]], Callable[[Check], None]]:
+    """Declares a step, with the sentence of each assumption that it looks at."""
+    rows = {name.replace("_", "-"): sentence for name, sentence in sentences.items()}
 
     def declare(run: Callable[[Check], None]) -> Callable[[Check], None]:
         STEPS.append(Step(run, rows))
@@ -363,27 +365,25 @@ def refusal(call: Callable[[], Any]) -> dict[str, Any] | None:
 
 
 @step(
-    {
-        "second-task": "A second task of a queue is refused; the message has `already` and `running`",
-        "not-a-dlq": "A queue that is no DLQ is refused; the message has `configured as a Dead Letter Queue`",
-        "missing-source": "A missing DLQ is refused as ResourceNotFound or NonExistentQueue",
-        "missing-depth": "GetQueueAttributes of a missing queue is refused as NonExistentQueue or QueueDoesNotExist",
-        "missing-destination": "A missing destination is refused as ResourceNotFound; the message has `DestinationArn`",
-        "destination-itself": "The DLQ as its own destination is refused",
-        "destination-other-type": "A FIFO destination of a standard DLQ is refused",
-        "destination-other-account": "A destination in another account is refused",
-        "destination-other-region": "A destination in another region is refused",
-        "rate-0": "A rate of 0 is refused",
-        "rate-501": "A rate of 501 is refused",
-        "malformed-arn": "A malformed ARN is refused",
-        "max-results-11": "A request to list 11 tasks is refused",
-        "cancel-malformed": "A malformed handle is refused with HTTP 400, 404 or 409",
-        "cancel-finished": "A cancel of a finished task is refused with HTTP 400, 404 or 409",
-        "empty-dlq": "A task on an empty DLQ is accepted and ends as COMPLETED with 0 moved",
-        "handle-only-running": "Only a RUNNING task is listed with a handle",
-        "newest-first": "Tasks are listed newest first; the start is in milliseconds since 1970",
-        "start-while-cancelling": "A start while a task is CANCELLING is refused like a second task",
-    }
+    second_task="A second task of a queue is refused; the message has `already` and `running`",
+    not_a_dlq="A queue that is no DLQ is refused; the message has `configured as a Dead Letter Queue`",
+    missing_source="A missing DLQ is refused as ResourceNotFound or NonExistentQueue",
+    missing_depth="GetQueueAttributes of a missing queue is refused as NonExistentQueue or QueueDoesNotExist",
+    missing_destination="A missing destination is refused as ResourceNotFound; the message has `DestinationArn`",
+    destination_itself="The DLQ as its own destination is refused",
+    destination_other_type="A FIFO destination of a standard DLQ is refused",
+    destination_other_account="A destination in another account is refused",
+    destination_other_region="A destination in another region is refused",
+    rate_0="A rate of 0 is refused",
+    rate_501="A rate of 501 is refused",
+    malformed_arn="A malformed ARN is refused",
+    max_results_11="A request to list 11 tasks is refused",
+    cancel_malformed="A malformed handle is refused with HTTP 400, 404 or 409",
+    cancel_finished="A cancel of a finished task is refused with HTTP 400, 404 or 409",
+    empty_dlq="A task on an empty DLQ is accepted and ends as COMPLETED with 0 moved",
+    handle_only_running="Only a RUNNING task is listed with a handle",
+    newest_first="Tasks are listed newest first; the start is in milliseconds since 1970",
+    start_while_cancelling="A start while a task is CANCELLING is refused like a second task",
 )
 def errors(check: Check) -> None:
     source, dlq = check.pair("errors")
@@ -443,7 +443,7 @@ def errors(check: Check) -> None:
 
 
 @step(
-    {"access-denied": "Without sqs:ReceiveMessage a start is refused as AccessDenied, and the message names the action"}
+    access_denied="Without sqs:ReceiveMessage a start is refused as AccessDenied, and the message names the action",
 )
 def denied(check: Check) -> None:
     _, dlq = check.pair("denied")
@@ -460,7 +460,9 @@ def denied(check: Check) -> None:
     check.until("the effect of the queue policy", 1.5 * check.scale.settle, is_denied)
 
 
-@step({"connect": "A signed request without an operation gets an answer, and the connection stays open"})
+@step(
+    connect="A signed request without an operation gets an answer, and the connection stays open",
+)
 def connect(check: Check) -> None:
     target = urlsplit(check.sqs.meta.endpoint_url)
     kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
@@ -493,14 +495,14 @@ def connect(check: Check) -> None:
 def pace(rate: int) -> None:
     """Declares the step for one rate."""
     rows = {
-        f"pace-{rate}": f"A task at {rate} a second moves at most about {rate} a second ({rate * 1.3:g})",
-        f"start-{rate}": f"At {rate} a second, the first message moves within 10 s",
-        f"lag-{rate}": f"At {rate} a second, the number of moved messages is at most 5 s ahead and 15 s behind",
+        f"pace_{rate}": f"A task at {rate} a second moves at most about {rate} a second ({rate * 1.3:g})",
+        f"start_{rate}": f"At {rate} a second, the first message moves within 10 s",
+        f"lag_{rate}": f"At {rate} a second, the number of moved messages is at most 5 s ahead and 15 s behind",
     }
     if rate == 10:
-        rows["overshoot-10"] = "After the cancel of a task at 10 a second, at most 200 more messages move"
+        rows["overshoot_10"] = "After the cancel of a task at 10 a second, at most 200 more messages move"
 
-    @step(rows)
+    @step(**rows)
     def run(check: Check) -> None:
         stash = check.queue(f"pace-{rate}-stash")
         _, dlq = check.pair(f"pace-{rate}")
@@ -533,18 +535,16 @@ for each_rate in RATES:
 
 
 @step(
-    {
-        "sample-size": "A sample of 20 s moves 4 to 26 messages",
-        "sample-oldest": "A sample moves the oldest messages: on average from the oldest quarter",
-        "cancel-overshoot": "After the cancel of a sample, at most 10 more messages move",
-        "cancel-time": "A canceled sample is CANCELLED within 30 s",
-        "cancel-fields": "A CANCELLED task is listed with its rate, moved and to move, without a handle",
-        "cancelled-to-move": "Of a CANCELLED sample, to move is right to less than half of moved",
-        "cancelled-moved": "A CANCELLED sample shows what it moved, at the first look",
-        "cancelled-minute": "A minute later, it still shows what it moved",
-        "cancelled-ten-minutes": "Ten minutes later, it still shows what it moved",
-        "cancelled-is-over": "No message moves after a task is listed as CANCELLED",
-    }
+    sample_size="A sample of 20 s moves 4 to 26 messages",
+    sample_oldest="A sample moves the oldest messages: on average from the oldest quarter",
+    cancel_overshoot="After the cancel of a sample, at most 10 more messages move",
+    cancel_time="A canceled sample is CANCELLED within 30 s",
+    cancel_fields="A CANCELLED task is listed with its rate, moved and to move, without a handle",
+    cancelled_to_move="Of a CANCELLED sample, to move is right to less than half of moved",
+    cancelled_moved="A CANCELLED sample shows what it moved, at the first look",
+    cancelled_minute="A minute later, it still shows what it moved",
+    cancelled_ten_minutes="Ten minutes later, it still shows what it moved",
+    cancelled_is_over="No message moves after a task is listed as CANCELLED",
 )
 def sample(check: Check) -> None:
     stash = check.queue("sample-stash")
@@ -583,13 +583,11 @@ def statuses_of(move: Move) -> set[str]:
 
 
 @step(
-    {
-        "quiet-visible": "On a quiet DLQ of 5,000, the visible messages are right to less than 10",
-        "quiet-to-move": "On a quiet DLQ of 5,000, to move is right to less than 10",
-        "completed-moved": "Of a COMPLETED task, the larger of moved and to move is right to less than 10",
-        "sent-is-new": "A moved message has a new SentTimestamp",
-        "nothing-lost": "A task loses no message, and moves none twice",
-    }
+    quiet_visible="On a quiet DLQ of 5,000, the visible messages are right to less than 10",
+    quiet_to_move="On a quiet DLQ of 5,000, to move is right to less than 10",
+    completed_moved="Of a COMPLETED task, the larger of moved and to move is right to less than 10",
+    sent_is_new="A moved message has a new SentTimestamp",
+    nothing_lost="A task loses no message, and moves none twice",
 )
 def quiet(check: Check) -> None:
     stash = check.queue("quiet-stash")
@@ -611,10 +609,12 @@ def quiet(check: Check) -> None:
     check.saw("nothing-lost", len(copies) == count and not twice, f"{count - len(copies)} missing, {twice} twice")
 
 
-@step({"moves-once": "A task moves a message once, even if it falls back while the task runs"})
+@step(
+    moves_once="A task moves a message once, even if it falls back while the task runs",
+)
 def returning(check: Check) -> None:
     source, dlq = check.pair("returning")
-    count, window = 40, min(check.scale.task, 60)
+    count, window = 20, check.scale.task / 10
     check.dead_letter(source, dlq, count)
     deliveries: Counter[int] = Counter()
     check.start(dlq, None, 5)
@@ -628,7 +628,9 @@ def returning(check: Check) -> None:
     check.saw("moves-once", again == 0, f"{len(deliveries)} of {count} moved, {again} of them again; {status}")
 
 
-@step({"no-throttle": "SQS does not throttle 64 looks at once"})
+@step(
+    no_throttle="SQS does not throttle 64 looks at once",
+)
 def burst(check: Check) -> None:
     _, dlq = check.pair("burst")
 
@@ -648,11 +650,9 @@ def burst(check: Check) -> None:
 
 
 @step(
-    {
-        "lazy-fall": "SQS dead-letters a message only at a receive after the visibility timeout",
-        "delay": "The delay of the source queue applies to moved messages",
-        "expired": "A message whose retention ends before its next receive never reaches the DLQ",
-    }
+    lazy_fall="SQS dead-letters a message only at a receive after the visibility timeout",
+    delay="The delay of the source queue applies to moved messages",
+    expired="A message whose retention ends before its next receive never reaches the DLQ",
 )
 def falls(check: Check) -> None:
     old_source, old_dlq = check.pair("expired", MessageRetentionPeriod=60, VisibilityTimeout=5)
@@ -691,10 +691,8 @@ def falls(check: Check) -> None:
 
 
 @step(
-    {
-        "failure-no-source": "Without a destination, a message sent to the DLQ fails as CouldNotDetermineMessageSource",
-        "failure-no-queue": "A task whose destination is deleted fails as NonExistentQueue",
-    }
+    failure_no_source="Without a destination, a message sent to the DLQ fails as CouldNotDetermineMessageSource",
+    failure_no_queue="A task whose destination is deleted fails as NonExistentQueue",
 )
 def failures(check: Check) -> None:
     _, dlq = check.pair("no-source")
@@ -721,16 +719,14 @@ COUNTERS = ("Sent", "Received", "Deleted")
 
 
 @step(
-    {
-        "dead-letter-not-sent": "Dead-lettering does not count in the DLQ's NumberOfMessagesSent",
-        "dead-letter-not-deleted": "Dead-lettering does not count in the source's NumberOfMessagesDeleted",
-        "failed-receives": "Received minus Deleted, by maxReceiveCount, is the number of failed messages",
-        "move-is-sent": "A moved message counts in the destination's NumberOfMessagesSent",
-        "move-is-received": "A moved message counts in the DLQ's NumberOfMessagesReceived",
-        "move-is-deleted": "A moved message counts in the DLQ's NumberOfMessagesDeleted",
-        "consumer-deletes": "What the consumer deletes counts in the source's NumberOfMessagesDeleted",
-        "metrics-late": "The metrics come at most two minutes after their minute has ended",
-    }
+    dead_letter_not_sent="Dead-lettering does not count in the DLQ's NumberOfMessagesSent",
+    dead_letter_not_deleted="Dead-lettering does not count in the source's NumberOfMessagesDeleted",
+    failed_receives="Received minus Deleted, by maxReceiveCount, is the number of failed messages",
+    move_is_sent="A moved message counts in the destination's NumberOfMessagesSent",
+    move_is_received="A moved message counts in the DLQ's NumberOfMessagesReceived",
+    move_is_deleted="A moved message counts in the DLQ's NumberOfMessagesDeleted",
+    consumer_deletes="What the consumer deletes counts in the source's NumberOfMessagesDeleted",
+    metrics_late="The metrics come at most two minutes after their minute has ended",
 )
 def metrics(check: Check) -> None:
     source, dlq = check.pair("metrics")
@@ -806,7 +802,9 @@ def metric(queue: Queue, counter: str) -> dict[str, Any]:
     return {"Id": id, "MetricStat": {"Metric": which, "Period": 60, "Stat": "Sum"}}
 
 
-@step({"tag-listed": "The tagging API lists a queue within a minute of its tagging"})
+@step(
+    tag_listed="The tagging API lists a queue within a minute of its tagging",
+)
 def tagging(check: Check) -> None:
     queue = check.queue("tagged")
     began = time.time()
@@ -826,14 +824,13 @@ def tagging(check: Check) -> None:
 
 
 @step(
-    {
-        "role-by-use": "With the role of template.yaml, the function starts and cancels a sample and reads the sources",
-        "role-simulated": "By simulation, that role allows each call on enrolled queues, and none on another queue",
-        "verdict-stayed-away": "A consumer that acknowledges: the sample stays away, and the rest follows",
-        "verdict-came-back": "A consumer that fails: the sample came back, and nothing more follows",
-        "schedule-wakes": "The schedule of the stack invokes the function",
-        "alarm-wakes": "The depth alarm of the stack invokes the function",
-    }
+    rules_tag_alone="The rules of template.yaml accept a stack that enrolls by tag alone",
+    role_by_use="With the role of template.yaml, the function starts and cancels a sample and reads the sources",
+    role_simulated="By simulation, that role allows each call on enrolled queues, and none on another queue",
+    verdict_stayed_away="A consumer that acknowledges: the sample stays away, and the rest follows",
+    verdict_came_back="A consumer that fails: the sample came back, and nothing more follows",
+    schedule_wakes="The schedule of the stack invokes the function",
+    alarm_wakes="The depth alarm of the stack invokes the function",
 )
 def stack(check: Check) -> None:
     good, bad = (check.pair(name, VisibilityTimeout=10) for name in ("good", "bad"))
@@ -850,7 +847,9 @@ def stack(check: Check) -> None:
     with ThreadPoolExecutor(2) as pool:
         consumers = [pool.submit(consume, good[0], True), pool.submit(consume, bad[0], False)]
         try:
-            simulate(check, deploy(check, good, bad), good, other)
+            role = deploy(check, good, bad)
+            enroll_by_tag_alone(check)
+            simulate(check, role, good, other)
             deadline = time.time() + check.scale.wakes
             reports: list[dict[str, Any]] = []
             rows = ("role-by-use", "verdict-stayed-away", "verdict-came-back", "schedule-wakes", "alarm-wakes")
@@ -880,10 +879,9 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
     s3.create_bucket(Bucket=check.name, **where)
     s3.put_object(Bucket=check.name, Key="bootstrap.zip", Body=package.read_bytes())
     template = (ROOT / "template.yaml").read_text()
-    sources = "SourceQueueArns" if "\n  SourceQueueArns:" in template else "DestinationQueueArns"
     parameters = {
         "DeadLetterQueueArns": ",".join(dlq.arn for _, dlq in pairs),
-        sources: ",".join(source.arn for source, _ in pairs),
+        "SourceQueueArns": ",".join(source.arn for source, _ in pairs),
         "AlarmQueueName": pairs[-1][1].arn.split(":")[-1],
         "Schedule": "rate(1 minute)",
         "Sample": str(check.scale.sample),
@@ -892,9 +890,9 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
     check.sleep(0)
     cloudformation.create_stack(
         StackName=check.name,
-        TemplateBody=template.replace("CodeUri: .\n", f"CodeUri: s3://{check.name}/bootstrap.zip\n"),
+        TemplateBody=template.replace(CODE_HERE, f"      Code: {{S3Bucket: {check.name}, S3Key: bootstrap.zip}}\n"),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Capabilities=["CAPABILITY_IAM"],
         Tags=[{"Key": key, "Value": value} for key, value in check.tags.items()],
     )
 
@@ -909,6 +907,27 @@ def deploy(check: Check, *pairs: tuple[Queue, Queue]) -> str:
         raise NotSeen(f"the stack is {described['StackStatus']}: {why[-1:]}")
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     return str(outputs["RoleArn"])
+
+
+def enroll_by_tag_alone(check: Check) -> None:
+    """Asks for a change of the stack, and does not make it. CloudFormation evaluates the rules when it is asked."""
+    cloudformation = check.clients["cloudformation"]
+    [described] = cloudformation.describe_stacks(StackName=check.name)["Stacks"]
+    changed = dict.fromkeys(("DeadLetterQueueArns", "SourceQueueArns", "AlarmQueueName"), "")
+    changed["EnrollTagValue"] = "check"
+    keys = {it["ParameterKey"] for it in described["Parameters"]} - changed.keys()
+    parameters = [{"ParameterKey": key, "UsePreviousValue": True} for key in sorted(keys)]
+    parameters += [{"ParameterKey": key, "ParameterValue": value} for key, value in changed.items()]
+    error = refusal(
+        lambda: cloudformation.create_change_set(
+            StackName=check.name,
+            ChangeSetName="tag-alone",
+            UsePreviousTemplate=True,
+            Parameters=parameters,
+            Capabilities=["CAPABILITY_IAM"],
+        )
+    )
+    check.saw("rules-tag-alone", not error, error["message"] if error else "the change set is accepted", error)
 
 
 def simulate(check: Check, role: str, pair: tuple[Queue, Queue], other: Queue) -> None:
@@ -978,7 +997,9 @@ def judge(check: Check, reports: list[dict[str, Any]], good: Queue, bad: Queue) 
             saw(id, True, f"{kinds[kind]} invocations of the kind {kind}")
 
 
-@step({"recursion": "Lambda's detection of recursive loops does not count messages that a move task moved"})
+@step(
+    recursion="Lambda's detection of recursive loops does not count messages that a move task moved",
+)
 def recursion(_: Check) -> None:
     raise NotSeen("the check has no Lambda consumer that sends its messages on")
 
@@ -986,7 +1007,9 @@ def recursion(_: Check) -> None:
 # What runs when the other steps have ended: a step on request, which uses up the tasks of the account, and a last look
 
 
-@step({"task-101": "The 101st active task of an account is refused"})
+@step(
+    task_101="The 101st active task of an account is refused",
+)
 def many(check: Check) -> None:
     stash = check.queue("many-stash")
 
@@ -1013,10 +1036,8 @@ MANY = STEPS[-1]
 
 
 @step(
-    {
-        "history": "Finished tasks stay listed for as long as the run lasts",
-        "statuses": "A task has no other status than RUNNING, CANCELLING, COMPLETED, CANCELLED and FAILED",
-    }
+    history="Finished tasks stay listed for as long as the run lasts",
+    statuses="A task has no other status than RUNNING, CANCELLING, COMPLETED, CANCELLED and FAILED",
 )
 def history(check: Check) -> None:
     check.saw("statuses", check.statuses <= KNOWN, ", ".join(sorted(check.statuses)))

@@ -151,6 +151,7 @@ pub fn targets(
             (_, []) => (Arc::clone(&shared), Vec::new()),
             _ => as_tagged(config, settings, final_policy),
         };
+        let policy = held_if_a_destination_is_unread(policy, tags, location);
         let found = contradiction(&policy, dlq, &enrolled, config, settings);
         if let Some(found) = found.filter(|found| !faults.iter().any(|it| it.contains(found))) {
             faults.push(found);
@@ -167,6 +168,27 @@ pub fn targets(
         not_enrolled,
         dry_run: shared.dry_run,
     }
+}
+
+/// The policy; if the tags of a queue that it sends to could not be read, one that holds the DLQ. That
+/// queue may be enrolled too, and then the messages would loop.
+fn held_if_a_destination_is_unread(
+    policy: Arc<Policy>,
+    tags: &Tags,
+    location: &Location,
+) -> Arc<Policy> {
+    let is_unread = |queue: &QueueArn| {
+        let is_read = tags.found.iter().any(|tagged| tagged.dlq == *queue);
+        location.is_taggable_here(queue) && !is_read
+    };
+    let sends_to = [&policy.destination, &policy.parking];
+    if tags.unread.is_none() || !sends_to.into_iter().flatten().any(is_unread) {
+        return policy;
+    }
+    Arc::new(Policy {
+        unread_tags: tags.unread.clone(),
+        ..Policy::clone(&policy)
+    })
 }
 
 /// Why the final policy of a DLQ cannot be followed, if so: messages would go to an invalid place,

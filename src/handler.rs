@@ -21,9 +21,9 @@ use crate::text::{counted, first_three};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{fmt, mem};
 use tokio::time::{Instant, timeout_at};
 
 /// The function: its configuration and the services it calls.
@@ -279,12 +279,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             let queues = match wanted {
                 TagsToRead::None => return Ok(()),
                 TagsToRead::All(mut listed) => {
-                    let mut listing = self.tagging.tagged(tag).await;
-                    found = match &mut listing {
-                        Ok(found) => mem::take(found),
-                        Err(error) => error.take_found(),
-                    };
-                    listing?;
+                    self.tagging.tagged(tag, &mut found).await?;
                     let known: HashSet<&QueueArn> = found.iter().map(|it| &it.dlq).collect();
                     listed.retain(|dlq| !known.contains(dlq));
                     found.extend(self.tagging.tagged_among(&listed, tag).await?);
@@ -297,10 +292,12 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             found.extend(self.tagging.tagged_among(&destinations, tag).await?);
             Ok(())
         };
-        // If the tagging API does not answer, there must be time left to look at the listed DLQs.
+        // However slow the tagging API is, there must be time left to look at the listed DLQs, and at
+        // those that were found.
+        let half = half_of_time_left(deadlines.look_until);
         let until = match self.config.queues.is_empty() {
-            true => deadlines.look_until,
-            false => half_of_time_left(deadlines.look_until),
+            true => half + deadlines.look_until.saturating_duration_since(half) / 2,
+            false => half,
         };
         let no_answer = || TaggingError::Unreachable("no answer in time".to_owned());
         let read = timeout_at(until, read).await;

@@ -49,7 +49,9 @@ pub(crate) enum Look {
     /// SQS did not answer before the time to look was over.
     NotAnswered,
     /// SQS answered, at this time.
-    Answered(Result<Observation, SqsError>, Instant),
+    Answered(Box<Observation>, Instant),
+    /// SQS failed, or refused the call.
+    Refused(SqsError),
 }
 
 impl<'a> Candidate<'a> {
@@ -85,7 +87,10 @@ pub(crate) async fn look_at_all<S: Sqs, C>(
         *answer = Look::NotAnswered;
         let look = async || look(context.sqs, &target.dlq).await;
         let seen = retry_while_throttled(look, SqsError::is_throttled).await;
-        *answer = Look::Answered(seen, Instant::now());
+        *answer = match seen {
+            Ok(observation) => Look::Answered(Box::new(observation), Instant::now()),
+            Err(error) => Look::Refused(error),
+        };
     });
     let looks = stream::iter(looks).buffer_unordered(context.limits.concurrency);
     // Running out of time is no error: the DLQs without an answer are deferred.
@@ -114,16 +119,16 @@ pub(crate) fn candidate(target: &Target, look: Look) -> Result<Candidate<'_>, Ou
         return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
     }
     match look {
-        Look::Answered(Ok(observation), looked) => Ok(Candidate {
+        Look::Answered(observation, looked) => Ok(Candidate {
             target,
-            observation,
+            observation: *observation,
             looked,
             brakes_read: None,
         }),
-        Look::Answered(Err(SqsError::QueueNotFound(why)), _) if !target.listed => {
+        Look::Refused(SqsError::QueueNotFound(why)) if !target.listed => {
             Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
-        Look::Answered(Err(error), _) => Err(Outcome::Failed(Failed::Sqs(error))),
+        Look::Refused(error) => Err(Outcome::Failed(Failed::Sqs(error))),
         Look::NotAnswered => Err(Outcome::Deferred(Deferred::NoAnswer)),
         Look::NotAsked => Err(Outcome::Deferred(Deferred::NotLookedAt)),
     }

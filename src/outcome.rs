@@ -336,7 +336,7 @@ impl Failed {
                 TaggingError::Service(_)
                 | TaggingError::Unreachable(_)
                 | TaggingError::BadAnswer(_)
-                | TaggingError::Endless(_),
+                | TaggingError::Endless,
             )
             | Self::StillRunning(_)
             | Self::SampleNotStopped(_) => Reason::ServiceError,

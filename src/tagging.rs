@@ -8,18 +8,19 @@ use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
 use std::collections::HashSet;
 use std::error::Error;
-use std::mem;
 use std::sync::LazyLock;
 
 /// The calls to the tagging API that enrollment by tag needs. The API knows only the function's own
 /// account and region.
 pub trait Tagging {
-    /// Every queue with the enroll tag. The API may still list a queue that was deleted recently.
-    /// If its pages have no end, the error has the queues of the pages that were read.
+    /// Adds every queue with the enroll tag to `found`, page by page: what was found stays there if a
+    /// later page fails, or if nobody waits for it. The API may still list a queue that was deleted
+    /// recently.
     fn tagged(
         &self,
         tag: &EnrollTag,
-    ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingError>>;
+        found: &mut Vec<TaggedQueue>,
+    ) -> impl Future<Output = Result<(), TaggingError>>;
 
     /// The queues among these that have the enroll tag, or settings in other tags. One call per 100
     /// queues, none for no queue.
@@ -47,21 +48,11 @@ pub enum TaggingError {
     /// The tagging API's answer makes no sense.
     #[error("`tag:GetResources` failed: {0}")]
     BadAnswer(String),
-    /// The tagging API lists pages without end. These queues were found until then.
+    /// The tagging API lists pages without end.
     #[error(
         "`tag:GetResources` repeats its pages, or has more than {MAX_PAGES}; the queues that it listed until then were served"
     )]
-    Endless(Vec<TaggedQueue>),
-}
-
-impl TaggingError {
-    /// Takes the queues that were found in spite of the error; usually none.
-    pub fn take_found(&mut self) -> Vec<TaggedQueue> {
-        match self {
-            Self::Endless(found) => mem::take(found),
-            _ => Vec::new(),
-        }
-    }
+    Endless,
 }
 
 /// The tagging API itself. Its client is created on first use or by [`create`](Self::create);
@@ -91,7 +82,11 @@ impl TaggingClient {
 }
 
 impl Tagging for TaggingClient {
-    async fn tagged(&self, tag: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingError> {
+    async fn tagged(
+        &self,
+        tag: &EnrollTag,
+        found: &mut Vec<TaggedQueue>,
+    ) -> Result<(), TaggingError> {
         let filter = TagFilter::builder()
             .key(&tag.key)
             .set_values(tag.value.clone().map(|value| vec![value]))
@@ -100,7 +95,6 @@ impl Tagging for TaggingClient {
         // type.
         let request = self.client.get_resources().resource_type_filters("sqs");
         let request = request.tag_filters(filter).resources_per_page(100);
-        let mut queues = Vec::new();
         let mut listed = HashSet::new();
         let mut token = None;
         for _ in 0..MAX_PAGES {
@@ -108,10 +102,10 @@ impl Tagging for TaggingClient {
             let page = page.send().await.map_err(aws_error)?;
             let resources = page.resource_tag_mapping_list();
             let tagged = resources.iter().filter_map(|it| tagged_queue(it, tag));
-            queues.extend(tagged);
+            found.extend(tagged);
             let next = page.pagination_token().filter(|next| !next.is_empty());
             if next.is_none() {
-                return Ok(queues);
+                return Ok(());
             }
             // An empty page may be followed by others.
             let arns = resources
@@ -124,7 +118,7 @@ impl Tagging for TaggingClient {
             }
             token = next.map(str::to_owned);
         }
-        Err(TaggingError::Endless(queues))
+        Err(TaggingError::Endless)
     }
 
     async fn tagged_among(

@@ -73,6 +73,43 @@ fn target(policy: Policy, settings: &[(&str, &str)], request: Option<&Request>) 
     found.enrolled.remove(0)
 }
 
+/// What holds the DLQ with this policy and these tags, if a later page of tags could not be read.
+fn held_by(policy: Policy, settings: &[(&str, &str)], unread: Option<&str>) -> Option<String> {
+    let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let tagged = TaggedQueue {
+        dlq: OWN.parse().unwrap(),
+        enrolled: true,
+        settings: settings.iter().map(setting).collect(),
+    };
+    let tags = Tags {
+        found: vec![tagged],
+        unread: unread.map(str::to_owned),
+    };
+    let config = with_tag(policy);
+    let time = Duration::from_secs(60);
+    let found = targets(&Selection::All, None, &config, &tags, &location(), time);
+    found.enrolled[0].policy.unread_tags.clone()
+}
+
+/// The destination may be on a page of tags that could not be read: enrolled itself.
+#[test]
+fn dlq_whose_destination_has_unread_tags_is_held_and_others_are_not() {
+    let other = OWN.replace("dlq", "other");
+    assert_ne!(other, OWN);
+    let parking = || Policy {
+        parking: other.parse().ok(),
+        ..Policy::default()
+    };
+    let to_other = [("destination-arn", other.as_str())];
+    let why = Some("no last page");
+    let held = why.map(str::to_owned);
+    assert_eq!(held_by(Policy::default(), &to_other, why), held);
+    assert_eq!(held_by(parking(), &[], why), held);
+    assert_eq!(held_by(Policy::default(), &[], why), None);
+    assert_eq!(held_by(Policy::default(), &to_other, None), None);
+    assert_eq!(held_by(parking(), &[], None), None);
+}
+
 /// What is wrong with its policy.
 fn fault(policy: Policy, settings: &[(&str, &str)]) -> String {
     target(policy, settings, None).policy_error.unwrap()

@@ -348,7 +348,8 @@ fn tagging_api_that_throttles_makes_a_sweep_slow_and_loses_no_page() {
 fn tagging_api_without_a_last_page_is_reported_and_what_it_listed_is_served() {
     let queues = names(3, 1);
     let sqs = ManyQueues::start(Behavior::default());
-    let tagging = Tagging::endless(queues.iter().cloned(), ("auto-redrive", "enabled"));
+    let enabled = ("auto-redrive", "enabled");
+    let tagging = Tagging::endless(queues.iter().cloned(), enabled, Duration::ZERO);
 
     let mut function = enrolled_by(&tagging, &sqs, &[]);
     let result = function.invoke(&schedule(), Duration::from_secs(60));
@@ -360,6 +361,23 @@ fn tagging_api_without_a_last_page_is_reported_and_what_it_listed_is_served() {
         "`tag:GetResources` repeats its pages, or has more than 200",
     );
     assert_eq!(tagging.asked().len(), 200);
+    let mut started = sqs.seen().started;
+    started.sort();
+    assert_eq!(started, queues);
+}
+
+#[test]
+fn tagging_api_that_is_slow_without_end_leaves_time_for_what_it_listed() {
+    let queues = names(3, 1);
+    let sqs = ManyQueues::start(Behavior::default());
+    let enabled = ("auto-redrive", "enabled");
+    let tagging = Tagging::endless(queues.iter().cloned(), enabled, Duration::from_millis(500));
+
+    let mut function = enrolled_by(&tagging, &sqs, &[]);
+    let result = function.invoke(&schedule(), Duration::from_secs(10));
+
+    let message = incomplete(result);
+    assert_contains(&message, "`tag:GetResources` failed: no answer in time");
     let mut started = sqs.seen().started;
     started.sort();
     assert_eq!(started, queues);

@@ -360,6 +360,11 @@ impl Fake {
         for (name, value) in settings {
             assert_sqs_takes(name, value);
         }
+        self.with_any_tags(queue, settings)
+    }
+
+    /// As [`Self::with_tags`], with tags that SQS itself would refuse, too.
+    pub fn with_any_tags(self, queue: &QueueArn, settings: &[(&str, &str)]) -> Self {
         let settings = settings
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -819,7 +824,11 @@ impl Sqs for &Fake {
 }
 
 impl Tagging for &Fake {
-    async fn tagged(&self, _: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingError> {
+    async fn tagged(
+        &self,
+        _: &EnrollTag,
+        found: &mut Vec<TaggedQueue>,
+    ) -> Result<(), TaggingError> {
         if self.state.borrow().tagging_hangs {
             std::future::pending::<()>().await;
         }
@@ -831,7 +840,11 @@ impl Tagging for &Fake {
             settings: settings.clone(),
         };
         let tags: Vec<TaggedQueue> = state.tags.iter().map(queue).collect();
-        state.tagging_fault.clone().map_or(Ok(tags), Err)
+        match state.tagging_fault.clone() {
+            Some(fault) => return Err(fault),
+            None => found.extend(tags),
+        }
+        Ok(())
     }
 
     async fn tagged_among(
@@ -842,7 +855,8 @@ impl Tagging for &Fake {
         if queues.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tagged = self.tagged(tag).await?;
+        let mut tagged = Vec::new();
+        self.tagged(tag, &mut tagged).await?;
         tagged.retain(|tagged| queues.contains(&tagged.dlq));
         let names: Vec<&str> = queues.iter().map(QueueArn::name).collect();
         let mut state = self.state.borrow_mut();

