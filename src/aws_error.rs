@@ -143,8 +143,8 @@ fn kind(code: &str, message: &str) -> Kind {
         | "MissingAuthenticationToken"
         | "SignatureDoesNotMatch"
         | "UnrecognizedClient" => Kind::BadCredentials,
+        _ if is_about_task_limit(code, &message) => Kind::TaskLimit,
         _ if is_about_active_task(&message) => Kind::TaskActive,
-        _ if is_about_task_limit(&message) => Kind::TaskLimit,
         "ResourceNotFound" if message.contains("destinationarn") => Kind::DestinationNotFound,
         "NonExistentQueue" | "QueueDoesNotExist" | "ResourceNotFound" => Kind::QueueNotFound,
         _ if message.contains("configured as a dead letter queue") => Kind::NotADeadLetterQueue,
@@ -164,14 +164,18 @@ fn is_about_active_task(message: &str) -> bool {
 }
 
 /// SQS allows 100 active move tasks per account. Nobody has recorded how it refuses another one, so any
-/// words about a limit on tasks count
+/// words about a limit on tasks count, also in the code
 /// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html>).
-fn is_about_task_limit(message: &str) -> bool {
-    let is_limit = ["limit", "maximum", "quota", "too many", "exceed"]
-        .iter()
-        .any(|words| message.contains(words));
+/// The limit of one task per queue is in other words: see [`is_about_active_task`].
+fn is_about_task_limit(code: &str, message: &str) -> bool {
+    let words = [
+        "limit", "maximum", "quota", "too many", "toomany", "exceed", " 100 ",
+    ];
+    let text = format!("{} {message}", code.to_lowercase());
+    let is_limit = words.iter().any(|words| text.contains(words));
+    let is_about_tasks = message.contains("task") || message.contains("redrive");
     let is_about_pace = message.contains("persecond") || message.contains("per second");
-    message.contains("task") && is_limit && !is_about_pace
+    is_limit && is_about_tasks && !is_about_pace
 }
 
 /// What to do about a move task that FAILED with this reason from SQS; `None` if no remedy is

@@ -7,6 +7,7 @@ use crate::wire::{self, REGION, Wire};
 use aws_config::SdkConfig;
 use serde_json::{Value, json};
 use std::net::TcpListener;
+use std::sync::Mutex;
 
 const ORDERS: &str = "arn:aws:sqs:us-east-1:123456789012:orders";
 
@@ -275,6 +276,107 @@ async fn only_a_task_that_is_already_running_is_reported_as_active() {
     let throttled = start_answered(error(S400, THROTTLED, ALREADY_RUNNING)).await;
     let expected = SqsError::Throttled(ALREADY_RUNNING.to_owned());
     assert_eq!(throttled, Err(expected.into()));
+}
+
+/// SQS takes a start, and its answer is lost. The SDK sends the start again, and SQS refuses it because of
+/// its own task.
+#[tokio::test(start_paused = true)]
+async fn refusal_of_a_repeated_start_says_that_the_task_may_be_its_own() {
+    let lost = answer("500 Internal Server Error", "", "");
+    let refused = || error(S400, INVALID, ALREADY_RUNNING);
+    for (before, is_repeated) in [
+        (vec![], false),
+        (vec![lost.clone()], true),
+        (vec![lost.clone(), lost], true),
+    ] {
+        let attempts = before.len() + 1;
+        let answers = Mutex::new(before.into_iter().chain([refused()]));
+        let wire = Wire::answering(move |_| answers.lock().unwrap().next().unwrap());
+        let config = wire.config().into_builder();
+        let three = RetryConfig::standard().with_max_attempts(3);
+        let config = config.retry_config(three).build();
+        let got = clients(&config).start(&dlq(), &a_start(None, None)).await;
+        assert_eq!(got, Err(StartError::TaskActive { is_repeated }));
+        assert_eq!(wire.requests().len(), attempts);
+    }
+}
+
+/// Nobody has recorded how SQS words it.
+#[tokio::test]
+async fn task_beyond_the_accounts_limit_is_recognized_in_any_words_about_a_limit_on_tasks() {
+    let table = [
+        (
+            "LimitExceededException",
+            "The limit of 100 active message move tasks is reached.",
+        ),
+        (
+            "OverLimit",
+            "There are already 100 active message movement tasks in this account.",
+        ),
+        ("OverLimit", "Another message move task cannot be started."),
+        (
+            "ServiceQuotaExceededException",
+            "Quota for message move tasks per account reached.",
+        ),
+        ("TooManyTasks", "No further task is accepted."),
+        (
+            "InvalidParameterValue",
+            "You have reached the maximum number of active message move tasks.",
+        ),
+        (
+            "InvalidParameterValue",
+            "There are 100 active tasks in this account already.",
+        ),
+        (
+            "InvalidParameterValue",
+            "Too many active message move tasks.",
+        ),
+        (
+            "UnsupportedOperation",
+            "Number of running DLQ redrives exceeds the allowed number.",
+        ),
+    ];
+    for (code, message) in table {
+        for status in [S400, S403] {
+            let got = start_answered(error(status, (code, code), message)).await;
+            let code = code.strip_prefix("AWS.").unwrap_or(code);
+            let expected = StartError::AccountLimit(format!("{code}: {message}"));
+            assert_eq!(got, Err(expected), "{code}: {message}");
+        }
+    }
+}
+
+/// These messages have words of that limit, but mean something else.
+#[tokio::test]
+async fn only_a_limit_on_tasks_is_reported_as_the_accounts_limit() {
+    type IsIt = fn(&StartError) -> bool;
+    let is_active: IsIt = |it| matches!(it, StartError::TaskActive { .. });
+    let has_failed: IsIt = |it| matches!(it, StartError::Sqs(SqsError::Service(_)));
+    let is_throttled: IsIt = |it| matches!(it, StartError::Sqs(SqsError::Throttled(_)));
+    let is_denied: IsIt = |it| matches!(it, StartError::Sqs(SqsError::AccessDenied(_)));
+    let pace = "The maximum of MaxNumberOfMessagesPerSecond for a message move task is 500.";
+    let in_words = "A task moves 500 messages per second at the maximum.";
+    let in_arn = "The queue arn:aws:sqs:us-east-1:123456789100:task-dlq cannot be read.";
+    let too_many = "Rate exceeded: too many requests for message move tasks.";
+    let denied = "no identity-based policy allows the task: limit by a boundary";
+    for (codes, message, is_it) in [
+        (INVALID, ALREADY_RUNNING, is_active),
+        (INVALID, pace, has_failed),
+        (INVALID, in_words, has_failed),
+        (INVALID, in_arn, has_failed),
+        (
+            INVALID,
+            "The queue has reached its limit of messages.",
+            has_failed,
+        ),
+        (THROTTLING, too_many, is_throttled),
+        (ACCESS, denied, is_denied),
+    ] {
+        let got = start_answered(error(S400, codes, message))
+            .await
+            .unwrap_err();
+        assert!(is_it(&got), "{message}: {got:?}");
+    }
 }
 
 #[tokio::test]

@@ -8,10 +8,12 @@ mod draws;
 mod enrollment;
 mod events;
 mod expiry;
+mod interleaved;
 mod limits;
 mod redrive;
 mod report;
 mod sample;
+mod sizes;
 
 use crate::support::fake::{Fake, LostAnswer, MINUTE, dlq};
 use serde_json::{Value, json};

@@ -12,6 +12,7 @@
 // For `cost`, which awaits the deeply nested future of `setup::function`.
 #![recursion_limit = "256"]
 
+mod broken;
 mod cost;
 mod events;
 mod fleet;

@@ -684,7 +684,7 @@ fn take(payload: &str, world: &World) -> Starts {
         let settings: Vec<(&str, &str)> = settings
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        fake.with_tags(&tagged.dlq, &settings)
+        fake.with_any_tags(&tagged.dlq, &settings)
     });
     let brakes = world.config.policy.brake_alarms.iter();
     let fake = brakes.fold(fake, |fake, alarm| fake.with_alarm(alarm, BrakeState::Off));

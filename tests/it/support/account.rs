@@ -37,8 +37,12 @@ struct State {
     oldest_age: Option<u64>,
     /// Whether SQS leaves out the handle of a task that it starts.
     hides_handles: bool,
+    interceptor: Option<Arc<Interceptor>>,
     calls: Vec<Call>,
 }
+
+/// Answers some calls itself.
+type Interceptor = dyn Fn(&Call) -> Option<Answer> + Send + Sync;
 
 /// It has one source queue, which is named after it without `-dlq`.
 #[derive(Default)]
@@ -62,8 +66,11 @@ impl Account {
             if call.operation.is_empty() {
                 return Answer::error(404, "UnknownOperationException", "");
             }
+            // Without the lock: a call that hangs keeps no other waiting.
+            let interceptor = shared.lock().unwrap().interceptor.clone();
+            let intercepted = interceptor.and_then(|answer| answer(&call));
             let mut state = shared.lock().unwrap();
-            let answer = state.answer(&call);
+            let answer = intercepted.unwrap_or_else(|| state.answer(&call));
             state.calls.push(call);
             answer
         });
@@ -112,6 +119,11 @@ impl Account {
     /// Makes SQS leave out the handles of tasks that it starts from now on.
     pub fn hide_handles(&self) {
         self.state.lock().unwrap().hides_handles = true;
+    }
+
+    /// Answers calls in this way from now on, except where it returns `None`.
+    pub fn intercept(&self, answer: impl Fn(&Call) -> Option<Answer> + Send + Sync + 'static) {
+        self.state.lock().unwrap().interceptor = Some(Arc::new(answer));
     }
 
     /// Sets the move tasks of a DLQ from now on, newest first.

@@ -66,6 +66,8 @@ struct State {
     only_settings: Vec<QueueArn>,
     tagging_fault: Option<TaggingError>,
     tagging_hangs: bool,
+    /// What CloudWatch answers about the metrics of any queue, if it does not return them.
+    unreadable_metrics: Option<Metrics>,
     /// Draws how long each call waits; `None` if no call does.
     jitter: Option<fastrand::Rng>,
     /// What happens before a call, by its text.
@@ -239,6 +241,7 @@ impl Default for Fake {
                 only_settings: Vec::new(),
                 tagging_fault: None,
                 tagging_hangs: false,
+                unreadable_metrics: None,
                 jitter: None,
                 hooks: Vec::new(),
             }),
@@ -357,6 +360,11 @@ impl Fake {
         for (name, value) in settings {
             assert_sqs_takes(name, value);
         }
+        self.with_any_tags(queue, settings)
+    }
+
+    /// As [`Self::with_tags`], with tags that SQS itself would refuse, too.
+    pub fn with_any_tags(self, queue: &QueueArn, settings: &[(&str, &str)]) -> Self {
         let settings = settings
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -383,6 +391,22 @@ impl Fake {
     pub fn with_slow_tagging(self) -> Self {
         self.state.borrow_mut().tagging_hangs = true;
         self
+    }
+
+    /// CloudWatch refuses to return metrics, or fails.
+    pub fn with_unreadable_metrics(self, is_refused: bool) -> Self {
+        let metrics = match is_refused {
+            true => Metrics::Denied("not authorized".to_owned()),
+            false => Metrics::Failed("InternalFailure".to_owned()),
+        };
+        self.state.borrow_mut().unreadable_metrics = Some(metrics);
+        self
+    }
+
+    /// Whether a task of this queue is RUNNING.
+    pub fn is_running(&self, queue: &QueueArn) -> bool {
+        let is_running = |task: &FakeTask| task.listed.status == TaskStatus::Running;
+        self.queue(queue, |queue| queue.tasks.iter().any(is_running))
     }
 
     /// Lists every DLQ given so far, with the default policy.
@@ -872,6 +896,9 @@ impl CloudWatch for &Fake {
             state
                 .calls
                 .push(format!("GetMetricData {}", metrics.join(" ")));
+        }
+        if let Some(unreadable) = &state.unreadable_metrics {
+            return vec![unreadable.clone(); queries.len()];
         }
         let read = |(query, delay): (MetricsQuery, Duration)| {
             let (dlq, consumed) = (query.dlq.clone(), query.consumed.clone());

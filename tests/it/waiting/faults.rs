@@ -672,6 +672,7 @@ fn anything_happens(seed: u64, round: usize) {
                 "skipped/cooling-down",
                 "skipped/in-flight-only",
                 "held/brake-unknown",
+                "held/tags-unreadable",
                 "deferred/out-of-time",
                 "failed/service-error",
                 "failed/access-denied",
