@@ -240,7 +240,7 @@ fn function_in_a_vpc_without_an_endpoint_ends_in_time_and_names_the_service_and_
         let lines = log.iter().filter_map(|line| line["message"].as_str());
         let hint = format!("in a VPC the endpoint for {service} ({endpoint})");
         let hints = lines.filter(|line| line.contains(&hint)).count();
-        assert_eq!(hints, 1, "{hint}: {log:#?}");
+        assert!(hints >= 1, "{hint}: {log:#?}");
     });
 
     // The event of a brake that cannot be read counts, after three attempts.
@@ -291,14 +291,22 @@ fn whatever_hangs_the_invocation_ends_before_its_deadline() {
             let (outcome, _) = outcome(&mut function, &redrive, time);
             assert_eq!(outcome, "deferred/out-of-time", "{place:?} {time:?}");
         });
-        // One after the other: the tags, the depth history, the brakes.
+        for_each(&PLACES, |place| {
+            let (sqs, hang) = (sqs(""), Hang::at(place));
+            let tags = [
+                ("REDRIVE_ENROLL_TAG", "auto-redrive"),
+                (TAGGING_URL, &hang.url),
+            ];
+            let mut function = function(&sqs.url, &tags);
+            let (outcome, _) = outcome(&mut function, &redrive, time);
+            assert_eq!(outcome, "held/tags-unreadable", "{place:?} {time:?}");
+        });
+        // One after the other: the depth history, the brakes.
         for_each(&PLACES, |place| {
             let (sqs, hang) = (sqs(""), Hang::at(place));
             let variables = [
-                ("REDRIVE_ENROLL_TAG", "auto-redrive"),
                 ("REDRIVE_QUIET_PERIOD", "10m"),
                 ("REDRIVE_BRAKE_ALARMS", "brake"),
-                (TAGGING_URL, &hang.url),
                 (CLOUDWATCH_URL, &hang.url),
             ];
             let mut function = function(&sqs.url, &variables);
