@@ -384,19 +384,9 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether there is a task that may have a verdict, so that facts about the consumer matter.
-    /// One of these facts is how long a task counts.
-    fn has_past(&self) -> bool {
-        let is_past = |task: &MoveTask| !task.status.is_active() && is_ours(self.policy, task);
-        self.seen.tasks.iter().any(is_past)
-    }
-
     /// The verdicts from depths alone: metrics that nobody asked for count as silent.
     fn verdicts_by_depth(&self) -> Result<Vec<Judged<'a>>, Question> {
-        let fall = match self.has_past() {
-            true => self.sampling()?,
-            false => None,
-        };
+        let fall = self.sampling()?;
         Ok(verdict::verdicts(self.policy, self.seen, fall, self.now))
     }
 

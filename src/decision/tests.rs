@@ -343,6 +343,20 @@ fn exhausted_attempts_go_to_the_parking_queue_if_there_is_one() {
     assert_eq!(start.destination, Some(parking()));
 }
 
+/// Its messages go to the destination of the request, whatever became of those sent to the parking queue.
+#[test]
+fn redrive_that_may_not_be_parked_is_not_held_because_parking_failed() {
+    let failed = |ago| parked(with_status("FAILED", task(100, ago)));
+    let seen = seen(100, [failed(HOUR), failed(HOUR * 2)]);
+    let held = decide_now(&with_parking(), &seen);
+    assert!(matches!(held, Decision::Hold(Hold::ParkingFailed { .. })));
+    let elsewhere = Policy {
+        may_park: false,
+        ..with_parking()
+    };
+    starts(decide_now(&elsewhere, &seen));
+}
+
 #[test]
 fn parking_passes_backoff_and_growth() {
     let just_cool = seen(100, (0..5).map(|k| task(100, MINUTE * 15 * (k + 1))));

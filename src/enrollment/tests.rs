@@ -251,3 +251,120 @@ fn request_with_a_pace_of_1_is_refused_where_a_sample_would_be_taken() {
         );
     }
 }
+
+// Which DLQs, and what may not be known of them.
+
+const ABROAD: &str = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq";
+
+fn arn(name: &str) -> QueueArn {
+    let arn = format!("arn:aws:sqs:us-east-1:123456789012:{name}");
+    arn.parse().unwrap()
+}
+
+fn tagged(name: &str, settings: &[(&str, &str)]) -> TaggedQueue {
+    let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    TaggedQueue {
+        dlq: arn(name),
+        enrolled: true,
+        settings: settings.iter().map(setting).collect(),
+    }
+}
+
+fn listing(queues: &[&QueueArn]) -> Config {
+    Config {
+        queues: queues.iter().copied().cloned().collect(),
+        ..with_tag(Policy::default())
+    }
+}
+
+fn found(selection: &Selection, config: &Config, found: &[TaggedQueue]) -> Targets {
+    let tags = Tags {
+        found: found.to_vec(),
+        unread: None,
+    };
+    let minute = Duration::from_secs(60);
+    targets(selection, None, config, &tags, &location(), minute)
+}
+
+#[test]
+fn naming_a_queue_enrolls_it_not() {
+    let config = listing(&[&arn("listed-dlq")]);
+    let names = ["listed-dlq", "tagged-dlq", "stranger-dlq"].map(|name| QueueRef {
+        name: name.to_owned(),
+        account: None,
+        region: None,
+    });
+    let selection = Selection::Named(names.to_vec());
+    let targets = found(&selection, &config, &[tagged("tagged-dlq", &[])]);
+    let enrolled = targets.enrolled.iter().map(|target| target.dlq.name());
+    assert_eq!(enrolled.collect::<Vec<_>>(), ["listed-dlq", "tagged-dlq"]);
+    let listed: Vec<bool> = targets.enrolled.iter().map(|it| it.listed).collect();
+    assert_eq!(listed, [true, false]);
+    assert_eq!(targets.not_enrolled, [arn("stranger-dlq").to_string()]);
+}
+
+#[test]
+fn dlqs_without_settings_of_their_own_share_one_policy() {
+    let tags = [
+        tagged("a-dlq", &[]),
+        tagged("b-dlq", &[]),
+        tagged("c-dlq", &[("cooldown", "1h")]),
+    ];
+    let targets = found(&Selection::All, &listing(&[]), &tags).enrolled;
+    assert!(Arc::ptr_eq(&targets[0].policy, &targets[1].policy));
+    assert_ne!(targets[1].policy, targets[2].policy);
+}
+
+#[test]
+fn listed_dlq_whose_tags_could_not_be_read_is_held_and_others_are_not() {
+    let (own, abroad): (QueueArn, QueueArn) = (OWN.parse().unwrap(), ABROAD.parse().unwrap());
+    let config = listing(&[&own, &abroad]);
+    for (unread, found, expected) in [
+        (Some("timeout"), vec![], [false, true]),
+        (None, vec![], [false, false]),
+        (
+            Some("timeout"),
+            vec![tagged("orders-dlq", &[])],
+            [false, false],
+        ),
+    ] {
+        let tags = Tags {
+            found,
+            unread: unread.map(str::to_owned),
+        };
+        let minute = Duration::from_secs(60);
+        let targets = targets(&Selection::All, None, &config, &tags, &location(), minute);
+        let held = targets.enrolled.iter();
+        let held: Vec<bool> = held.map(|it| it.policy.unread_tags.is_some()).collect();
+        assert_eq!(held, expected, "{tags:?}");
+    }
+}
+
+#[test]
+fn event_source_that_is_an_enrolled_dlq_is_found() {
+    let config = listing(&[&arn("listed-dlq")]);
+    let tags = [tagged("tagged-dlq", &[])];
+    for (sources, expected) in [
+        (vec!["alarms", "listed-dlq"], Some("listed-dlq")),
+        (vec!["tagged-dlq"], Some("tagged-dlq")),
+        (vec!["alarms"], None),
+        (vec![], None),
+    ] {
+        let sources: Vec<String> = sources.iter().map(|name| arn(name).to_string()).collect();
+        let found = dlq_among(&sources, &config, &tags);
+        let expected = expected.map(|name| arn(name).to_string());
+        assert_eq!(found, expected.as_ref(), "{sources:?}");
+    }
+}
+
+#[test]
+fn tags_of_destinations_are_read_unless_they_were() {
+    let to = |destination: &str| {
+        let destination = arn(destination).to_string();
+        vec![tagged("orders-dlq", &[("destination-arn", &destination)])]
+    };
+    let read = [arn("orders-dlq"), arn("refunds")];
+    let unread = |destination| destinations_to_read(&to(destination), &read, &location());
+    assert_eq!(unread("elsewhere"), [arn("elsewhere")]);
+    assert_eq!(unread("refunds"), []);
+}

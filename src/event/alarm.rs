@@ -38,9 +38,7 @@ pub enum AlarmState {
     Alarm,
     /// `OK`
     Ok,
-    /// `INSUFFICIENT_DATA`
-    InsufficientData,
-    /// A state that CloudWatch does not document today.
+    /// `INSUFFICIENT_DATA`, or a state that CloudWatch does not document today.
     Other(String),
 }
 
@@ -88,7 +86,6 @@ impl AlarmState {
         match self {
             Self::Alarm => "ALARM",
             Self::Ok => "OK",
-            Self::InsufficientData => "INSUFFICIENT_DATA",
             Self::Other(text) => text,
         }
     }
@@ -99,7 +96,6 @@ impl From<String> for AlarmState {
         match text.as_str() {
             "ALARM" => Self::Alarm,
             "OK" => Self::Ok,
-            "INSUFFICIENT_DATA" => Self::InsufficientData,
             _ => Self::Other(text),
         }
     }

@@ -111,7 +111,10 @@ fn running_foreign_and_forgotten_tasks_have_no_verdict() {
     };
     let forgotten = task("COMPLETED", 100, Some(100), HOUR * 25);
     let nothing = task("COMPLETED", 0, Some(0), HOUR);
-    let seen = seen(100, 0, &[running, foreign, nothing, forgotten]);
+    let uncounted = task("COMPLETED", 0, None, HOUR);
+    let canceled = task("CANCELLED", 0, Some(0), HOUR);
+    let tasks = [running, foreign, nothing, uncounted, canceled, forgotten];
+    let seen = seen(100, 0, &tasks);
     assert_eq!(
         verdicts(&Policy::default(), &seen, Some(&fall()), now()),
         []
@@ -188,6 +191,17 @@ fn new_messages_after_a_calm_half_hour_are_not_returned_ones() {
         Verdict::CameBack,
         "nobody tried them"
     );
+}
+
+#[test]
+fn failed_task_came_back_however_calm_its_dlq_was() {
+    let mut seen = doubtful(TaskReadings {
+        calm_since: Some(now() - MINUTE * 50),
+        ..readings()
+    });
+    assert_eq!(newest(&seen).0, Verdict::StayedAway);
+    seen.tasks[0].status = TaskStatus::Failed;
+    assert_eq!(newest(&seen).0, Verdict::CameBack);
 }
 
 #[test]

@@ -221,6 +221,54 @@ fn rest_is_slower_if_a_whole_redrive_came_back_although_its_sample_stayed_away()
     assert_eq!(overrun(None), Rate::new(50));
 }
 
+#[test]
+fn rest_has_the_usual_pace_unless_a_whole_redrive_came_back_right_after_a_good_sample() {
+    let newest = || sample(20, 1000, MINUTE * 10);
+    let good = |ago| sample(20, 1000, ago);
+    // Its messages were in the DLQ again when the next task started.
+    let bad = |ago| sample(20, 980, ago);
+    let whole = |size, ago| MoveTask {
+        max_messages_per_second: Some(50),
+        ..task(size, ago)
+    };
+    for (older, expected) in [
+        (vec![whole(980, HOUR), good(HOUR * 2)], 10),
+        // The redrive stayed away: few were left at the next start.
+        (vec![whole(5000, HOUR), good(HOUR * 2)], 50),
+        // The sample before it came back, too.
+        (vec![whole(980, HOUR), bad(HOUR * 2)], 50),
+        // What came back is a sample.
+        (vec![bad(HOUR), good(HOUR * 2)], 50),
+        (vec![whole(5000, HOUR), bad(HOUR * 2)], 50),
+    ] {
+        let tasks = [vec![newest()], older].concat();
+        let start = decide_by_default(&known(980, tasks.clone()));
+        let pace = starts_for(Purpose::Rest, start).max_messages_per_second;
+        assert_eq!(pace, Rate::new(expected), "{tasks:#?}");
+    }
+}
+
+#[test]
+fn rest_follows_a_sample_of_which_less_than_half_came_back() {
+    for (visible, purpose) in [(985, Purpose::Rest), (990, Purpose::Rest)] {
+        let sampled = known(visible, [sample(20, 1000, MINUTE * 10)]);
+        starts_for(purpose, decide_by_default(&sampled));
+    }
+}
+
+#[test]
+fn task_that_had_nothing_to_move_takes_no_rest_from_a_good_sample() {
+    let nothing = task(0, MINUTE * 20);
+    let tasks = [nothing, sample(20, 1000, MINUTE * 40)];
+    starts_for(Purpose::Rest, decide_by_default(&known(980, tasks)));
+}
+
+#[test]
+fn cooldown_counts_after_a_task_at_the_sample_pace_where_sampling_does_not_apply() {
+    let tasks = [sample(20, 1000, MINUTE * 5)];
+    cools_for(MINUTE * 10, decide_by_default(&seen(980, tasks)));
+}
+
 // Active tasks.
 
 #[test]
@@ -296,11 +344,12 @@ fn redrive_whose_messages_come_back_is_canceled() {
     let late = MINUTE * 7;
     assert_eq!(moving(400, 801, late), Decision::Cancel(Cause::Bouncing));
     assert_eq!(moving(400, 800, late), Decision::Skip(Skip::TaskActive));
-    assert_eq!(
-        moving(39, 1000, late),
-        Decision::Skip(Skip::TaskActive),
-        "few"
-    );
+    for (moved, expected) in [
+        (39, Decision::Skip(Skip::TaskActive)),
+        (40, Decision::Cancel(Cause::Bouncing)),
+    ] {
+        assert_eq!(moving(moved, 1000, late), expected, "39 are few");
+    }
     assert_eq!(
         moving(400, 801, MINUTE * 6),
         Decision::Skip(Skip::TaskActive)
@@ -468,6 +517,97 @@ fn more_than_few_messages_wait_while_cloudwatch_fails() {
         decide_by_default(&failed(41, &old)),
         Decision::Hold(Hold::MetricsUnreadable { why })
     );
+}
+
+#[test]
+fn more_than_few_messages_wait_while_sqs_does_not_show_the_fall_time() {
+    let failed = |visible, tasks: &[MoveTask]| Observation {
+        fall_time: Some(FallTime::Failed("timeout".to_owned())),
+        ..known(visible, tasks.to_vec())
+    };
+    let why = "timeout".to_owned();
+    let skip = Decision::Skip(Skip::MetricsUnreadable { why: why.clone() });
+    assert_eq!(decide_by_default(&failed(41, &[])), skip);
+    assert_eq!(decide_by_default(&failed(41, &[task(41, HOUR)])), skip);
+    starts_for(Purpose::All, decide_by_default(&failed(40, &[])));
+    let old = [task(41, HOUR * 13)];
+    let hold = Decision::Hold(Hold::MetricsUnreadable { why });
+    assert_eq!(decide_by_default(&failed(41, &old)), hold);
+}
+
+#[test]
+fn metrics_that_fail_do_not_matter_where_sampling_does_not_apply() {
+    for metrics in [None, Some(Metrics::Failed("timeout".to_owned()))] {
+        let seen = with_metrics(metrics, seen(41, []));
+        starts_for(Purpose::All, decide_by_default(&seen));
+    }
+}
+
+// What is asked, and in which order: each question costs a call.
+
+fn asked(seen: &Observation) -> Question {
+    decide(&with_brakes_set(), seen, now()).unwrap_err()
+}
+
+#[test]
+fn metrics_of_many_messages_are_asked_for_before_anything_starts() {
+    let unasked = with_metrics(None, known(41, []));
+    assert_eq!(asked(&unasked), Question::Metrics);
+    let few = with_metrics(None, known(40, []));
+    assert_eq!(asked(&few), Question::Brakes);
+}
+
+#[test]
+fn metrics_of_few_messages_are_asked_for_where_a_task_has_a_verdict() {
+    let past = |status| [with_status(status, task(30, HOUR * 2))];
+    let unasked = with_metrics(None, known(30, past("COMPLETED")));
+    assert_eq!(asked(&unasked), Question::Metrics);
+    let unsampled = Policy {
+        quiet_period: Duration::ZERO,
+        ..with_brakes_set()
+    };
+    let unknown = with_metrics(None, seen(30, past("COMPLETED")));
+    let question = decide(&unsampled, &unknown, now()).unwrap_err();
+    assert_eq!(question, Question::Brakes, "nothing depends on them");
+}
+
+#[test]
+fn age_of_the_oldest_message_is_asked_for_only_if_a_task_stayed_away() {
+    for (visible, expected) in [(10, Question::OldestMessage), (30, Question::Brakes)] {
+        let unasked = Observation {
+            retention: Some(HOUR * 24 * 14),
+            ..known(visible, [task(30, HOUR * 2)])
+        };
+        assert_eq!(asked(&unasked), expected, "{visible} of 30");
+    }
+}
+
+// What a report says about the past.
+
+#[test]
+fn report_has_the_verdict_on_the_newest_task_once_it_is_settled() {
+    let verdict = |policy: &Policy, seen| {
+        let last = facts(policy, &seen, now()).last_verdict;
+        last.map(|it| (it.stayed_away, it.came_back))
+    };
+    let sampled = Policy::default();
+    // A whole redrive of 20 at 50 a second is settled a fall time and two minutes after its end.
+    let of_20 = |visible, ago| known(visible, [task(20, ago)]);
+    let settled = MINUTE * 7 + MINUTE;
+    assert_eq!(verdict(&sampled, of_20(5, settled)), Some((true, 5)));
+    assert_eq!(verdict(&sampled, of_20(20, settled)), Some((false, 20)));
+    assert_eq!(verdict(&sampled, of_20(5, MINUTE * 6)), None);
+    let newer = parked(task(5, MINUTE));
+    let beside = known(5, [newer, task(20, HOUR)]);
+    assert_eq!(verdict(&sampled, beside), None, "it is not the newest");
+
+    let without = Policy {
+        sample: Duration::ZERO,
+        ..Policy::default()
+    };
+    let cooldown = without.cooldown;
+    assert_eq!(verdict(&without, of_20(20, cooldown)), Some((false, 20)));
+    assert_eq!(verdict(&without, of_20(20, cooldown - MINUTE)), None);
 }
 
 #[test]

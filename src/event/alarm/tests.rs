@@ -256,6 +256,14 @@ fn name_of_an_alarm_may_have_spaces_and_colons() {
 // What state it is in, and which queues it watches.
 
 #[test]
+fn state_of_an_alarm_is_read() {
+    for (text, state) in [("ALARM", AlarmState::Alarm), ("OK", AlarmState::Ok)] {
+        let event = with(eventbridge(), "/detail/state/value", json!(text));
+        assert_eq!(only_alarm(text, &event).state, state);
+    }
+}
+
+#[test]
 fn only_the_new_state_counts() {
     let previous = [
         json!(null),
@@ -560,8 +568,15 @@ fn contributor_with_a_queue_name_is_ignored_unless_the_query_is_over_sqs() {
         {"id": "q1", "expression": r#"SELECT MAX(A) FROM "AWS/SQS" GROUP BY QueueName"#},
         {"id": "q2", "expression": r#"SELECT MAX(A) FROM "AWS/Connect" GROUP BY QueueName"#},
     ]);
-    let event = with(contributor(), "/detail/configuration/metrics", both);
+    let metrics = "/detail/configuration/metrics";
+    let event = with(contributor(), metrics, both);
     ignored("a query over SQS and one over another service", &event);
+    for (namespace, is_over_sqs) in [("AWS/SQS", true), ("AWS/Connect", false)] {
+        let metric = json!({"namespace": namespace, "name": "Depth", "dimensions": {}});
+        let metric = json!([{"id": "m", "metricStat": {"metric": metric}}]);
+        let alarm = only_alarm(namespace, &with(contributor(), metrics, metric));
+        assert_eq!(alarm.queues.is_ok(), is_over_sqs, "{namespace}");
+    }
     let event = without(contributor(), "/detail/configuration");
     ignored("no query", &event);
 }
@@ -581,6 +596,13 @@ fn contributor_of_a_promql_alarm_names_its_queue_by_an_arn() {
         Some("eu-west-1"),
     )];
     assert_eq!(queues("another account and region", &event), expected);
+
+    let named = json!({"QueueName": "BasicQueue", "any label": elsewhere});
+    let event = with(promql(), attributes, named);
+    assert_eq!(
+        queues("a name of any service beside an ARN", &event),
+        expected
+    );
 
     for (case, value, part) in [
         (

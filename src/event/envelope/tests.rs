@@ -60,6 +60,22 @@ fn four_envelopes_are_unwrapped_and_five_are_not() {
     }
 }
 
+/// A function URL's event has a body, too, and an S3 event a source.
+#[test]
+fn event_with_a_body_is_an_sqs_message_only_if_it_comes_from_sqs() {
+    let body = eventbridge().to_string();
+    let record = sqs_record("1", &body);
+    assert_eq!(queues("of SQS", &record).len(), 1);
+    for other in [
+        json!({"version": "2.0", "rawPath": "/", "body": body}),
+        json!({"eventSource": "aws:s3", "body": body}),
+        json!({"eventSource": "aws:sqs"}),
+    ] {
+        let why = rejected("not of SQS", &other);
+        assert!(why.contains("it is an object with the fields"), "{why}");
+    }
+}
+
 #[test]
 fn array_counts_as_an_envelope() {
     let wrap = |times| (0..times).fold(eventbridge(), |event, _| json!([event]));
