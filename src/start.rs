@@ -173,10 +173,12 @@ async fn still_unstarted<S: Sqs, C>(
     let tasks = list
         .map_err(|_| Outcome::Deferred(Deferred::StartNotSent))?
         .map_err(|error| Outcome::Failed(Failed::Sqs(error)))?;
-    let newest = |tasks: &[MoveTask]| tasks.first().and_then(|task| task.started_at);
-    match newest(&tasks) == newest(&candidate.observation.tasks) {
-        true => Ok(()),
-        false => Err(Outcome::Skipped(Skipped::Overtaken)),
+    let start_of = |tasks: &[MoveTask]| tasks.first().and_then(|task| task.started_at);
+    let newest = start_of(&tasks);
+    let is_recent = newest.is_some_and(|started| started >= since(context));
+    match is_recent && newest != start_of(&candidate.observation.tasks) {
+        true => Err(Outcome::Skipped(Skipped::Overtaken)),
+        false => Ok(()),
     }
 }
 

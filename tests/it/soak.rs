@@ -106,6 +106,7 @@ fn sqs_or_tags(request: &Request, n: u64) -> Answer {
             };
             Answer::ok(json!({"Results": tasks}))
         }
+        "ListDeadLetterSourceQueues" => Answer::ok(json!({"queueUrls": []})),
         "StartMessageMoveTask" if n.is_multiple_of(4) => {
             let message = "There is already a task running.";
             Answer::error(400, "InvalidParameterValue", message)

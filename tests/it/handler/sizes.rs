@@ -15,7 +15,10 @@ fn not_authorized(action: &str, resource: &str) -> String {
 fn named(n: usize, characters: usize) -> QueueArn {
     let end = format!("-{n:05}-dlq");
     let team = "orders-of-the-team-for-payments-and-refunds-".repeat(2);
-    dlq(&format!("{}{end}", &team[..characters - end.len()]))
+    dlq(&format!(
+        "{}{end}",
+        team.get(..characters - end.len()).unwrap()
+    ))
 }
 
 /// A sweep's report about this many DLQs, in bytes.
@@ -76,7 +79,10 @@ fn everything(fake: Fake, queue: &QueueArn) -> Fake {
         .with_fault(queue, "ListDeadLetterSourceQueues", denied);
     let statuses = ["CANCELLED", "CANCELLED", "CANCELLED", "FAILED"];
     // The port cuts SQS's reason.
-    let reason = format!("CouldNotDetermineMessageSource: {}", &long[..468]);
+    let reason = format!(
+        "CouldNotDetermineMessageSource: {}",
+        long.get(..468).unwrap()
+    );
     let fake = past(fake, queue, &statuses, &reason).with_unreadable_metrics(true);
     fake.alarm_is("brake", BrakeState::Unknown(long));
     fake.oldest_age_is(queue, 13 * 24 * HOUR + 8 * HOUR);

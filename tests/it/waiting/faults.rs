@@ -62,15 +62,15 @@ const LOOKING: [Row; 11] = [
 const STARTING: [Row; 11] = [
     (Refused,        "",                     "failed/service-error"),
     (ResetAtOnce,    "started/ready",        "failed/service-error"),
-    // If the start took effect, the next attempt meets its task.
-    (ResetMidAnswer, "skipped/task-active",  "failed/service-error"),
+    // If the start took effect, the list has its task.
+    (ResetMidAnswer, "started/ready",        "started/ready"),
     (BlackHole,      "started/ready",        "failed/service-error"),
-    (InternalError,  "skipped/task-active",  "failed/service-error"),
+    (InternalError,  "started/ready",        "started/ready"),
     (Unavailable,    "started/ready",        "failed/service-error"),
     (Throttled,      "started/ready",        "deferred/out-of-time"),
-    (Truncated,      "skipped/task-active",  "failed/service-error"),
-    (Malformed,      "failed/service-error", "failed/service-error"),
-    (Late,           "skipped/task-active",  "failed/service-error"),
+    (Truncated,      "started/ready",        "started/ready"),
+    (Malformed,      "started/ready",        "started/ready"),
+    (Late,           "started/ready",        "started/ready"),
     (Expired,        "failed/access-denied", "failed/access-denied"),
 ];
 

