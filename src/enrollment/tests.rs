@@ -184,6 +184,13 @@ fn tags_of_six_attempts_and_a_sample_are_refused_and_six_attempts_alone_count_as
         assert_eq!(target.policy_error, None);
         assert_eq!(target.policy.max_attempts, attempts, "{settings:?}");
     }
+    // The attempts are the environment's, which the log warns about.
+    let nine = Policy {
+        max_attempts: 9,
+        ..Policy::default()
+    };
+    let sampled = target(nine, &[("sample", "20"), ("cooldown", "20m")], None);
+    assert_eq!(sampled.policy_error, None);
 }
 
 #[test]
@@ -252,7 +259,105 @@ fn request_with_a_pace_of_1_is_refused_where_a_sample_would_be_taken() {
     }
 }
 
+// What tags and requests change.
+
+#[test]
+fn tag_adds_safety_and_never_lifts_it() {
+    let policy = |paused, dry_run, brake: Option<&str>| Policy {
+        paused,
+        dry_run,
+        brake_alarms: brake.map(str::to_owned).into_iter().collect(),
+        ..Policy::default()
+    };
+    let (free, safe) = (policy(false, false, None), policy(true, true, Some("all")));
+    let lifts = [
+        ("paused", "false"),
+        ("dry-run", "false"),
+        ("brake-alarms", "own"),
+    ];
+    let adds = [
+        ("paused", "true"),
+        ("dry-run", "true"),
+        ("brake-alarms", "own"),
+    ];
+    for (environment, tags, expected) in [
+        (&free, &[][..], (false, false, vec![])),
+        (&free, &adds, (true, true, vec!["own"])),
+        (&safe, &lifts, (true, true, vec!["own", "all"])),
+        (&safe, &[("brake-alarms", "all")], (true, true, vec!["all"])),
+        // A dry run in doubt is one, and another doubt is none.
+        (&free, &[("dry-run", "yes")], (false, true, vec![])),
+        (&free, &[("paused", "yes")], (false, false, vec![])),
+        (
+            &free,
+            &[("dry-run", "true"), ("cooldown", "5s")],
+            (false, true, vec![]),
+        ),
+    ] {
+        let Policy {
+            paused,
+            dry_run,
+            brake_alarms,
+            ..
+        } = &*target(environment.clone(), tags, None).policy;
+        let brakes: Vec<&str> = brake_alarms.iter().map(String::as_str).collect();
+        assert_eq!((*paused, *dry_run, brakes), expected, "{tags:?}");
+    }
+}
+
+#[test]
+fn request_adds_a_dry_run_lifts_none_and_is_never_parked_if_it_has_a_destination() {
+    for (environment, asked) in [(false, false), (false, true), (true, false), (true, true)] {
+        let policy = Policy {
+            dry_run: environment,
+            ..Policy::default()
+        };
+        let request = Request {
+            dry_run: asked,
+            ..request(50, None, false)
+        };
+        let policy = target(policy, &[], Some(&request)).policy;
+        assert_eq!(policy.dry_run, environment || asked);
+        assert!(policy.may_park && policy.destination.is_none());
+    }
+    let aside: QueueArn = arn("aside");
+    let request = Request {
+        destination: Some(aside.clone()),
+        ..request(50, None, false)
+    };
+    let policy = target(Policy::default(), &[], Some(&request)).policy;
+    assert_eq!(
+        (policy.may_park, &policy.destination),
+        (false, &Some(aside))
+    );
+}
+
 // Which DLQs, and what may not be known of them.
+
+#[test]
+fn tags_are_read_of_what_the_event_concerns_and_without_an_enroll_tag_of_nothing() {
+    let (own, abroad): (QueueArn, QueueArn) = (OWN.parse().unwrap(), ABROAD.parse().unwrap());
+    let config = listing(&[&own, &abroad]);
+    let untagged = Config {
+        enroll_tag: None,
+        ..config.clone()
+    };
+    let (all, none) = (Selection::All, Selection::Named(Vec::new()));
+    let named = Selection::Named(vec![queue(None, None)]);
+    let from = [arn("alarms").to_string()];
+    let just = |queue: &QueueArn| vec![queue.clone()];
+    for (selection, config, sources, expected) in [
+        (&all, &config, &[][..], TagsToRead::All(just(&own))),
+        (&none, &config, &[], TagsToRead::None),
+        (&none, &config, &from, TagsToRead::Of(just(&arn("alarms")))),
+        (&named, &config, &[], TagsToRead::Of(just(&own))),
+        (&all, &untagged, &[], TagsToRead::None),
+        (&named, &untagged, &from, TagsToRead::None),
+    ] {
+        let read = tags_to_read(selection, None, sources, config, &location());
+        assert_eq!(read, expected, "{selection:?} {sources:?}");
+    }
+}
 
 const ABROAD: &str = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq";
 
@@ -337,6 +442,35 @@ fn listed_dlq_whose_tags_could_not_be_read_is_held_and_others_are_not() {
         let held = targets.enrolled.iter();
         let held: Vec<bool> = held.map(|it| it.policy.unread_tags.is_some()).collect();
         assert_eq!(held, expected, "{tags:?}");
+    }
+}
+
+#[test]
+fn dlq_is_not_held_for_tags_that_were_read_or_that_nobody_could_read() {
+    let refunds = TaggedQueue {
+        enrolled: false,
+        ..tagged("refunds", &[])
+    };
+    let to_refunds = [("destination-arn", arn("refunds").to_string())];
+    let to_refunds = to_refunds.each_ref().map(|(name, to)| (*name, to.as_str()));
+    let abroad: QueueArn = ABROAD.parse().unwrap();
+    let mut config = listing(&[&abroad]);
+    config.policy.destination = Some(abroad.to_string().replace("dlq", "again").parse().unwrap());
+    for (config, found) in [
+        (
+            &listing(&[]),
+            vec![tagged("orders-dlq", &to_refunds), refunds],
+        ),
+        (&config, vec![]),
+    ] {
+        let tags = Tags {
+            found,
+            unread: Some("timeout".to_owned()),
+        };
+        let minute = Duration::from_secs(60);
+        let targets = targets(&Selection::All, None, config, &tags, &location(), minute);
+        assert_eq!(targets.enrolled.len(), 1);
+        assert_eq!(targets.enrolled[0].policy.unread_tags, None, "{tags:?}");
     }
 }
 

@@ -140,8 +140,150 @@ fn tasks_count_for_as_long_as_all_attempts_take() {
         ..seen(1, 0, &[task("COMPLETED", 1, Some(1), HOUR * 47)])
     };
     assert_eq!(verdicts(&Policy::default(), &slow, None, now()).len(), 1);
+    let unsampled = Policy {
+        sample: Duration::ZERO,
+        ..Policy::default()
+    };
+    assert_eq!(verdicts(&unsampled, &slow, None, now()), []);
     let slow = seen(1, 0, &[task("COMPLETED", 1, Some(1), HOUR * 47)]);
     assert_eq!(verdicts(&Policy::default(), &slow, None, now()).len(), 0);
+}
+
+const PARKING: &str = "arn:aws:sqs:eu-west-1:123456789012:parking";
+
+fn with_parking() -> Policy {
+    Policy {
+        parking: Some(PARKING.parse().unwrap()),
+        ..Policy::default()
+    }
+}
+
+fn parked(status: &str, ago: Duration) -> MoveTask {
+    MoveTask {
+        destination_arn: Some(PARKING.to_owned()),
+        ..task(status, 100, Some(100), ago)
+    }
+}
+
+#[test]
+fn task_to_the_parking_queue_has_no_verdict_and_a_completed_one_ends_the_past() {
+    let ours = |ago| task("COMPLETED", 100, Some(100), ago);
+    for (status, count) in [("FAILED", 2), ("CANCELLED", 2), ("COMPLETED", 1)] {
+        let tasks = [ours(HOUR), parked(status, HOUR * 2), ours(HOUR * 3)];
+        let seen = seen(100, 0, &tasks);
+        let judged = verdicts(&with_parking(), &seen, Some(&fall()), now());
+        assert_eq!(judged.len(), count, "{status}");
+    }
+}
+
+#[test]
+fn parking_has_failed_if_its_last_two_tasks_did_with_no_redrive_between_them() {
+    let foreign = |status| MoveTask {
+        destination_arn: Some("arn:aws:sqs:eu-west-1:123456789012:else".to_owned()),
+        ..task(status, 100, Some(100), HOUR)
+    };
+    let ours = || task("FAILED", 100, Some(100), HOUR);
+    let of = |status| parked(status, HOUR);
+    for (tasks, has_failed) in [
+        (vec![of("FAILED"), of("FAILED")], true),
+        (vec![of("FAILED")], false),
+        (vec![of("FAILED"), of("COMPLETED")], false),
+        (vec![of("COMPLETED"), of("FAILED")], false),
+        (vec![of("FAILED"), foreign("COMPLETED"), of("FAILED")], true),
+        (vec![foreign("FAILED"), of("FAILED")], false),
+        (vec![of("FAILED"), ours(), of("FAILED")], false),
+        (vec![of("CANCELLED"), of("FAILED"), of("FAILED")], true),
+        (vec![of("RUNNING"), of("FAILED"), of("FAILED")], true),
+        (vec![of("FAILED"), parked("FAILED", HOUR * 25)], false),
+    ] {
+        let seen = seen(100, 0, &tasks);
+        let failed = failed_parking(&with_parking(), &seen, now());
+        assert_eq!(failed.is_some(), has_failed, "{tasks:#?}");
+    }
+}
+
+// What to ask CloudWatch.
+
+fn query(policy: &Policy, seen: &Observation) -> MetricsQuery {
+    let dlq = "arn:aws:sqs:eu-west-1:123456789012:orders-dlq";
+    metrics_query(policy, seen, &dlq.parse().unwrap(), now())
+}
+
+/// How long before now something is.
+fn ago(time: SystemTime) -> Duration {
+    now().duration_since(time).unwrap()
+}
+
+#[test]
+fn without_samples_only_the_depth_within_the_quiet_period_is_asked_for() {
+    let unsampled = Policy {
+        sample: Duration::ZERO,
+        ..Policy::default()
+    };
+    let known = seen(100, 0, &[task("COMPLETED", 100, Some(100), HOUR)]);
+    let unknown = Observation {
+        fall_time: None,
+        ..known.clone()
+    };
+    for (policy, seen) in [(&unsampled, &known), (&Policy::default(), &unknown)] {
+        let query = query(policy, seen);
+        assert_eq!((query.consumed, query.tasks), (vec![], vec![]));
+        assert_eq!(ago(query.from), policy.quiet_period + METRICS_DELAY);
+        assert!(!query.shows_dips);
+    }
+}
+
+#[test]
+fn metrics_are_asked_for_from_a_quiet_period_before_the_oldest_task_and_for_an_hour_at_least() {
+    let policy = Policy::default();
+    let asked_from =
+        |policy: &Policy, tasks: &[MoveTask]| ago(query(policy, &seen(5, 0, tasks)).from);
+    let of = |ago| task("COMPLETED", 100, Some(100), ago);
+    assert_eq!(asked_from(&policy, &[]), HOUR + METRICS_DELAY);
+    assert_eq!(asked_from(&policy, &[of(MINUTE)]), HOUR + METRICS_DELAY);
+    let before = policy.quiet_period + MINUTE * 5;
+    let two = [of(HOUR * 2), of(HOUR * 3)];
+    assert_eq!(asked_from(&policy, &two), HOUR * 3 + before);
+    let patient = Policy {
+        quiet_period: HOUR * 4,
+        ..policy
+    };
+    assert_eq!(asked_from(&patient, &[]), HOUR * 4 + METRICS_DELAY);
+}
+
+#[test]
+fn each_task_of_ours_is_asked_about_until_the_next_one_began() {
+    let foreign = MoveTask {
+        destination_arn: Some("arn:aws:sqs:eu-west-1:123456789012:else".to_owned()),
+        ..task("COMPLETED", 100, Some(100), HOUR)
+    };
+    let tasks = [
+        foreign,
+        sample(20, 1000, HOUR * 2),
+        task("COMPLETED", 30, Some(30), HOUR * 3),
+        task("COMPLETED", 100, Some(100), HOUR * 30),
+    ];
+    let asked = query(&Policy::default(), &seen(5, 0, &tasks)).tasks;
+    let asked = asked.iter();
+    let asked = asked.map(|it| (ago(it.started), ago(it.until), it.calm_depth, it.calm_for));
+    let of_sample = (HOUR * 2, HOUR, 990, MINUTE * 30);
+    let of_few = (HOUR * 3, HOUR * 2, 15, MINUTE);
+    assert_eq!(asked.collect::<Vec<_>>(), [of_sample, of_few]);
+}
+
+#[test]
+fn dips_matter_only_after_whole_redrives_of_few() {
+    let few = || task("COMPLETED", 40, Some(40), HOUR);
+    for (tasks, shows_dips) in [
+        (vec![], false),
+        (vec![few()], true),
+        (vec![few(), few()], true),
+        (vec![task("COMPLETED", 41, Some(41), HOUR)], false),
+        (vec![few(), sample(20, 30, HOUR)], false),
+    ] {
+        let query = query(&Policy::default(), &seen(5, 0, &tasks));
+        assert_eq!(query.shows_dips, shows_dips, "{tasks:#?}");
+    }
 }
 
 /// A redrive of 100 an hour ago, 100 in the DLQ now, and these readings.

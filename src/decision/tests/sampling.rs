@@ -613,7 +613,7 @@ fn report_has_the_verdict_on_the_newest_task_once_it_is_settled() {
 #[test]
 fn unclear_verdict_waits_for_the_patience_and_then_all_messages_go() {
     let unclear = |visible, ago| {
-        let seen = known(visible, [task(100, ago)]);
+        let seen = known(visible, [task(60, ago)]);
         with_readings(
             |readings| {
                 readings.tasks[0].gained_before = 200;
@@ -623,10 +623,10 @@ fn unclear_verdict_waits_for_the_patience_and_then_all_messages_go() {
         )
     };
     assert_eq!(
-        decide_by_default(&unclear(100, HOUR)),
+        decide_by_default(&unclear(41, HOUR)),
         Decision::Skip(Skip::CannotBeTold)
     );
-    starts_for(Purpose::All, decide_by_default(&unclear(100, HOUR * 12)));
+    starts_for(Purpose::All, decide_by_default(&unclear(41, HOUR * 12)));
     starts_for(Purpose::All, decide_by_default(&unclear(40, HOUR)));
 }
 
