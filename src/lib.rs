@@ -16,6 +16,7 @@
 //! | [`event`] | parses events; only its files know the shapes of AWS's events |
 //! | [`plan`] | decides what an event calls for |
 //! | [`enrollment`] | finds the DLQs that the event concerns, and the policy of each |
+//! | `turns` | orders the DLQs of a sweep, so that each gets its turn if the time is short |
 //! | [`policy`] | holds what an operator sets for a DLQ, and finds settings that contradict each other |
 //! | [`observation`] | holds what is known of one DLQ, and what a decision may ask |
 //! | [`fall`] | estimates how long a failing message takes to come back |
@@ -126,6 +127,7 @@ mod start;
 pub mod tagging;
 mod text;
 pub mod tls;
+mod turns;
 pub mod verdict;
 #[cfg(test)]
 mod wire;

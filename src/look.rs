@@ -10,9 +10,11 @@ use crate::observation::Observation;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
 use crate::queue::QueueArn;
 use crate::sqs::{Sqs, SqsError};
-use futures_util::{StreamExt, stream};
-use std::future;
-use std::time::SystemTime;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::collections::{HashMap, VecDeque};
+use std::pin::{Pin, pin};
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
 /// What redriving needs, apart from the DLQs.
@@ -42,15 +44,106 @@ pub(crate) struct Candidate<'a> {
 }
 
 /// What came of looking at a DLQ.
-#[derive(Clone)]
 pub(crate) enum Look {
-    /// The time to look was over before SQS was asked.
-    NotAsked,
-    /// SQS did not answer before the time to look was over.
-    NotAnswered,
+    /// SQS was asked at this time, and has not answered.
+    Asked(Instant),
     /// SQS answered, at this time.
     Answered(Result<Observation, SqsError>, Instant),
 }
+
+/// The looks of an invocation.
+pub(crate) struct Looks<'a, S> {
+    sqs: &'a S,
+    /// The most looks at a time.
+    concurrency: usize,
+    begun: Instant,
+    waiting: VecDeque<QueueArn>,
+    running: FuturesUnordered<Running<'a>>,
+    looks: HashMap<QueueArn, Look>,
+}
+
+/// A look at a DLQ that is under way.
+type Running<'a> = Pin<Box<dyn Future<Output = (QueueArn, Look)> + 'a>>;
+
+impl<'a, S: Sqs> Looks<'a, S> {
+    /// No looks yet.
+    pub(crate) fn new(sqs: &'a S, concurrency: usize) -> Self {
+        Self {
+            sqs,
+            concurrency,
+            begun: Instant::now(),
+            waiting: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            looks: HashMap::new(),
+        }
+    }
+
+    /// Adds DLQs to look at [`during`](Self::during) something else. They may turn out not to matter.
+    pub(crate) fn add(&mut self, dlqs: impl Iterator<Item = QueueArn>) {
+        self.waiting.extend(dlqs);
+    }
+
+    /// Waits for something else, and looks meanwhile.
+    pub(crate) async fn during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        loop {
+            self.begin_some();
+            tokio::select! {
+                biased;
+                done = &mut other => return done,
+                Some((dlq, look)) = self.running.next() => drop(self.looks.insert(dlq, look)),
+            }
+        }
+    }
+
+    /// Looks at these DLQs, in this order, unless it has already. Returns all looks.
+    pub(crate) async fn finish(
+        mut self,
+        dlqs: impl Iterator<Item = QueueArn>,
+        until: Instant,
+    ) -> HashMap<QueueArn, Look> {
+        self.waiting = dlqs.collect();
+        let finished = async {
+            self.begin_some();
+            while let Some((dlq, look)) = self.running.next().await {
+                self.looks.insert(dlq, look);
+                self.begin_some();
+            }
+        };
+        // Running out of time is no error: the DLQs without an answer are deferred.
+        let _ = timeout_at(until, finished).await;
+        // A look that has just begun is as good as none.
+        let enough = until.saturating_duration_since(self.begun) / 2;
+        let enough = enough.min(MOST_FOR_A_LOOK);
+        let is_hung = |asked: &Instant| asked.elapsed() >= enough;
+        let had_time = |_: &QueueArn, look: &mut Look| match look {
+            Look::Asked(asked) => is_hung(asked),
+            Look::Answered(..) => true,
+        };
+        self.looks.retain(had_time);
+        self.looks
+    }
+
+    fn begin_some(&mut self) {
+        while self.running.len() < self.concurrency
+            && let Some(dlq) = self.waiting.pop_front()
+        {
+            if self.looks.contains_key(&dlq) {
+                continue;
+            }
+            self.looks.insert(dlq.clone(), Look::Asked(Instant::now()));
+            let sqs = self.sqs;
+            self.running.push(Box::pin(async move {
+                let look = async || look(sqs, &dlq).await;
+                let seen = retry_while_throttled(look, SqsError::is_throttled).await;
+                (dlq, Look::Answered(seen, Instant::now()))
+            }));
+        }
+    }
+}
+
+/// A look without an answer for this long hangs. It takes two calls.
+const MOST_FOR_A_LOOK: Duration = Duration::from_secs(2);
 
 impl<'a> Candidate<'a> {
     pub(crate) fn finding(self, outcome: Outcome, now: SystemTime) -> Finding<'a> {
@@ -73,26 +166,6 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Looks at each DLQ whose policy is valid.
-pub(crate) async fn look_at_all<S: Sqs, C>(
-    context: &Context<'_, S, C>,
-    targets: &[Target],
-) -> Vec<Look> {
-    let mut answers = vec![Look::NotAsked; targets.len()];
-    let valid = targets.iter().zip(&mut answers);
-    let valid = valid.filter(|(target, _)| target.policy_error.is_none());
-    let looks = valid.map(|(target, answer)| async {
-        *answer = Look::NotAnswered;
-        let look = async || look(context.sqs, &target.dlq).await;
-        let seen = retry_while_throttled(look, SqsError::is_throttled).await;
-        *answer = Look::Answered(seen, Instant::now());
-    });
-    let looks = stream::iter(looks).buffer_unordered(context.limits.concurrency);
-    // Running out of time is no error: the DLQs without an answer are deferred.
-    let _ = timeout_at(context.deadlines.look_until, looks.for_each(future::ready)).await;
-    answers
-}
-
 /// Takes one call if the DLQ is empty, two otherwise.
 async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
     let (depth, retention) = sqs.depth(dlq).await?;
@@ -108,23 +181,23 @@ async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
     })
 }
 
-/// The DLQ to decide about. `Err` if the look already decides what happens to it.
-pub(crate) fn candidate(target: &Target, look: Look) -> Result<Candidate<'_>, Outcome> {
+/// The DLQ to decide about. `Err` if the look, or the lack of one, already decides what happens to it.
+pub(crate) fn candidate(target: &Target, look: Option<Look>) -> Result<Candidate<'_>, Outcome> {
     if let Some(error) = &target.policy_error {
         return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
     }
     match look {
-        Look::Answered(Ok(observation), looked) => Ok(Candidate {
+        Some(Look::Answered(Ok(observation), looked)) => Ok(Candidate {
             target,
             observation,
             looked,
             brakes_read: None,
         }),
-        Look::Answered(Err(SqsError::QueueNotFound(why)), _) if !target.listed => {
+        Some(Look::Answered(Err(SqsError::QueueNotFound(why)), _)) if !target.listed => {
             Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
-        Look::Answered(Err(error), _) => Err(Outcome::Failed(Failed::Sqs(error))),
-        Look::NotAnswered => Err(Outcome::Deferred(Deferred::NoAnswer)),
-        Look::NotAsked => Err(Outcome::Deferred(Deferred::NotLookedAt)),
+        Some(Look::Answered(Err(error), _)) => Err(Outcome::Failed(Failed::Sqs(error))),
+        Some(Look::Asked(_)) => Err(Outcome::Deferred(Deferred::NoAnswer)),
+        None => Err(Outcome::Deferred(Deferred::NotLookedAt)),
     }
 }

@@ -9,6 +9,7 @@ mod enrollment;
 mod events;
 mod expiry;
 mod limits;
+mod listing;
 mod redrive;
 mod report;
 mod sample;

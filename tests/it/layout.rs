@@ -36,7 +36,7 @@ const PURE: &[(&str, &[&str])] = &[
         "crate::text",
     ]),
     ("src/policy.rs", &["crate::queue", "humantime", "std::time", "thiserror"]),
-    ("src/queue.rs", &["crate::text", "std::collections", "std::fmt", "std::str", "std::time", "thiserror"]),
+    ("src/queue.rs", &["crate::text", "std::collections", "std::fmt", "std::str", "std::sync::Arc", "std::time", "thiserror"]),
     ("src/text.rs", &["std::error"]),
     ("src/verdict.rs", &[
         "crate::fall", "crate::metrics", "crate::observation", "crate::policy", "crate::queue", "std::time",
@@ -71,7 +71,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ("src/handler.rs", &[
         "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::enrollment",
         "crate::event", "crate::look", "crate::memory", "crate::observation", "crate::outcome", "crate::plan", "crate::queue",
-        "crate::redrive", "crate::report", "crate::sqs", "crate::tagging", "crate::text", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
+        "crate::redrive", "crate::report", "crate::sqs", "crate::tagging", "crate::text", "crate::turns", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/lib.rs", &[]),
     ("src/look.rs", &[
@@ -109,6 +109,7 @@ const OTHERS: &[(&str, &[&str])] = &[
         "aws_config", "aws_sdk_resourcegroupstagging", "crate::aws_error", "crate::config", "crate::queue", "std",
         "thiserror",
     ]),
+    ("src/turns.rs", &["crate::enrollment", "crate::outcome", "crate::queue", "std"]),
     ("src/tls.rs", &["aws_smithy_http_client", "crate::config", "rustls", "std"]),
 ];
 
