@@ -34,6 +34,7 @@
 //! | [`sqs`] | calls SQS: the port to it |
 //! | [`cloudwatch`] | calls CloudWatch: the port for brake alarms and a DLQ's metrics |
 //! | [`tagging`] | calls the tagging API: the port for queues with the enroll tag |
+//! | `sender` | says the same about the sender in every call to AWS |
 //! | `aws_error` | tells AWS's errors apart; the only file that knows their codes |
 //! | [`queue`] | defines queues, their depth and their move tasks |
 //! | `codes` | gives outcomes, reasons and kinds of events codes that never change |
@@ -121,6 +122,7 @@ pub mod policy;
 pub mod queue;
 pub mod redrive;
 pub mod report;
+mod sender;
 pub mod setup;
 pub mod sqs;
 mod start;

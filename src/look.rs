@@ -43,13 +43,8 @@ pub(crate) struct Candidate<'a> {
     pub brakes_read: Option<Instant>,
 }
 
-/// What came of looking at a DLQ.
-pub(crate) enum Look {
-    /// SQS was asked at this time, and has not answered.
-    Asked(Instant),
-    /// SQS answered, at this time.
-    Answered(Result<Observation, SqsError>, Instant),
-}
+/// What SQS answered to a look, and when.
+pub(crate) type Answer = (Result<Observation, SqsError>, Instant);
 
 /// The looks of an invocation.
 pub(crate) struct Looks<'a, S> {
@@ -59,11 +54,13 @@ pub(crate) struct Looks<'a, S> {
     begun: Instant,
     waiting: VecDeque<QueueArn>,
     running: FuturesUnordered<Running<'a>>,
-    looks: HashMap<QueueArn, Look>,
+    /// When SQS was asked about a DLQ.
+    asked: HashMap<QueueArn, Instant>,
+    answers: Vec<(QueueArn, Answer)>,
 }
 
 /// A look at a DLQ that is under way.
-type Running<'a> = Pin<Box<dyn Future<Output = (QueueArn, Look)> + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = (QueueArn, Answer)> + 'a>>;
 
 impl<'a, S: Sqs> Looks<'a, S> {
     /// No looks yet.
@@ -74,7 +71,8 @@ impl<'a, S: Sqs> Looks<'a, S> {
             begun: Instant::now(),
             waiting: VecDeque::new(),
             running: FuturesUnordered::new(),
-            looks: HashMap::new(),
+            asked: HashMap::new(),
+            answers: Vec::new(),
         }
     }
 
@@ -91,52 +89,64 @@ impl<'a, S: Sqs> Looks<'a, S> {
             tokio::select! {
                 biased;
                 done = &mut other => return done,
-                Some((dlq, look)) = self.running.next() => drop(self.looks.insert(dlq, look)),
+                Some(answer) = self.running.next() => self.answers.push(answer),
             }
         }
     }
 
-    /// Looks at these DLQs, in this order, unless it has already. Returns all looks.
+    /// Looks at each of these DLQs whose policy is valid, in this order, unless it has already. Returns the
+    /// answers in the order of the DLQs. A look that began just before the time was up was none.
     pub(crate) async fn finish(
         mut self,
-        dlqs: impl Iterator<Item = QueueArn>,
+        targets: &[Target],
         until: Instant,
-    ) -> HashMap<QueueArn, Look> {
-        self.waiting = dlqs.collect();
+    ) -> impl Iterator<Item = (&Target, Result<Answer, Deferred>)> {
+        let valid = targets.iter().filter(|it| it.policy_error.is_none());
+        self.waiting = valid.map(|target| target.dlq.clone()).collect();
         let finished = async {
             self.begin_some();
-            while let Some((dlq, look)) = self.running.next().await {
-                self.looks.insert(dlq, look);
+            while let Some(answer) = self.running.next().await {
+                self.answers.push(answer);
                 self.begin_some();
             }
         };
         // Running out of time is no error: the DLQs without an answer are deferred.
         let _ = timeout_at(until, finished).await;
-        // A look that has just begun is as good as none.
         let enough = until.saturating_duration_since(self.begun) / 2;
         let enough = enough.min(MOST_FOR_A_LOOK);
-        let is_hung = |asked: &Instant| asked.elapsed() >= enough;
-        let had_time = |_: &QueueArn, look: &mut Look| match look {
-            Look::Asked(asked) => is_hung(asked),
-            Look::Answered(..) => true,
-        };
-        self.looks.retain(had_time);
-        self.looks
+        let Self {
+            asked, mut answers, ..
+        } = self;
+        let place = targets.iter().enumerate();
+        let place: HashMap<&QueueArn, usize> = place.map(|(n, it)| (&it.dlq, n)).collect();
+        answers.retain(|(dlq, _)| place.contains_key(dlq));
+        answers.sort_unstable_by_key(|(dlq, _)| place.get(dlq).copied());
+        let mut answers = answers.into_iter().peekable();
+        targets.iter().map(move |target| {
+            let answer = answers.next_if(|(dlq, _)| *dlq == target.dlq);
+            let is_hung = |asked: &Instant| asked.elapsed() >= enough;
+            let look = match answer {
+                Some((_, answer)) => Ok(answer),
+                None if asked.get(&target.dlq).is_some_and(is_hung) => Err(Deferred::NoAnswer),
+                None => Err(Deferred::NotLookedAt),
+            };
+            (target, look)
+        })
     }
 
     fn begin_some(&mut self) {
         while self.running.len() < self.concurrency
             && let Some(dlq) = self.waiting.pop_front()
         {
-            if self.looks.contains_key(&dlq) {
+            if self.asked.contains_key(&dlq) {
                 continue;
             }
-            self.looks.insert(dlq.clone(), Look::Asked(Instant::now()));
+            self.asked.insert(dlq.clone(), Instant::now());
             let sqs = self.sqs;
             self.running.push(Box::pin(async move {
                 let look = async || look(sqs, &dlq).await;
                 let seen = retry_while_throttled(look, SqsError::is_throttled).await;
-                (dlq, Look::Answered(seen, Instant::now()))
+                (dlq, (seen, Instant::now()))
             }));
         }
     }
@@ -181,23 +191,24 @@ async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
     })
 }
 
-/// The DLQ to decide about. `Err` if the look, or the lack of one, already decides what happens to it.
-pub(crate) fn candidate(target: &Target, look: Option<Look>) -> Result<Candidate<'_>, Outcome> {
+/// The DLQ to decide about. `Err` if the look already decides what happens to it.
+pub(crate) fn candidate(
+    target: &Target,
+    look: Result<Answer, Deferred>,
+) -> Result<Candidate<'_>, Outcome> {
     if let Some(error) = &target.policy_error {
         return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
     }
-    match look {
-        Some(Look::Answered(Ok(observation), looked)) => Ok(Candidate {
+    match look.map_err(Outcome::Deferred)? {
+        (Ok(observation), looked) => Ok(Candidate {
             target,
             observation,
             looked,
             brakes_read: None,
         }),
-        Some(Look::Answered(Err(SqsError::QueueNotFound(why)), _)) if !target.listed => {
+        (Err(SqsError::QueueNotFound(why)), _) if !target.listed => {
             Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
-        Some(Look::Answered(Err(error), _)) => Err(Outcome::Failed(Failed::Sqs(error))),
-        Some(Look::Asked(_)) => Err(Outcome::Deferred(Deferred::NoAnswer)),
-        None => Err(Outcome::Deferred(Deferred::NotLookedAt)),
+        (Err(error), _) => Err(Outcome::Failed(Failed::Sqs(error))),
     }
 }

@@ -24,11 +24,8 @@ pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
     looks: Looks<'_, S>,
 ) -> Vec<Finding<'a>> {
     let mut sorted = Sorted::default();
-    let valid = targets.iter().filter(|it| it.policy_error.is_none());
-    let dlqs = valid.map(|target| target.dlq.clone());
-    let mut looks = looks.finish(dlqs, context.deadlines.look_until).await;
-    for target in targets {
-        match candidate(target, looks.remove(&target.dlq)) {
+    for (target, look) in looks.finish(targets, context.deadlines.look_until).await {
+        match candidate(target, look) {
             Ok(candidate) => sorted.add(candidate, context.now),
             Err(outcome) => {
                 let finding = Finding::unseen(target.dlq.as_str(), outcome);

@@ -3,9 +3,10 @@
 use crate::aws_error::{AwsError, Kind};
 use crate::config::EnrollTag;
 use crate::queue::{QueueArn, TaggedQueue};
-use aws_sdk_resourcegroupstagging::Client;
+use crate::sender::Sender;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
+use aws_sdk_resourcegroupstagging::{Client, config};
 use std::error::Error;
 use std::sync::LazyLock;
 
@@ -74,9 +75,9 @@ pub const MAX_PAGES: usize = 200;
 impl TaggingClient {
     /// Prepares a client for the function's own region.
     pub fn new(config: &aws_config::SdkConfig) -> Self {
-        let config = config.clone();
+        let config = config::Builder::from(config).interceptor(Sender);
         Self {
-            client: LazyLock::new(Box::new(move || Client::new(&config))),
+            client: LazyLock::new(Box::new(move || Client::from_conf(config.build()))),
         }
     }
 

@@ -59,7 +59,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ]),
     ("src/cloudwatch.rs", &[
         "aws_config", "aws_sdk_cloudwatch", "crate::aws_error", "crate::metrics", "crate::observation", "crate::queue",
-        "futures_util", "std", "tokio",
+        "crate::sender", "futures_util", "std", "tokio",
     ]),
     ("src/deadlines.rs", &["std", "tokio"]),
     ("src/event.rs", &["crate::text", "serde", "serde_json", "thiserror"]),
@@ -90,14 +90,16 @@ const OTHERS: &[(&str, &[&str])] = &[
         "crate::decision", "crate::event::request", "crate::fall", "crate::outcome", "crate::plan", "crate::queue", "crate::text",
         "humantime", "serde", "serde_json", "std", "tracing",
     ]),
+    // The types of its hooks are those of all three SDKs.
+    ("src/sender.rs", &["aws_runtime", "aws_sdk_sqs::config", "aws_sdk_sqs::error", "aws_smithy_runtime_api"]),
     ("src/setup.rs", &[
         "aws_config", "aws_credential_types", "aws_smithy_http_client", "aws_smithy_runtime_api", "crate::cloudwatch",
         "crate::config", "crate::handler", "crate::sqs", "crate::tagging", "crate::tls", "std",
         "tracing",
     ]),
     ("src/sqs.rs", &[
-        "aws_config", "aws_sdk_sqs", "crate::aws_error", "crate::decision", "crate::fall", "crate::queue", "crate::text",
-        "serde", "serde_json", "std", "thiserror", "tokio",
+        "aws_config", "aws_sdk_sqs", "crate::aws_error", "crate::decision", "crate::fall", "crate::queue", "crate::sender",
+        "crate::text", "serde", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/start.rs", &[
         "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
@@ -106,8 +108,8 @@ const OTHERS: &[(&str, &[&str])] = &[
         "futures_util", "std", "tokio",
     ]),
     ("src/tagging.rs", &[
-        "aws_config", "aws_sdk_resourcegroupstagging", "crate::aws_error", "crate::config", "crate::queue", "std",
-        "thiserror",
+        "aws_config", "aws_sdk_resourcegroupstagging", "crate::aws_error", "crate::config", "crate::queue", "crate::sender",
+        "std", "thiserror",
     ]),
     ("src/turns.rs", &["crate::enrollment", "crate::outcome", "crate::queue", "std"]),
     ("src/tls.rs", &["aws_smithy_http_client", "crate::config", "rustls", "std"]),
