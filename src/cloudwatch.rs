@@ -4,6 +4,7 @@ use crate::aws_error::{AwsError, Kind};
 use crate::metrics::{METRICS_DELAY, Metrics, MetricsQuery, Reading};
 use crate::observation::{Brake, BrakeState};
 use crate::queue::QueueArn;
+use crate::sender::Sender;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::types::{
@@ -65,6 +66,7 @@ impl CloudWatchClients {
     /// Prepares a client for the function's own region and for each of these regions.
     pub fn new(config: &aws_config::SdkConfig, regions: impl IntoIterator<Item = String>) -> Self {
         let lazy = |config: aws_sdk_cloudwatch::config::Builder| -> Lazy {
+            let config = config.interceptor(Sender);
             LazyLock::new(Box::new(|| Client::from_conf(config.build())))
         };
         let client = |region: &String| {

@@ -38,13 +38,13 @@ impl Deadlines {
     }
 
     /// These deadlines, with time kept for a sample of this length. At least half of the time
-    /// for looking remains.
+    /// for looking remains, and all of it if a sample would come too late even now.
     #[must_use]
     pub fn with_sample(self, sample: Duration) -> Self {
-        if sample.is_zero() {
+        let now = Instant::now();
+        if sample.is_zero() || now > self.latest_start(sample) {
             return self;
         }
-        let now = Instant::now();
         let to_look = self.look_until.saturating_duration_since(now);
         let kept = (sample + TO_STOP_A_SAMPLE).min(to_look / 2);
         Self {
@@ -52,6 +52,12 @@ impl Deadlines {
             ask_until: self.ask_until - kept,
             ..self
         }
+    }
+
+    /// The latest time to start a sample of this length. One that runs for less than a third of its time
+    /// shows too little.
+    pub fn latest_start(&self, sample: Duration) -> Instant {
+        self.stop_from - sample / 3
     }
 }
 

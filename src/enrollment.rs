@@ -78,8 +78,8 @@ pub fn tags_to_read(
     }
     let policy = &config.policy;
     let requested = request.and_then(|request| request.destination.as_ref());
-    let destinations = [&policy.destination, &policy.parking].into_iter().flatten();
-    let destinations = destinations.chain(requested).map(QueueRef::from);
+    let destinations = destinations(policy).chain(requested);
+    let destinations = destinations.map(QueueRef::from);
     let event_sources = event_source_arns.iter().filter_map(|arn| arn.parse().ok());
     let others: Vec<QueueRef> = destinations.chain(event_sources).collect();
     TagsToRead::Of(location.taggable_here(queues.iter().chain(&others)))
@@ -118,7 +118,8 @@ fn enrolled<'a>(config: &'a Config, tagged: &'a [TaggedQueue]) -> BTreeSet<&'a Q
 }
 
 /// The targets of a selection. Naming a queue does not enroll it. `tags` are those of the queues it
-/// concerns. A listed DLQ whose tags could not be read is held. `timeout` is how long the invocation may
+/// concerns. A listed DLQ whose tags could not be read is held, and so is a DLQ whose messages would go to a
+/// queue that may be enrolled, because not all tags could be read. `timeout` is how long the invocation may
 /// run.
 pub fn targets(
     selection: &Selection,
@@ -132,26 +133,25 @@ pub fn targets(
     let enrolled = enrolled(config, &tags.found);
     let settings = tags.found.iter();
     let settings = settings.map(|tagged| (&tagged.dlq, tagged.settings.as_slice()));
-    let settings: BTreeMap<&QueueArn, &[Setting]> = settings.collect();
+    let settings_of: BTreeMap<&QueueArn, &[Setting]> = settings.collect();
     let (selected, not_enrolled) = match selection {
         Selection::All => (enrolled.clone(), Vec::new()),
         Selection::Named(queues) => resolve(queues, &enrolled, location),
     };
     let final_policy = |policy| Arc::new(as_requested(policy, request, timeout));
     let shared = final_policy(config.policy.clone());
-    let held = final_policy(Policy {
-        unread_tags: tags.unread.clone(),
-        ..config.policy.clone()
-    });
+    let held = held(&shared, tags, OWN_TAGS);
     let target = |&dlq: &&QueueArn| {
-        let own = settings.get(dlq);
+        let own = settings_of.get(dlq);
         let settings = own.copied().unwrap_or_default();
         let (policy, mut faults) = match (own, settings) {
             (None, _) if location.is_taggable_here(dlq) => (Arc::clone(&held), Vec::new()),
             (_, []) => (Arc::clone(&shared), Vec::new()),
             _ => as_tagged(config, settings, final_policy),
         };
-        let policy = held_if_a_destination_is_unread(policy, tags, location);
+        let is_read =
+            |it: &QueueArn| settings_of.contains_key(it) || !location.is_taggable_here(it);
+        let policy = unless_read(policy, tags, is_read);
         let found = contradiction(&policy, dlq, &enrolled, config, settings);
         if let Some(found) = found.filter(|found| !faults.iter().any(|it| it.contains(found))) {
             faults.push(found);
@@ -170,25 +170,41 @@ pub fn targets(
     }
 }
 
-/// The policy; if the tags of a queue that it sends to could not be read, one that holds the DLQ. That
-/// queue may be enrolled too, and then the messages would loop.
-fn held_if_a_destination_is_unread(
+/// What cannot be read of a listed DLQ.
+const OWN_TAGS: &str = "the DLQ's tags cannot be read, and they may pause it";
+
+/// This policy, with which nothing starts if some tags could not be read.
+fn held(policy: &Arc<Policy>, tags: &Tags, what: &str) -> Arc<Policy> {
+    match &tags.unread {
+        None => Arc::clone(policy),
+        Some(why) => Arc::new(Policy {
+            unread_tags: Some(format!("{what}: {why}")),
+            ..Policy::clone(policy)
+        }),
+    }
+}
+
+/// This policy, with which nothing starts if a destination may be enrolled, because its tags could not be
+/// read.
+fn unless_read(
     policy: Arc<Policy>,
     tags: &Tags,
-    location: &Location,
+    is_read: impl Fn(&QueueArn) -> bool,
 ) -> Arc<Policy> {
-    let is_unread = |queue: &QueueArn| {
-        let is_read = tags.found.iter().any(|tagged| tagged.dlq == *queue);
-        location.is_taggable_here(queue) && !is_read
-    };
-    let sends_to = [&policy.destination, &policy.parking];
-    if tags.unread.is_none() || !sends_to.into_iter().flatten().any(is_unread) {
-        return policy;
+    let unread = destinations(&policy).find(|it| !is_read(it));
+    match unread.filter(|_| policy.unread_tags.is_none()) {
+        None => Arc::clone(&policy),
+        Some(it) => {
+            let what =
+                format!("the tags of `{it}`, which may itself be an enrolled DLQ, cannot be read");
+            held(&policy, tags, &what)
+        }
     }
-    Arc::new(Policy {
-        unread_tags: tags.unread.clone(),
-        ..Policy::clone(&policy)
-    })
+}
+
+/// The queues that messages may go to, apart from source queues.
+fn destinations(policy: &Policy) -> impl Iterator<Item = &QueueArn> {
+    [&policy.destination, &policy.parking].into_iter().flatten()
 }
 
 /// Why the final policy of a DLQ cannot be followed, if so: messages would go to an invalid place,
@@ -334,8 +350,7 @@ fn as_requested(policy: Policy, request: Option<&Request>, timeout: Duration) ->
 /// `Err` if SQS cannot move messages to the destination, or if they would loop.
 fn check(policy: &Policy, dlq: &QueueArn, enrolled: &BTreeSet<&QueueArn>) -> Result<(), String> {
     policy.check(dlq).map_err(|invalid| invalid.to_string())?;
-    let mut destinations = [&policy.destination, &policy.parking].into_iter().flatten();
-    match destinations.find(|destination| enrolled.contains(destination)) {
+    match destinations(policy).find(|destination| enrolled.contains(destination)) {
         Some(destination) => Err(format!(
             "the destination `{destination}` is itself an enrolled DLQ, so its messages would loop"
         )),

@@ -2,27 +2,27 @@
 
 use crate::cancel;
 use crate::cloudwatch::CloudWatch;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, EnrollTag};
 use crate::deadlines::{Deadlines, half_of_time_left};
 use crate::enrollment::{self, Tags, TagsToRead, Target};
 use crate::event::request::Selection;
 use crate::event::{self, EventError, RecordError};
-use crate::look::Context;
+use crate::look::{Context, Looks};
 use crate::memory::Memory;
 use crate::observation::BrakeState;
-use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
+use crate::outcome::{Failed, Finding, Outcome, Skipped};
 use crate::plan::{Action, Kind, brakes_in_alarm, plan};
 use crate::queue::{Location, QueueArn, TaggedQueue};
 use crate::redrive;
 use crate::report::Report;
 use crate::sqs::Sqs;
-use crate::tagging::{Tagging, TaggingError};
+use crate::tagging::{MAX_PAGES, Page, Tagging, TaggingError};
 use crate::text::{counted, first_three};
+use crate::turns::Turns;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, timeout_at};
 
@@ -33,7 +33,7 @@ pub struct Function<S, C, T> {
     sqs: S,
     cloudwatch: C,
     tagging: T,
-    rotation: Rotation,
+    turns: Turns,
     memory: Memory,
 }
 
@@ -57,7 +57,32 @@ pub struct Answer {
     pub unreadable: Vec<RecordError>,
     /// Why enrollment by tag could not be read. The listed DLQs, and those that were found anyway,
     /// were handled.
-    pub tags_error: Option<TaggingError>,
+    pub tags_error: Option<TagsError>,
+}
+
+/// Why not all tags could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagsError {
+    /// What failed.
+    pub error: TaggingError,
+    /// How many pages of the list of tagged queues had come until then. Their queues were served.
+    pub pages: usize,
+}
+
+impl fmt::Display for TagsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { error, pages } = self;
+        match *pages {
+            0 => error.fmt(f),
+            pages => {
+                let pages = counted(pages as u64, "page");
+                write!(
+                    f,
+                    "{error}; before that it listed {pages}, whose queues were served"
+                )
+            }
+        }
+    }
 }
 
 /// Why an invocation fails. Lambda counts the error, retries, and informs the on-failure
@@ -140,7 +165,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             sqs,
             cloudwatch,
             tagging,
-            rotation: Rotation::default(),
+            turns: Turns::default(),
             memory: Memory::default(),
         }
     }
@@ -188,29 +213,27 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let (selection, request) = (&plan.selection, plan.request.as_ref());
 
         let wanted = enrollment::tags_to_read(selection, request, sources, config, location);
-        let (found, tags_error) = self.read_tags(wanted, location, &deadlines).await;
+        let mut looks = Looks::new(&self.sqs, config.limits.concurrency);
+        // Nothing may be touched if one of the sources turns out to be a DLQ.
+        let early = (plan.action == Action::Redrive && sources.is_empty()).then_some(&mut looks);
+        let (found, tags_error) = self.read_tags(wanted, location, &deadlines, early).await;
         if let Some(dlq) = enrollment::dlq_among(sources, config, &found) {
             return Err(EventError::dead_letters(dlq).into());
         }
-        let unread = tags_error.as_ref().map(TaggingError::to_string);
+        let unread = tags_error.as_ref().map(TagsError::to_string);
         let tags = Tags { found, unread };
-        let mut targets = enrollment::targets(
-            selection,
-            request,
-            config,
-            &tags,
-            location,
-            invocation.time_left,
-        );
+        let timeout = invocation.time_left;
+        let mut targets = enrollment::targets(selection, request, config, &tags, location, timeout);
         let is_sweep = *selection == Selection::All;
         if is_sweep {
-            self.rotation.apply(&mut targets.enrolled, *now);
+            self.turns.apply(&mut targets.enrolled, *now);
         }
 
         let enrolled = &targets.enrolled;
-        let mut findings = self.act(&plan.action, enrolled, *now, &deadlines).await;
+        let acted = self.act(&plan.action, enrolled, looks, *now, &deadlines);
+        let mut findings = acted.await;
         if is_sweep {
-            self.rotation.advance(enrolled, &findings);
+            self.turns.note(enrolled, &findings);
         }
         let others = targets.not_enrolled.iter();
         findings.extend(others.map(|arn| not_enrolled(arn, tags_error.as_ref())));
@@ -240,6 +263,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         &self,
         action: &Action,
         targets: &'a [Target],
+        looks: Looks<'_, S>,
         now: SystemTime,
         deadlines: &Deadlines,
     ) -> Vec<Finding<'a>> {
@@ -255,7 +279,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
                     now,
                     deadlines: &deadlines.with_sample(sample.unwrap_or_default()),
                 };
-                redrive::run(&context, targets).await
+                redrive::run(&context, targets, looks).await
             }
             Action::Cancel(cause) => {
                 cancel::run(&self.sqs, limits, targets, cause, deadlines).await
@@ -270,16 +294,17 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         wanted: TagsToRead,
         location: &Location,
         deadlines: &Deadlines,
-    ) -> (Vec<TaggedQueue>, Option<TaggingError>) {
+        early: Option<&mut Looks<'_, S>>,
+    ) -> (Vec<TaggedQueue>, Option<TagsError>) {
         let Some(tag) = &self.config.enroll_tag else {
             return (Vec::new(), None);
         };
-        let mut found = Vec::new();
+        let (mut found, mut pages) = (Vec::new(), 0);
         let read = async {
             let queues = match wanted {
                 TagsToRead::None => return Ok(()),
                 TagsToRead::All(mut listed) => {
-                    self.tagging.tagged(tag, &mut found).await?;
+                    self.list(tag, &mut found, &mut pages, early).await?;
                     let known: HashSet<&QueueArn> = found.iter().map(|it| &it.dlq).collect();
                     listed.retain(|dlq| !known.contains(dlq));
                     found.extend(self.tagging.tagged_among(&listed, tag).await?);
@@ -302,15 +327,55 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         let no_answer = || TaggingError::Unreachable("no answer in time".to_owned());
         let read = timeout_at(until, read).await;
         let error = read.unwrap_or_else(|_| Err(no_answer())).err();
-        (found, error)
+        (found, error.map(|error| TagsError { error, pages }))
+    }
+
+    /// Lists the queues with the enroll tag, page by page. While the next page is asked for, it looks early
+    /// at the DLQs of the pages that came, if it may.
+    async fn list(
+        &self,
+        tag: &EnrollTag,
+        found: &mut Vec<TaggedQueue>,
+        pages: &mut usize,
+        mut early: Option<&mut Looks<'_, S>>,
+    ) -> Result<(), TaggingError> {
+        let mut known = HashSet::new();
+        let mut token = None;
+        while *pages < MAX_PAGES {
+            let page = self.tagging.page(tag, token.as_deref());
+            let Page { queues, next } = match &mut early {
+                Some(looks) => looks.during(page).await?,
+                None => page.await?,
+            };
+            *pages += 1;
+            let new = queues.iter().filter(|it| known.insert(it.dlq.clone()));
+            let is_repeated = new.count() == 0 && !queues.is_empty();
+            if let Some(looks) = early.as_mut().filter(|_| next.is_some()) {
+                let enrolled = queues.iter().filter(|it| it.enrolled).map(|it| &it.dlq);
+                looks.add(
+                    enrolled
+                        .filter(|dlq| self.turns.may_come_early(dlq))
+                        .cloned(),
+                );
+            }
+            found.extend(queues);
+            if next.is_none() {
+                return Ok(());
+            }
+            if is_repeated || next == token {
+                break;
+            }
+            token = next;
+        }
+        Err(TaggingError::Endless)
     }
 }
 
 /// The finding about a named queue that is not enrolled, as far as the tags could be read.
-fn not_enrolled<'a>(queue_arn: &'a str, tags_error: Option<&TaggingError>) -> Finding<'a> {
+fn not_enrolled<'a>(queue_arn: &'a str, tags_error: Option<&TagsError>) -> Finding<'a> {
     let outcome = match tags_error {
         None => Outcome::Skipped(Skipped::NotEnrolled),
-        Some(error) => Outcome::Failed(Failed::Tags(error.clone())),
+        Some(error) => Outcome::Failed(Failed::Tags(error.error.clone())),
     };
     Finding::unseen(queue_arn, outcome)
 }
@@ -318,51 +383,3 @@ fn not_enrolled<'a>(queue_arn: &'a str, tags_error: Option<&TaggingError>) -> Fi
 /// Some emulators send a deadline in 1970. The invocation then has this much time.
 const EMULATED_TIME: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// Starts each sweep behind the last DLQ about which SQS answered in the previous one, or behind those
-/// that hung if it answered about none. So every DLQ gets its turn, and one that hangs does not keep
-/// the others waiting for ever. The first sweep of a process starts at a random DLQ.
-#[derive(Default)]
-struct Rotation {
-    /// The DLQ to start at.
-    next: Mutex<Option<QueueArn>>,
-}
-
-impl Rotation {
-    /// Puts the targets, which are sorted by their ARNs, in the order of the sweep.
-    fn apply(&self, targets: &mut [Target], now: SystemTime) {
-        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let n = match next.as_ref() {
-            Some(next) => targets.partition_point(|target| target.dlq < *next),
-            None => {
-                let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-                since_epoch.subsec_nanos() as usize
-            }
-        };
-        if let Some(n) = n.checked_rem(targets.len()) {
-            targets.rotate_left(n);
-        }
-    }
-
-    /// Notes where the next sweep starts. `targets` are in the order of this sweep.
-    fn advance(&self, targets: &[Target], findings: &[Finding]) {
-        let unanswered = findings.iter().filter_map(|finding| {
-            let was_asked = match finding.outcome {
-                Outcome::Deferred(Deferred::NotLookedAt)
-                | Outcome::Failed(Failed::CancelNotSent) => false,
-                Outcome::Deferred(Deferred::NoAnswer)
-                | Outcome::Failed(Failed::CancelUnconfirmed) => true,
-                _ => return None,
-            };
-            Some((finding.queue_arn, was_asked))
-        });
-        let unanswered: HashMap<&str, bool> = unanswered.collect();
-        let was_asked = |target: &Target| unanswered.get(target.dlq.as_str()).copied();
-        let next = match targets.iter().rposition(|it| was_asked(it).is_none()) {
-            Some(last_answered) => targets.get(last_answered + 1),
-            None => targets.iter().find(|it| was_asked(it) == Some(false)),
-        };
-        let next = next.or(targets.first()).map(|target| target.dlq.clone());
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
-    }
-}

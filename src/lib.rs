@@ -16,6 +16,7 @@
 //! | [`event`] | parses events; only its files know the shapes of AWS's events |
 //! | [`plan`] | decides what an event calls for |
 //! | [`enrollment`] | finds the DLQs that the event concerns, and the policy of each |
+//! | `turns` | orders the DLQs of a sweep, so that each gets its turn if the time is short |
 //! | [`policy`] | holds what an operator sets for a DLQ, and finds settings that contradict each other |
 //! | [`observation`] | holds what is known of one DLQ, and what a decision may ask |
 //! | [`fall`] | estimates how long a failing message takes to come back |
@@ -33,6 +34,7 @@
 //! | [`sqs`] | calls SQS: the port to it |
 //! | [`cloudwatch`] | calls CloudWatch: the port for brake alarms and a DLQ's metrics |
 //! | [`tagging`] | calls the tagging API: the port for queues with the enroll tag |
+//! | `sender` | says the same about the sender in every call to AWS |
 //! | `aws_error` | tells AWS's errors apart; the only file that knows their codes |
 //! | [`queue`] | defines queues, their depth and their move tasks |
 //! | `codes` | gives outcomes, reasons and kinds of events codes that never change |
@@ -120,12 +122,14 @@ pub mod policy;
 pub mod queue;
 pub mod redrive;
 pub mod report;
+mod sender;
 pub mod setup;
 pub mod sqs;
 mod start;
 pub mod tagging;
 mod text;
 pub mod tls;
+mod turns;
 pub mod verdict;
 #[cfg(test)]
 mod wire;

@@ -10,9 +10,11 @@ use crate::observation::Observation;
 use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
 use crate::queue::QueueArn;
 use crate::sqs::{Sqs, SqsError};
-use futures_util::{StreamExt, stream};
-use std::future;
-use std::time::SystemTime;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::collections::{HashMap, VecDeque};
+use std::pin::{Pin, pin};
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
 /// What redriving needs, apart from the DLQs.
@@ -41,18 +43,117 @@ pub(crate) struct Candidate<'a> {
     pub brakes_read: Option<Instant>,
 }
 
-/// What came of looking at a DLQ.
-#[derive(Clone)]
-pub(crate) enum Look {
-    /// The time to look was over before SQS was asked.
-    NotAsked,
-    /// SQS did not answer before the time to look was over.
-    NotAnswered,
-    /// SQS answered, at this time.
-    Answered(Box<Observation>, Instant),
-    /// SQS failed, or refused the call.
-    Refused(SqsError),
+/// What SQS answered to a look, and when.
+pub(crate) type Answer = (Result<Observation, SqsError>, Instant);
+
+/// The looks of an invocation.
+pub(crate) struct Looks<'a, S> {
+    sqs: &'a S,
+    /// The most looks at a time.
+    concurrency: usize,
+    begun: Instant,
+    waiting: VecDeque<QueueArn>,
+    running: FuturesUnordered<Running<'a>>,
+    /// When SQS was asked about a DLQ.
+    asked: HashMap<QueueArn, Instant>,
+    answers: Vec<(QueueArn, Answer)>,
 }
+
+/// A look at a DLQ that is under way.
+type Running<'a> = Pin<Box<dyn Future<Output = (QueueArn, Answer)> + 'a>>;
+
+impl<'a, S: Sqs> Looks<'a, S> {
+    /// No looks yet.
+    pub(crate) fn new(sqs: &'a S, concurrency: usize) -> Self {
+        Self {
+            sqs,
+            concurrency,
+            begun: Instant::now(),
+            waiting: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            asked: HashMap::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Adds DLQs to look at [`during`](Self::during) something else. They may turn out not to matter.
+    pub(crate) fn add(&mut self, dlqs: impl Iterator<Item = QueueArn>) {
+        self.waiting.extend(dlqs);
+    }
+
+    /// Waits for something else, and looks meanwhile.
+    pub(crate) async fn during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        loop {
+            self.begin_some();
+            tokio::select! {
+                biased;
+                done = &mut other => return done,
+                Some(answer) = self.running.next() => self.answers.push(answer),
+            }
+        }
+    }
+
+    /// Looks at each of these DLQs whose policy is valid, in this order, unless it has already. Returns the
+    /// answers in the order of the DLQs. A look that began just before the time was up was none.
+    pub(crate) async fn finish(
+        mut self,
+        targets: &[Target],
+        until: Instant,
+    ) -> impl Iterator<Item = (&Target, Result<Answer, Deferred>)> {
+        let valid = targets.iter().filter(|it| it.policy_error.is_none());
+        self.waiting = valid.map(|target| target.dlq.clone()).collect();
+        let finished = async {
+            self.begin_some();
+            while let Some(answer) = self.running.next().await {
+                self.answers.push(answer);
+                self.begin_some();
+            }
+        };
+        // Running out of time is no error: the DLQs without an answer are deferred.
+        let _ = timeout_at(until, finished).await;
+        let enough = until.saturating_duration_since(self.begun) / 2;
+        let enough = enough.min(MOST_FOR_A_LOOK);
+        let Self {
+            asked, mut answers, ..
+        } = self;
+        let place = targets.iter().enumerate();
+        let place: HashMap<&QueueArn, usize> = place.map(|(n, it)| (&it.dlq, n)).collect();
+        answers.retain(|(dlq, _)| place.contains_key(dlq));
+        answers.sort_unstable_by_key(|(dlq, _)| place.get(dlq).copied());
+        let mut answers = answers.into_iter().peekable();
+        targets.iter().map(move |target| {
+            let answer = answers.next_if(|(dlq, _)| *dlq == target.dlq);
+            let is_hung = |asked: &Instant| asked.elapsed() >= enough;
+            let look = match answer {
+                Some((_, answer)) => Ok(answer),
+                None if asked.get(&target.dlq).is_some_and(is_hung) => Err(Deferred::NoAnswer),
+                None => Err(Deferred::NotLookedAt),
+            };
+            (target, look)
+        })
+    }
+
+    fn begin_some(&mut self) {
+        while self.running.len() < self.concurrency
+            && let Some(dlq) = self.waiting.pop_front()
+        {
+            if self.asked.contains_key(&dlq) {
+                continue;
+            }
+            self.asked.insert(dlq.clone(), Instant::now());
+            let sqs = self.sqs;
+            self.running.push(Box::pin(async move {
+                let look = async || look(sqs, &dlq).await;
+                let seen = retry_while_throttled(look, SqsError::is_throttled).await;
+                (dlq, (seen, Instant::now()))
+            }));
+        }
+    }
+}
+
+/// A look without an answer for this long hangs. It takes two calls.
+const MOST_FOR_A_LOOK: Duration = Duration::from_secs(2);
 
 impl<'a> Candidate<'a> {
     pub(crate) fn finding(self, outcome: Outcome, now: SystemTime) -> Finding<'a> {
@@ -75,29 +176,6 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Looks at each DLQ whose policy is valid.
-pub(crate) async fn look_at_all<S: Sqs, C>(
-    context: &Context<'_, S, C>,
-    targets: &[Target],
-) -> Vec<Look> {
-    let mut answers = vec![Look::NotAsked; targets.len()];
-    let valid = targets.iter().zip(&mut answers);
-    let valid = valid.filter(|(target, _)| target.policy_error.is_none());
-    let looks = valid.map(|(target, answer)| async {
-        *answer = Look::NotAnswered;
-        let look = async || look(context.sqs, &target.dlq).await;
-        let seen = retry_while_throttled(look, SqsError::is_throttled).await;
-        *answer = match seen {
-            Ok(observation) => Look::Answered(Box::new(observation), Instant::now()),
-            Err(error) => Look::Refused(error),
-        };
-    });
-    let looks = stream::iter(looks).buffer_unordered(context.limits.concurrency);
-    // Running out of time is no error: the DLQs without an answer are deferred.
-    let _ = timeout_at(context.deadlines.look_until, looks.for_each(future::ready)).await;
-    answers
-}
-
 /// Takes one call if the DLQ is empty, two otherwise.
 async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
     let (depth, retention) = sqs.depth(dlq).await?;
@@ -114,22 +192,23 @@ async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
 }
 
 /// The DLQ to decide about. `Err` if the look already decides what happens to it.
-pub(crate) fn candidate(target: &Target, look: Look) -> Result<Candidate<'_>, Outcome> {
+pub(crate) fn candidate(
+    target: &Target,
+    look: Result<Answer, Deferred>,
+) -> Result<Candidate<'_>, Outcome> {
     if let Some(error) = &target.policy_error {
         return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
     }
-    match look {
-        Look::Answered(observation, looked) => Ok(Candidate {
+    match look.map_err(Outcome::Deferred)? {
+        (Ok(observation), looked) => Ok(Candidate {
             target,
-            observation: *observation,
+            observation,
             looked,
             brakes_read: None,
         }),
-        Look::Refused(SqsError::QueueNotFound(why)) if !target.listed => {
+        (Err(SqsError::QueueNotFound(why)), _) if !target.listed => {
             Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
-        Look::Refused(error) => Err(Outcome::Failed(Failed::Sqs(error))),
-        Look::NotAnswered => Err(Outcome::Deferred(Deferred::NoAnswer)),
-        Look::NotAsked => Err(Outcome::Deferred(Deferred::NotLookedAt)),
+        (Err(error), _) => Err(Outcome::Failed(Failed::Sqs(error))),
     }
 }

@@ -122,9 +122,9 @@ pub enum Skipped {
 pub enum Deferred {
     /// The invocation started the most redrives it may; this is the number.
     StartLimit(usize),
-    /// The time was up before anyone looked.
+    /// The time was up before the look was made, or soon after.
     NotLookedAt,
-    /// SQS did not answer the look in time.
+    /// SQS did not answer the look, although there was time.
     NoAnswer,
     /// The time was up before the start was sent.
     StartNotSent,
@@ -605,11 +605,7 @@ impl fmt::Display for Hold {
                 excerpt(status)
             ),
             Self::Paused => f.write_str("the kill switch is on"),
-            Self::TagsUnreadable { why } => write!(
-                f,
-                "the DLQ's tags cannot be read, and they may pause it: {}",
-                one_line(why, MAX_MESSAGE_CHARS)
-            ),
+            Self::TagsUnreadable { why } => f.write_str(&one_line(why, MAX_MESSAGE_CHARS)),
             Self::NotConsumed => not_consumed(f),
             Self::MetricsUnreadable { why } => metrics_unreadable(why, f),
             Self::TasksFailed { streak, reason } => write!(
@@ -659,7 +655,7 @@ impl fmt::Display for Deferred {
                 "this invocation started its limit of {limit} redrives, the deepest DLQs first"
             ),
             Self::NotLookedAt => {
-                f.write_str("the invocation ran out of time before it looked at this DLQ")
+                f.write_str("the invocation ran out of time before it had looked at this DLQ")
             }
             Self::NoAnswer => f.write_str("SQS did not answer in time when asked about this DLQ"),
             Self::StartNotSent => {

@@ -4,11 +4,12 @@ use crate::text::excerpt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The ARN of an SQS queue, `arn:<partition>:sqs:<region>:<account>:<name>`, checked on creation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueueArn(Box<str>);
+pub struct QueueArn(Arc<str>);
 
 /// Why a text is not the ARN of an SQS queue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

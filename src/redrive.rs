@@ -5,7 +5,7 @@ use crate::cancel;
 use crate::cloudwatch::CloudWatch;
 use crate::decision::{Decision, Hold, Start, decide};
 use crate::enrollment::Target;
-use crate::look::{Candidate, Context, candidate, look_at_all};
+use crate::look::{Candidate, Context, Looks, candidate};
 use crate::observation::{EXPIRES_SOON, Question};
 use crate::outcome::{Failed, Finding, Outcome, Skipped};
 use crate::plan::Cause;
@@ -17,14 +17,14 @@ use std::time::SystemTime;
 use tokio::time::timeout_at;
 
 /// Looks at these DLQs and starts a redrive wherever every gate lets the DLQ pass. Each target gets
-/// one finding, whatever goes wrong.
-pub async fn run<'a, S: Sqs, C: CloudWatch>(
+/// one finding, whatever goes wrong. Some of the looks may have been made.
+pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
     context: &Context<'_, S, C>,
     targets: &'a [Target],
+    looks: Looks<'_, S>,
 ) -> Vec<Finding<'a>> {
     let mut sorted = Sorted::default();
-    let looks = look_at_all(context, targets).await;
-    for (target, look) in targets.iter().zip(looks) {
+    for (target, look) in looks.finish(targets, context.deadlines.look_until).await {
         match candidate(target, look) {
             Ok(candidate) => sorted.add(candidate, context.now),
             Err(outcome) => {

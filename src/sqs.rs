@@ -4,6 +4,7 @@ use crate::aws_error::{AwsError, Kind, MAX_MESSAGE_CHARS};
 use crate::decision::Start;
 use crate::fall::{MAX_SOURCES, QueueFacts, RedrivePolicy};
 use crate::queue::{Depth, MoveTask, QueueArn, TaskStatus};
+use crate::sender::Sender;
 use crate::text::{excerpt, one_line};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
@@ -127,6 +128,7 @@ impl SqsClients {
             Client::from_conf(
                 aws_sdk_sqs::config::Builder::from(config)
                     .region(region)
+                    .interceptor(Sender)
                     .build(),
             )
         };
@@ -301,12 +303,18 @@ fn url(queue: &QueueArn) -> String {
         "aws-cn" => "amazonaws.com.cn",
         _ => "amazonaws.com",
     };
-    format!(
-        "https://sqs.{}.{domain}/{}/{}",
-        queue.region(),
-        queue.account(),
-        queue.name()
-    )
+    let (region, account) = (queue.region(), queue.account());
+    [
+        "https://sqs.",
+        region,
+        ".",
+        domain,
+        "/",
+        account,
+        "/",
+        queue.name(),
+    ]
+    .concat()
 }
 
 /// The queue of a URL that SQS returned, `https://…/<account>/<name>`. It is in the DLQ's region.

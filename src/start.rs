@@ -182,10 +182,10 @@ async fn still_unstarted<S: Sqs, C>(
     }
 }
 
-/// The latest time to send a start. A sample that runs for less than a third of its time shows too little.
+/// The latest time to send a start.
 fn latest_start(deadlines: &Deadlines, target: &Target, is_sample: bool) -> Instant {
     match is_sample {
-        true => deadlines.stop_from - target.policy.sample / 3,
+        true => deadlines.latest_start(target.policy.sample),
         false => deadlines.act_until,
     }
 }

@@ -3,24 +3,23 @@
 use crate::aws_error::{AwsError, Kind};
 use crate::config::EnrollTag;
 use crate::queue::{QueueArn, TaggedQueue};
-use aws_sdk_resourcegroupstagging::Client;
+use crate::sender::Sender;
 use aws_sdk_resourcegroupstagging::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_resourcegroupstagging::types::{ResourceTagMapping, TagFilter};
-use std::collections::HashSet;
+use aws_sdk_resourcegroupstagging::{Client, config};
 use std::error::Error;
 use std::sync::LazyLock;
 
 /// The calls to the tagging API that enrollment by tag needs. The API knows only the function's own
 /// account and region.
 pub trait Tagging {
-    /// Adds every queue with the enroll tag to `found`, page by page: what was found stays there if a
-    /// later page fails, or if nobody waits for it. The API may still list a queue that was deleted
-    /// recently.
-    fn tagged(
+    /// A page of the queues with the enroll tag: the first, or the one to which this token leads. The API
+    /// may still list a queue that was deleted recently.
+    fn page(
         &self,
         tag: &EnrollTag,
-        found: &mut Vec<TaggedQueue>,
-    ) -> impl Future<Output = Result<(), TaggingError>>;
+        token: Option<&str>,
+    ) -> impl Future<Output = Result<Page, TaggingError>>;
 
     /// The queues among these that have the enroll tag, or settings in other tags. One call per 100
     /// queues, none for no queue.
@@ -29,6 +28,15 @@ pub trait Tagging {
         queues: &[QueueArn],
         tag: &EnrollTag,
     ) -> impl Future<Output = Result<Vec<TaggedQueue>, TaggingError>>;
+}
+
+/// A page of a list of queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Its queues. An empty page may be followed by others.
+    pub queues: Vec<TaggedQueue>,
+    /// The token that leads to the next page; `None` after the last.
+    pub next: Option<String>,
 }
 
 /// Why the tags could not be read.
@@ -49,9 +57,7 @@ pub enum TaggingError {
     #[error("`tag:GetResources` failed: {0}")]
     BadAnswer(String),
     /// The tagging API lists pages without end.
-    #[error(
-        "`tag:GetResources` repeats its pages, or has more than {MAX_PAGES}; the queues that it listed until then were served"
-    )]
+    #[error("`tag:GetResources` repeats its pages, or has more than {MAX_PAGES}")]
     Endless,
 }
 
@@ -63,15 +69,15 @@ pub struct TaggingClient {
 
 /// The most resources per `GetResources` call and answer.
 const RESOURCES_PER_CALL: usize = 100;
-/// The most pages that are read: 20,000 queues.
-const MAX_PAGES: usize = 200;
+/// The most pages of a list: 20,000 queues.
+pub const MAX_PAGES: usize = 200;
 
 impl TaggingClient {
     /// Prepares a client for the function's own region.
     pub fn new(config: &aws_config::SdkConfig) -> Self {
-        let config = config.clone();
+        let config = config::Builder::from(config).interceptor(Sender);
         Self {
-            client: LazyLock::new(Box::new(move || Client::new(&config))),
+            client: LazyLock::new(Box::new(move || Client::from_conf(config.build()))),
         }
     }
 
@@ -82,43 +88,28 @@ impl TaggingClient {
 }
 
 impl Tagging for TaggingClient {
-    async fn tagged(
-        &self,
-        tag: &EnrollTag,
-        found: &mut Vec<TaggedQueue>,
-    ) -> Result<(), TaggingError> {
+    async fn page(&self, tag: &EnrollTag, token: Option<&str>) -> Result<Page, TaggingError> {
         let filter = TagFilter::builder()
             .key(&tag.key)
             .set_values(tag.value.clone().map(|value| vec![value]))
             .build();
-        // The service name. SQS has only one type of resource, and the API has no name for that
-        // type.
-        let request = self.client.get_resources().resource_type_filters("sqs");
-        let request = request.tag_filters(filter).resources_per_page(100);
-        let mut listed = HashSet::new();
-        let mut token = None;
-        for _ in 0..MAX_PAGES {
-            let page = request.clone().set_pagination_token(token.clone());
-            let page = page.send().await.map_err(aws_error)?;
-            let resources = page.resource_tag_mapping_list();
-            let tagged = resources.iter().filter_map(|it| tagged_queue(it, tag));
-            found.extend(tagged);
-            let next = page.pagination_token().filter(|next| !next.is_empty());
-            if next.is_none() {
-                return Ok(());
-            }
-            // An empty page may be followed by others.
-            let arns = resources
-                .iter()
-                .filter_map(ResourceTagMapping::resource_arn);
-            let new = arns.filter(|arn| listed.insert((*arn).to_owned())).count();
-            let is_repeated = !resources.is_empty() && new == 0;
-            if is_repeated || next == token.as_deref() {
-                break;
-            }
-            token = next.map(str::to_owned);
-        }
-        Err(TaggingError::Endless)
+        let page = self
+            .client
+            .get_resources()
+            // The service name. SQS has only one type of resource, and the API has no name for that
+            // type.
+            .resource_type_filters("sqs")
+            .tag_filters(filter)
+            .resources_per_page(100)
+            .set_pagination_token(token.map(str::to_owned))
+            .send()
+            .await
+            .map_err(aws_error)?;
+        let resources = page.resource_tag_mapping_list().iter();
+        Ok(Page {
+            queues: resources.filter_map(|it| tagged_queue(it, tag)).collect(),
+            next: page.pagination_token.filter(|next| !next.is_empty()),
+        })
     }
 
     async fn tagged_among(

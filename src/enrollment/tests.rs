@@ -102,7 +102,9 @@ fn dlq_whose_destination_has_unread_tags_is_held_and_others_are_not() {
     };
     let to_other = [("destination-arn", other.as_str())];
     let why = Some("no last page");
-    let held = why.map(str::to_owned);
+    let held = Some(format!(
+        "the tags of `{other}`, which may itself be an enrolled DLQ, cannot be read: no last page"
+    ));
     assert_eq!(held_by(Policy::default(), &to_other, why), held);
     assert_eq!(held_by(parking(), &[], why), held);
     assert_eq!(held_by(Policy::default(), &[], why), None);

@@ -23,13 +23,6 @@ impl Server {
         TaggingClient::new(&self.0.config())
     }
 
-    /// Every queue with the tag.
-    async fn tagged(&self, tag: &EnrollTag) -> Result<Vec<TaggedQueue>, TaggingError> {
-        let mut found = Vec::new();
-        self.client().tagged(tag, &mut found).await?;
-        Ok(found)
-    }
-
     /// The bodies of the requests so far.
     fn requests(&self) -> Vec<Value> {
         let requests = self.0.requests().into_iter();
@@ -111,7 +104,8 @@ async fn tagged_queues_are_asked_for_by_type_and_tag_a_hundred_a_page() {
         (Some(""), json!({"Key": KEY, "Values": [""]})),
     ] {
         let server = Server::answering(|_| page(&[], ""));
-        assert_eq!(server.tagged(&tag(value)).await, Ok(Vec::new()));
+        let listed = server.client().page(&tag(value), None).await;
+        assert_eq!(listed, Ok(Page::default()));
         let expected = json!({
             "ResourceTypeFilters": ["sqs"],
             "TagFilters": [filter],
@@ -122,20 +116,35 @@ async fn tagged_queues_are_asked_for_by_type_and_tag_a_hundred_a_page() {
 }
 
 #[tokio::test]
-async fn each_page_is_asked_for_with_the_token_of_the_one_before_until_the_token_is_empty() {
+async fn a_page_is_asked_for_with_its_token_and_has_that_of_the_next_unless_it_is_the_last() {
     let server = Server::answering(|request| {
         let of = |name| [queue(name, &[(KEY, "")])];
         match request["PaginationToken"].as_str() {
-            None | Some("") => page(&of("first-dlq"), "token-1"),
-            // An empty page need not be the last one.
+            None => page(&of("first-dlq"), "token-1"),
             Some("token-1") => page(&[], "token-2"),
             Some("token-2") => page(&of("last-dlq"), ""),
+            // The API may also leave out the token after the last page.
+            Some("token-3") => {
+                let resources = of("last-dlq");
+                answer("200 OK", &json!({"ResourceTagMappingList": resources}))
+            }
             other => panic!("{other:?}"),
         }
     });
-    let queues = server.tagged(&tag(None)).await;
-    let expected = ["first-dlq", "last-dlq"].map(|name| tagged_queue_of(name, &[]));
-    assert_eq!(queues, Ok(expected.to_vec()));
+    for (token, name, next) in [
+        (None, Some("first-dlq"), Some("token-1")),
+        (Some("token-1"), None, Some("token-2")),
+        (Some("token-2"), Some("last-dlq"), None),
+        (Some("token-3"), Some("last-dlq"), None),
+    ] {
+        let queues = name.map(|name| tagged_queue_of(name, &[]));
+        let expected = Page {
+            queues: Vec::from_iter(queues),
+            next: next.map(str::to_owned),
+        };
+        let listed = server.client().page(&tag(None), token).await;
+        assert_eq!(listed, Ok(expected));
+    }
     let asked = |token: Option<&str>| {
         let mut request = json!({
             "ResourceTypeFilters": ["sqs"],
@@ -147,19 +156,8 @@ async fn each_page_is_asked_for_with_the_token_of_the_one_before_until_the_token
         }
         request
     };
-    let expected = [None, Some("token-1"), Some("token-2")].map(asked);
+    let expected = [None, Some("token-1"), Some("token-2"), Some("token-3")].map(asked);
     assert_eq!(server.requests(), expected);
-}
-
-#[tokio::test]
-async fn a_page_without_a_token_is_the_last() {
-    let server = Server::answering(|_| {
-        let resources = [queue("orders-dlq", &[(KEY, "")])];
-        answer("200 OK", &json!({"ResourceTagMappingList": resources}))
-    });
-    let queues = server.tagged(&tag(None)).await;
-    assert_eq!(queues, Ok(vec![tagged_queue_of("orders-dlq", &[])]));
-    assert_eq!(server.requests().len(), 1);
 }
 
 /// With a list of ARNs the API refuses filters and a page size.
@@ -200,10 +198,11 @@ async fn no_queues_take_no_call() {
 async fn both(resources: Vec<Value>, tag: &EnrollTag) -> Vec<TaggedQueue> {
     let server = Server::answering(move |_| page(&resources, ""));
     let client = server.client();
-    let tagged = server.tagged(tag).await;
+    let tagged = client.page(tag, None).await.unwrap().queues;
     let asked = arns(["orders-dlq".to_owned()]);
-    assert_eq!(client.tagged_among(&asked, tag).await, tagged);
-    tagged.unwrap()
+    let among = client.tagged_among(&asked, tag).await;
+    assert_eq!(among.as_ref(), Ok(&tagged));
+    tagged
 }
 
 #[tokio::test]
@@ -283,11 +282,12 @@ async fn settings_are_the_tags_below_the_key() {
 async fn fault_of(bytes: Vec<u8>) -> TaggingError {
     let server = Server::answering(move |_| bytes.clone());
     let client = server.client();
-    let tagged = server.tagged(&tag(None)).await;
+    let fault = client.page(&tag(None), None).await.unwrap_err();
     let asked = arns(["orders-dlq".to_owned()]);
-    assert_eq!(client.tagged_among(&asked, &tag(None)).await, tagged);
+    let among = client.tagged_among(&asked, &tag(None)).await;
+    assert_eq!(among.as_ref(), Err(&fault));
     assert_eq!(server.requests().len(), 2);
-    tagged.unwrap_err()
+    fault
 }
 
 #[tokio::test]
@@ -316,89 +316,6 @@ async fn other_errors_keep_their_code_and_message() {
         let text = format!("{code}: Try later.");
         assert_eq!(fault, TaggingError::Service(text));
     }
-}
-
-/// A part of the queues must not count as all of them, but it is kept.
-#[tokio::test]
-async fn a_later_page_that_fails_fails_the_whole_and_leaves_what_was_found() {
-    let server = Server::answering(|request| match request["PaginationToken"].as_str() {
-        None => page(&[queue("orders-dlq", &[(KEY, "")])], "token-1"),
-        _ => error("PaginationTokenExpiredException", "The token is too old."),
-    });
-    let mut found = Vec::new();
-    let tagged = server.client().tagged(&tag(None), &mut found).await;
-    let text = "PaginationTokenExpiredException: The token is too old.".to_owned();
-    assert_eq!(tagged, Err(TaggingError::Service(text)));
-    assert_eq!(found, [tagged_queue_of("orders-dlq", &[])]);
-    assert_eq!(server.requests().len(), 2);
-}
-
-/// What was found in pages without end, and the number of calls.
-async fn endless(
-    answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
-) -> (Vec<String>, usize) {
-    let server = Server::answering(move |request| {
-        let token = request["PaginationToken"].as_str().unwrap_or("0");
-        answer(token.parse().unwrap())
-    });
-    let mut found = Vec::new();
-    let error = server.client().tagged(&tag(None), &mut found).await;
-    assert_eq!(error, Err(TaggingError::Endless));
-    let text = TaggingError::Endless.to_string();
-    assert!(
-        text.contains("`tag:GetResources` repeats its pages"),
-        "{text}"
-    );
-    let names = found.into_iter().map(|queue| queue.dlq.name().to_owned());
-    (names.collect(), server.requests().len())
-}
-
-#[tokio::test]
-async fn pages_without_end_are_read_up_to_a_limit_and_what_was_found_is_kept() {
-    let next = |n: usize| (n + 1).to_string();
-    let (found, calls) =
-        endless(move |n| page(&[queue(&format!("dlq-{n}"), &[(KEY, "")])], &next(n))).await;
-    assert_eq!((found.len(), calls), (200, 200), "new queues on each page");
-
-    let (found, calls) = endless(move |n| match n {
-        0 => page(&[queue("orders-dlq", &[(KEY, "")])], &next(n)),
-        _ => page(&[], &next(n)),
-    })
-    .await;
-    assert_eq!(
-        (found, calls),
-        (vec!["orders-dlq".to_owned()], 200),
-        "empty pages"
-    );
-}
-
-#[tokio::test]
-async fn a_page_that_comes_again_ends_the_reading_even_with_a_new_token() {
-    let pages =
-        |n: usize| ["a-dlq", "b-dlq"].map(|name| queue(&format!("{}-{name}", n % 3), &[(KEY, "")]));
-    let (found, calls) = endless(move |n| page(&pages(n), &(n + 1).to_string())).await;
-    assert_eq!(calls, 4);
-    assert_eq!(found.into_iter().collect::<HashSet<_>>().len(), 6);
-
-    let (found, calls) = endless(|_| page(&[], "7")).await;
-    assert_eq!((found.len(), calls), (0, 2), "the same token");
-}
-
-/// A queue may move to a later page while the pages are read.
-#[tokio::test]
-async fn a_queue_that_is_listed_twice_ends_nothing() {
-    let server = Server::answering(|request| {
-        let of = |names: &[&str]| -> Vec<Value> {
-            names.iter().map(|name| queue(name, &[(KEY, "")])).collect()
-        };
-        match request["PaginationToken"].as_str() {
-            None => page(&of(&["a-dlq", "b-dlq"]), "1"),
-            Some("1") => page(&of(&["b-dlq", "c-dlq"]), "2"),
-            _ => page(&of(&["c-dlq"]), ""),
-        }
-    });
-    let queues = server.tagged(&tag(None)).await.unwrap();
-    assert_eq!(queues.len(), 5);
 }
 
 #[tokio::test]

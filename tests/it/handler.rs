@@ -10,6 +10,7 @@ mod events;
 mod expiry;
 mod interleaved;
 mod limits;
+mod listing;
 mod redrive;
 mod report;
 mod sample;

@@ -36,7 +36,7 @@ const PURE: &[(&str, &[&str])] = &[
         "crate::text",
     ]),
     ("src/policy.rs", &["crate::queue", "humantime", "std::time", "thiserror"]),
-    ("src/queue.rs", &["crate::text", "std::collections", "std::fmt", "std::str", "std::time", "thiserror"]),
+    ("src/queue.rs", &["crate::text", "std::collections", "std::fmt", "std::str", "std::sync::Arc", "std::time", "thiserror"]),
     ("src/text.rs", &["std::error"]),
     ("src/verdict.rs", &[
         "crate::fall", "crate::metrics", "crate::observation", "crate::policy", "crate::queue", "std::time",
@@ -59,7 +59,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ]),
     ("src/cloudwatch.rs", &[
         "aws_config", "aws_sdk_cloudwatch", "crate::aws_error", "crate::metrics", "crate::observation", "crate::queue",
-        "futures_util", "std", "tokio",
+        "crate::sender", "futures_util", "std", "tokio",
     ]),
     ("src/deadlines.rs", &["std", "tokio"]),
     ("src/event.rs", &["crate::text", "serde", "serde_json", "thiserror"]),
@@ -71,7 +71,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ("src/handler.rs", &[
         "crate::cancel", "crate::cloudwatch", "crate::config", "crate::deadlines", "crate::enrollment",
         "crate::event", "crate::look", "crate::memory", "crate::observation", "crate::outcome", "crate::plan", "crate::queue",
-        "crate::redrive", "crate::report", "crate::sqs", "crate::tagging", "crate::text", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
+        "crate::redrive", "crate::report", "crate::sqs", "crate::tagging", "crate::text", "crate::turns", "lambda_runtime", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/lib.rs", &[]),
     ("src/look.rs", &[
@@ -90,14 +90,16 @@ const OTHERS: &[(&str, &[&str])] = &[
         "crate::decision", "crate::event::request", "crate::fall", "crate::outcome", "crate::plan", "crate::queue", "crate::text",
         "humantime", "serde", "serde_json", "std", "tracing",
     ]),
+    // The types of its hooks are those of all three SDKs.
+    ("src/sender.rs", &["aws_runtime", "aws_sdk_sqs::config", "aws_sdk_sqs::error", "aws_smithy_runtime_api"]),
     ("src/setup.rs", &[
         "aws_config", "aws_credential_types", "aws_smithy_http_client", "aws_smithy_runtime_api", "crate::cloudwatch",
         "crate::config", "crate::handler", "crate::sqs", "crate::tagging", "crate::tls", "std",
         "tracing",
     ]),
     ("src/sqs.rs", &[
-        "aws_config", "aws_sdk_sqs", "crate::aws_error", "crate::decision", "crate::fall", "crate::queue", "crate::text",
-        "serde", "serde_json", "std", "thiserror", "tokio",
+        "aws_config", "aws_sdk_sqs", "crate::aws_error", "crate::decision", "crate::fall", "crate::queue", "crate::sender",
+        "crate::text", "serde", "serde_json", "std", "thiserror", "tokio",
     ]),
     ("src/start.rs", &[
         "crate::cloudwatch", "crate::deadlines", "crate::decision", "crate::enrollment", "crate::fall",
@@ -106,9 +108,10 @@ const OTHERS: &[(&str, &[&str])] = &[
         "futures_util", "std", "tokio",
     ]),
     ("src/tagging.rs", &[
-        "aws_config", "aws_sdk_resourcegroupstagging", "crate::aws_error", "crate::config", "crate::queue", "std",
-        "thiserror",
+        "aws_config", "aws_sdk_resourcegroupstagging", "crate::aws_error", "crate::config", "crate::queue", "crate::sender",
+        "std", "thiserror",
     ]),
+    ("src/turns.rs", &["crate::enrollment", "crate::outcome", "crate::queue", "std"]),
     ("src/tls.rs", &["aws_smithy_http_client", "crate::config", "rustls", "std"]),
 ];
 

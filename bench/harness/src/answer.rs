@@ -1,6 +1,6 @@
 //! Checks a function's response.
 
-use crate::fleet::{DEPTH, Fleet, task_handle};
+use crate::fleet::{Fleet, Judgement, task_handle};
 use crate::peers::AnswerKind;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -116,11 +116,12 @@ fn check_report(answer: &[u8], fleet: Fleet, started: &[usize]) -> Result<(), St
         }
         let is_started = started.binary_search(&queue).is_ok();
         let verdict = match (fleet.is_full(queue), is_started) {
+            (true, true) if fleet.judgement == Judgement::Sample => ("started", "sample"),
             (true, true) => ("started", "ready"),
             (true, false) => ("deferred", "start-limit"),
             (false, _) => ("skipped", "empty"),
         };
-        let depth = if fleet.is_full(queue) { DEPTH } else { 0 };
+        let depth = fleet.depth(queue);
         let handle = is_started.then(|| task_handle(&fleet.name(queue)));
         let task = entry.task.as_ref().map(|task| task.handle.clone());
         let found = (entry.outcome.as_str(), entry.reason.as_str());

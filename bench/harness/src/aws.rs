@@ -1,8 +1,9 @@
-//! A local SQS (AWS JSON 1.0) and tagging API (AWS JSON 1.1) with the operations that a sweep needs. They run on
-//! 127.0.0.1 in a separate thread. Their only state is a tally of the calls. Every call is checked. A wrong call gets an
+//! A local SQS (AWS JSON 1.0), tagging API (AWS JSON 1.1) and CloudWatch (RPC v2 with CBOR) with the operations that a
+//! sweep needs. They run on 127.0.0.1 in a separate thread. Their only state is a tally of the calls. Every call is checked. A wrong call gets an
 //! error response and is recorded.
 
-use crate::fleet::{ACCOUNT, Fleet, TAG, task_handle};
+use crate::cloudwatch;
+use crate::fleet::{ACCOUNT, Fleet, Judgement, TAG, task_handle};
 use crate::signature;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -19,7 +20,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -40,6 +41,12 @@ pub struct Tally {
     looks: Vec<u32>,
     lists: Vec<u32>,
     starts: Vec<u32>,
+    cancels: Vec<u32>,
+    /// Calls for the source queues of a queue, and for the facts of its source queue.
+    sources: Vec<u32>,
+    facts: Vec<u32>,
+    /// Calls of GetMetricData.
+    metrics: u64,
     /// The first queue of each page of GetResources.
     pages: Vec<usize>,
     /// What was wrong with each wrong call.
@@ -54,20 +61,31 @@ impl Tally {
         Self {
             looks: none.clone(),
             lists: none.clone(),
-            starts: none,
+            starts: none.clone(),
+            cancels: none.clone(),
+            sources: none.clone(),
+            facts: none,
             ..Self::default()
         }
     }
 
     /// The number of all calls.
     pub fn calls(&self) -> u64 {
-        let by_queue = [&self.looks, &self.lists, &self.starts];
+        let by_queue = [
+            &self.looks,
+            &self.lists,
+            &self.starts,
+            &self.cancels,
+            &self.sources,
+            &self.facts,
+        ];
         by_queue
             .into_iter()
             .flatten()
             .map(|&n| u64::from(n))
             .sum::<u64>()
             + self.pages.len() as u64
+            + self.metrics
     }
 
     /// The queues on which a task was started.
@@ -84,8 +102,9 @@ impl Tally {
         })
     }
 
-    /// `Err` says what is wrong, unless these are exactly the calls of one invocation.
-    pub fn check(&self, fleet: Fleet, by_tag: bool) -> Result<(), String> {
+    /// `Err` says what is wrong, unless these are exactly the calls of one invocation. A process reads source facts in
+    /// its first invocation only.
+    pub fn check(&self, fleet: Fleet, by_tag: bool, is_first: bool) -> Result<(), String> {
         let mut faults = self.wrong.clone();
         if self.openings > 0 {
             faults.push("a connection was opened early, but after init".to_owned());
@@ -109,6 +128,31 @@ impl Tally {
         exactly("StartMessageMoveTask", &self.starts, &|queue| {
             u32::from(fleet.is_full(queue)).min(self.starts[queue])
         });
+        let is_judged = fleet.judgement != Judgement::None && is_first;
+        let judged = |queue| u32::from(fleet.is_full(queue) && is_judged);
+        exactly("ListDeadLetterSourceQueues", &self.sources, &judged);
+        exactly("GetQueueAttributes of the source", &self.facts, &judged);
+        exactly(
+            "CancelMessageMoveTask",
+            &self.cancels,
+            &|queue| match fleet.judgement {
+                Judgement::Sample => self.starts[queue],
+                _ => 0,
+            },
+        );
+        let metrics = match fleet.judgement {
+            Judgement::None => 0,
+            // All DLQs share one call.
+            Judgement::Sample => 1,
+            // The metrics, then the age of the oldest message.
+            Judgement::Rest => 2,
+        };
+        if self.metrics != metrics {
+            faults.push(format!(
+                "GetMetricData was called {} times, expected {metrics}",
+                self.metrics
+            ));
+        }
         let starts: u32 = self.starts.iter().sum();
         if starts as usize != fleet.starts() {
             faults.push(format!(
@@ -142,12 +186,25 @@ enum Operation {
     GetQueueAttributes,
     ListMessageMoveTasks,
     StartMessageMoveTask,
+    CancelMessageMoveTask,
+    ListDeadLetterSourceQueues,
     GetResources,
+    GetMetricData,
 }
 
 impl Operation {
+    fn of(path: &str, target: &str) -> Option<Self> {
+        Some(match (path, target) {
+            (cloudwatch::PATH, "") => Self::GetMetricData,
+            ("/", target) => Self::of_target(target)?,
+            _ => return None,
+        })
+    }
+
     fn of_target(target: &str) -> Option<Self> {
         Some(match target {
+            "AmazonSQS.CancelMessageMoveTask" => Self::CancelMessageMoveTask,
+            "AmazonSQS.ListDeadLetterSourceQueues" => Self::ListDeadLetterSourceQueues,
             "AmazonSQS.GetQueueAttributes" => Self::GetQueueAttributes,
             "AmazonSQS.ListMessageMoveTasks" => Self::ListMessageMoveTasks,
             "AmazonSQS.StartMessageMoveTask" => Self::StartMessageMoveTask,
@@ -160,6 +217,7 @@ impl Operation {
     fn service(self) -> (&'static str, &'static str) {
         match self {
             Self::GetResources => ("tagging", "application/x-amz-json-1.1"),
+            Self::GetMetricData => ("monitoring", "application/cbor"),
             _ => ("sqs", "application/x-amz-json-1.0"),
         }
     }
@@ -293,10 +351,11 @@ async fn serve(
         .unwrap_or_default();
     let header = |name| header(&head.headers, name);
     let target = header("x-amz-target");
-    let answer = match Operation::of_target(target) {
-        Some(operation) if head.method == Method::POST && head.uri.path() == "/" => {
+    let path = head.uri.path();
+    let answer = match Operation::of(path, target) {
+        Some(operation) if head.method == Method::POST => {
             let mut tally = shared.tally();
-            check_head(operation, &head.headers, &body, &mut tally)
+            check_head(operation, path, &head.headers, &body, &mut tally)
                 .and_then(|()| answer(operation, &body, shared.fleet, &mut tally))
         }
         _ => Err(format!(
@@ -306,15 +365,15 @@ async fn serve(
     };
     let (status, text) = match answer {
         Ok(text) => (200, text),
-        Err(_) if target.is_empty() && !header("authorization").is_empty() => {
+        Err(_) if target.is_empty() && path == "/" && !header("authorization").is_empty() => {
             shared.tally().openings += 1;
             let text = json!({"__type": "UnknownOperationException"}).to_string();
-            (404, text)
+            (404, text.into_bytes())
         }
         Err(fault) => {
             let text = json!({"__type": "InvalidParameterException", "message": fault}).to_string();
             shared.tally().wrong.push(fault);
-            (400, text)
+            (400, text.into_bytes())
         }
     };
     if !shared.latency.is_zero() {
@@ -324,6 +383,7 @@ async fn serve(
     let answer = Response::builder()
         .status(status)
         .header("content-type", header("content-type"))
+        .header("smithy-protocol", header("smithy-protocol"))
         .header("x-amzn-requestid", "00000000-0000-4000-8000-000000000000")
         .body(Full::new(Bytes::from(text)));
     Ok(answer.expect("the parts of a response are valid"))
@@ -340,6 +400,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 /// verified: for every call, that would cost the server more than everything else.
 fn check_head(
     operation: Operation,
+    path: &str,
     headers: &HeaderMap,
     body: &[u8],
     tally: &mut Tally,
@@ -353,7 +414,7 @@ fn check_head(
         .map_err(|fault| format!("{operation:?}: {fault}"))?;
     if !tally.verified.contains(&operation) {
         signature
-            .verify(headers, body)
+            .verify(path, headers, body)
             .map_err(|fault| format!("{operation:?}: {fault}"))?;
         tally.verified.push(operation);
     }
@@ -368,89 +429,173 @@ fn answer(
     body: &[u8],
     fleet: Fleet,
     tally: &mut Tally,
-) -> Result<String, String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Look<'a> {
-        queue_url: &'a str,
-        attribute_names: Vec<&'a str>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct OfTasks<'a> {
-        source_arn: &'a str,
+) -> Result<Vec<u8>, String> {
+    if operation == Operation::GetMetricData {
+        tally.metrics += 1;
+        return Ok(cloudwatch::no_datapoints(&cloudwatch::ids(body)?));
     }
     let unreadable = |error| format!("{operation:?}: {error}: {}", String::from_utf8_lossy(body));
+    let text = match operation {
+        Operation::GetResources => {
+            let asked = serde_json::from_slice(body).map_err(unreadable)?;
+            page(&asked, fleet, tally)?
+        }
+        _ => {
+            let asked = serde_json::from_slice(body).map_err(unreadable)?;
+            of_queue(operation, &asked, fleet, tally)?
+        }
+    };
+    Ok(text.into_bytes())
+}
+
+/// The parameters of a call about a queue.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfQueue<'a> {
+    queue_url: Option<&'a str>,
+    source_arn: Option<&'a str>,
+    task_handle: Option<&'a str>,
+    #[serde(default)]
+    attribute_names: Vec<&'a str>,
+}
+
+fn of_queue(
+    operation: Operation,
+    asked: &OfQueue,
+    fleet: Fleet,
+    tally: &mut Tally,
+) -> Result<String, String> {
+    let url = asked.queue_url.unwrap_or_default();
+    let (rest, name) = url.rsplit_once('/').unwrap_or_default();
+    let is_url = rest.ends_with(&format!("/{ACCOUNT}"));
+    if operation == Operation::GetQueueAttributes
+        && let Some(queue) = fleet.queue_of_source(name).filter(|_| is_url)
+    {
+        tally.facts[queue] += 1;
+        return facts(queue, &asked.attribute_names, fleet);
+    }
+    let queue = match (asked.source_arn, asked.task_handle) {
+        (Some(arn), _) => fleet.queue_of_arn(arn),
+        (None, Some(handle)) => handle
+            .strip_prefix(&task_handle(""))
+            .and_then(|it| fleet.queue(it)),
+        (None, None) => fleet.queue(name).filter(|_| is_url),
+    };
+    let queue = queue.ok_or_else(|| {
+        let asked = (asked.queue_url, asked.source_arn, asked.task_handle);
+        format!("{operation:?}: there is no queue {asked:?}")
+    })?;
     match operation {
         Operation::GetQueueAttributes => {
-            let asked: Look = serde_json::from_slice(body).map_err(unreadable)?;
-            let (rest, name) = asked.queue_url.rsplit_once('/').unwrap_or_default();
-            let queue = fleet
-                .queue(name)
-                .filter(|_| rest.ends_with(&format!("/{ACCOUNT}")))
-                .ok_or_else(|| format!("there is no queue with the URL `{}`", asked.queue_url))?;
             tally.looks[queue] += 1;
-            let mut attributes = String::new();
-            for attribute in asked.attribute_names {
-                let comma = if attributes.is_empty() { "" } else { "," };
-                let value = match attribute {
+            attributes(&asked.attribute_names, |attribute| {
+                Some(match attribute {
                     "ApproximateNumberOfMessages" => fleet.depth(queue).to_string(),
                     "ApproximateNumberOfMessagesNotVisible" => "0".to_owned(),
+                    "MessageRetentionPeriod" => "1209600".to_owned(),
                     "QueueArn" => fleet.arn(queue),
-                    _ => return Err(format!("unexpected attribute `{attribute}`")),
-                };
-                let _ = write!(attributes, r#"{comma}"{attribute}":"{value}""#);
-            }
-            Ok(format!(r#"{{"Attributes":{{{attributes}}}}}"#))
+                    _ => return None,
+                })
+            })
         }
-        Operation::ListMessageMoveTasks | Operation::StartMessageMoveTask => {
-            let asked: OfTasks = serde_json::from_slice(body).map_err(unreadable)?;
-            let queue = fleet
-                .queue_of_arn(asked.source_arn)
-                .ok_or_else(|| format!("there is no queue with the ARN `{}`", asked.source_arn))?;
-            if operation == Operation::ListMessageMoveTasks {
-                tally.lists[queue] += 1;
-                return Ok(r#"{"Results":[]}"#.to_owned());
-            }
+        Operation::ListMessageMoveTasks => {
+            tally.lists[queue] += 1;
+            Ok(match fleet.judgement {
+                Judgement::Rest => past_sample(queue, fleet),
+                _ => r#"{"Results":[]}"#.to_owned(),
+            })
+        }
+        Operation::StartMessageMoveTask => {
             tally.starts[queue] += 1;
             let handle = task_handle(&fleet.name(queue));
             Ok(format!(r#"{{"TaskHandle":"{handle}"}}"#))
         }
-        Operation::GetResources => {
-            let asked: serde_json::Value = serde_json::from_slice(body).map_err(unreadable)?;
-            let token = asked["PaginationToken"].as_str().unwrap_or_default();
-            let begin = if token.is_empty() {
-                Some(0)
-            } else {
-                token.parse().ok()
-            };
-            let wanted = json!({
-                "ResourceTypeFilters": ["sqs"],
-                "TagFilters": [{"Key": TAG.0, "Values": [TAG.1]}],
-                "ResourcesPerPage": RESOURCES_PER_PAGE,
-            });
-            let is_as_wanted = |(name, value)| asked.get(name) == Some(value);
-            let begin = begin
-                .filter(|&begin: &usize| begin < fleet.queues)
-                .filter(|_| {
-                    wanted
-                        .as_object()
-                        .is_some_and(|wanted| wanted.iter().all(is_as_wanted))
-                })
-                .ok_or_else(|| format!("unexpected parameters of GetResources: {asked}"))?;
-            tally.pages.push(begin);
-            let end = fleet.queues.min(begin + RESOURCES_PER_PAGE);
-            let token = if end < fleet.queues {
-                end.to_string()
-            } else {
-                String::new()
-            };
-            let tags = json!([{"Key": TAG.0, "Value": TAG.1}]);
-            let page: Vec<_> = (begin..end)
-                .map(|queue| json!({"ResourceARN": fleet.arn(queue), "Tags": tags}))
-                .collect();
-            let page = json!({"PaginationToken": token, "ResourceTagMappingList": page});
-            Ok(page.to_string())
+        Operation::CancelMessageMoveTask => {
+            tally.cancels[queue] += 1;
+            Ok(r#"{"ApproximateNumberOfMessagesMoved":10}"#.to_owned())
+        }
+        Operation::ListDeadLetterSourceQueues => {
+            tally.sources[queue] += 1;
+            let source = fleet.source(queue);
+            Ok(format!(r#"{{"queueUrls":["{rest}/{source}"]}}"#))
+        }
+        Operation::GetResources | Operation::GetMetricData => {
+            Err(format!("{operation:?} is not about a queue"))
         }
     }
+}
+
+fn attributes(names: &[&str], value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut attributes = String::new();
+    for name in names {
+        let comma = if attributes.is_empty() { "" } else { "," };
+        let value = value(name).ok_or_else(|| format!("unexpected attribute `{name}`"))?;
+        let value = json!(value);
+        let _ = write!(attributes, r#"{comma}"{name}":{value}"#);
+    }
+    Ok(format!(r#"{{"Attributes":{{{attributes}}}}}"#))
+}
+
+/// The attributes of the source queue of a queue.
+fn facts(queue: usize, names: &[&str], fleet: Fleet) -> Result<String, String> {
+    let policy = json!({"deadLetterTargetArn": fleet.arn(queue), "maxReceiveCount": 3});
+    attributes(names, |attribute| {
+        Some(match attribute {
+            "VisibilityTimeout" => "30".to_owned(),
+            "DelaySeconds" => "0".to_owned(),
+            "RedrivePolicy" => policy.to_string(),
+            _ => return None,
+        })
+    })
+}
+
+/// The list of tasks of a queue whose sample ended an hour ago.
+fn past_sample(queue: usize, fleet: Fleet) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_millis() as u64);
+    json!({"Results": [{
+        "Status": "CANCELLED",
+        "SourceArn": fleet.arn(queue),
+        "MaxNumberOfMessagesPerSecond": 1,
+        "ApproximateNumberOfMessagesMoved": 20,
+        "ApproximateNumberOfMessagesToMove": fleet.depth(queue) + 20,
+        "StartedTimestamp": now - 3_600_000,
+    }]})
+    .to_string()
+}
+
+/// A page of the queues with the tag.
+fn page(asked: &serde_json::Value, fleet: Fleet, tally: &mut Tally) -> Result<String, String> {
+    let token = asked["PaginationToken"].as_str().unwrap_or_default();
+    let begin = if token.is_empty() {
+        Some(0)
+    } else {
+        token.parse().ok()
+    };
+    let wanted = json!({
+        "ResourceTypeFilters": ["sqs"],
+        "TagFilters": [{"Key": TAG.0, "Values": [TAG.1]}],
+        "ResourcesPerPage": RESOURCES_PER_PAGE,
+    });
+    let is_as_wanted = |(name, value)| asked.get(name) == Some(value);
+    let begin = begin
+        .filter(|&begin: &usize| begin < fleet.queues)
+        .filter(|_| {
+            wanted
+                .as_object()
+                .is_some_and(|wanted| wanted.iter().all(is_as_wanted))
+        })
+        .ok_or_else(|| format!("unexpected parameters of GetResources: {asked}"))?;
+    tally.pages.push(begin);
+    let end = fleet.queues.min(begin + RESOURCES_PER_PAGE);
+    let token = if end < fleet.queues {
+        end.to_string()
+    } else {
+        String::new()
+    };
+    let tags = json!([{"Key": TAG.0, "Value": TAG.1}]);
+    let page: Vec<_> = (begin..end)
+        .map(|queue| json!({"ResourceARN": fleet.arn(queue), "Tags": tags}))
+        .collect();
+    Ok(json!({"PaginationToken": token, "ResourceTagMappingList": page}).to_string())
 }

@@ -6,14 +6,24 @@ pub const REGION: &str = "us-east-1";
 pub const TAG: (&str, &str) = ("auto-redrive", "enabled");
 /// The most redrives per invocation. It is the maximum that `REDRIVE_MAX_STARTS` accepts.
 pub const MAX_STARTS: usize = 100;
-/// The number of messages in a full queue.
-pub const DEPTH: u64 = 5;
+
+/// What a peer judges before a start.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// Nothing: samples are off.
+    None,
+    /// A sample that ended an hour ago: it stayed away, so the rest starts.
+    Rest,
+    /// The fall time alone: a sample starts.
+    Sample,
+}
 
 /// The number of queues, and how many of them hold messages (`full`).
 #[derive(Clone, Copy)]
 pub struct Fleet {
     pub queues: usize,
     pub full: usize,
+    pub judgement: Judgement,
 }
 
 impl Fleet {
@@ -22,8 +32,24 @@ impl Fleet {
         (queue * self.full) / self.queues != ((queue + 1) * self.full) / self.queues
     }
 
+    /// The number of messages in a queue. A few need no sample.
     pub fn depth(&self, queue: usize) -> u64 {
-        if self.is_full(queue) { DEPTH } else { 0 }
+        match (self.is_full(queue), self.judgement) {
+            (false, _) => 0,
+            (true, Judgement::None) => 5,
+            (true, _) => 1000,
+        }
+    }
+
+    /// The name of the only source queue of a full queue.
+    pub fn source(&self, queue: usize) -> String {
+        format!("{}-source", self.name(queue))
+    }
+
+    /// The full queue with this source queue. `None` if the fleet has none.
+    pub fn queue_of_source(&self, name: &str) -> Option<usize> {
+        let queue = self.queue(name.strip_suffix("-source")?)?;
+        self.is_full(queue).then_some(queue)
     }
 
     pub fn name(&self, queue: usize) -> String {

@@ -3,6 +3,7 @@
 
 mod answer;
 mod aws;
+mod cloudwatch;
 mod fleet;
 mod machine;
 mod peers;

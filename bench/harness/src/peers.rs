@@ -1,7 +1,8 @@
 //! `peers.json`: the peers, and the variables that give each its endpoints and its CA.
 
 use crate::aws::Aws;
-use crate::fleet::{Fleet, MAX_STARTS, REGION, TAG};
+use crate::fleet::{Fleet, Judgement, MAX_STARTS, REGION, TAG};
+use crate::plan::SAMPLE_SECONDS;
 use crate::signature::{KEY_ID, SECRET};
 use crate::tls::Tls;
 use serde::Deserialize;
@@ -25,7 +26,7 @@ pub struct Peer {
     #[serde(default)]
     pub by_tag: bool,
     /// Its environment variables. `tls` is added only if AWS is served over TLS. Placeholders for values: `{queues}`, `{tag}`,
-    /// `{max_starts}`, `{ca}`, `{amazon}` (Amazon's roots and the CA), `{bundle}` (the system's roots and the CA).
+    /// `{sample}`, `{max_starts}`, `{ca}`, `{amazon}` (Amazon's roots and the CA), `{bundle}` (the system's roots and the CA).
     #[serde(default)]
     env: BTreeMap<String, String>,
     #[serde(default)]
@@ -108,6 +109,10 @@ fn filled_in(text: &str, fleet: Fleet, tls: Option<&Tls>) -> Result<String, Stri
         "{queues}" => fleet.arns().join(","),
         "{tag}" => format!("{}={}", TAG.0, TAG.1),
         "{max_starts}" => MAX_STARTS.to_string(),
+        "{sample}" => match fleet.judgement {
+            Judgement::None => "0".to_owned(),
+            _ => SAMPLE_SECONDS.to_string(),
+        },
         "{ca}" => tls.map(|tls| path(&tls.ca)).unwrap_or_default(),
         "{amazon}" => tls.map(|tls| path(&tls.amazon)).unwrap_or_default(),
         "{bundle}" => tls.map(|tls| path(&tls.bundle)).unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! The scenarios.
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Judgement};
 use std::time::Duration;
 
 /// One scenario. Its peers take turns.
@@ -22,6 +22,7 @@ pub struct Key {
     pub tls: bool,
     /// Whether each process gets only the CPU share that Lambda gives a function with 128 MB.
     pub small: bool,
+    pub judgement: Judgement,
 }
 
 /// Lambda gives one vCPU for 1,769 MB.
@@ -35,7 +36,12 @@ impl Key {
             latency_ms,
             tls: false,
             small: false,
+            judgement: Judgement::None,
         }
+    }
+
+    pub const fn judging(self, judgement: Judgement) -> Self {
+        Self { judgement, ..self }
     }
 
     pub const fn tls(self) -> Self {
@@ -53,7 +59,23 @@ impl Key {
         Fleet {
             queues: self.queues,
             full: self.full,
+            judgement: self.judgement,
         }
+    }
+
+    /// How long a warm invocation takes at least, if everything but the latency is free. 64 calls wait
+    /// concurrently, but those about one queue one after another. A sample takes its time. The list of
+    /// tagged queues comes while the first ones are looked at. `None` without latency.
+    pub fn limit_ms(self) -> Option<f64> {
+        let fleet = self.fleet();
+        let sample = match self.judgement {
+            Judgement::Sample => SAMPLE_SECONDS * 1000,
+            _ => 0,
+        };
+        let calls = fleet.queues + fleet.full + fleet.starts() * (1 + usize::from(sample > 0));
+        let rounds = calls as f64 / 64.0;
+        let waits = rounds.max(1.0) * self.latency_ms as f64;
+        (self.latency_ms > 0).then_some(waits + sample as f64)
     }
 
     pub fn title(self) -> String {
@@ -71,6 +93,11 @@ impl Key {
         if queues > 1 {
             title += &format!(", {latency_ms} ms");
         }
+        title += match self.judgement {
+            Judgement::None => "",
+            Judgement::Rest => ", source facts and metrics",
+            Judgement::Sample => ", 100 samples",
+        };
         if self.tls {
             title += ", TLS";
         }
@@ -82,6 +109,12 @@ impl Key {
 }
 
 pub const ONE: Key = Key::sweep(1, 1, 0).tls();
+/// A wake-up that judges a sample before it starts the rest.
+pub const JUDGED: Key = ONE.judging(Judgement::Rest);
+/// A sweep with as many samples as one invocation may start.
+pub const SAMPLES: Key = Key::sweep(1000, 100, 10).judging(Judgement::Sample);
+/// How long a sample runs here: the shortest that the function accepts.
+pub const SAMPLE_SECONDS: usize = 10;
 
 pub fn thousands(n: usize) -> String {
     match n {
@@ -137,6 +170,8 @@ pub fn plan(quick: bool) -> Vec<Scenario> {
     peers.extend(all(&[NODE, PYTHON], effort(12, 4, 25)));
     add(ONE.small(), peers, 5);
 
+    add(JUDGED, all(&[OURS], effort(30, 5, 200)), 5);
+
     for latency_ms in [0, 10] {
         for full in [0, 10] {
             let peers = all(
@@ -161,6 +196,7 @@ pub fn plan(quick: bool) -> Vec<Scenario> {
     }
     let peers = all(&[RAW, OURS, BY_TAG, NODE, THREADS], effort(3, 3, 3));
     add(Key::sweep(1000, 100, 10).tls(), peers, 4);
+    add(SAMPLES, all(&[OURS, BY_TAG], effort(2, 2, 2)), 30);
     for latency_ms in [0, 10] {
         for full in [0, 1000] {
             let mut peers = all(&[RAW, BY_TAG], effort(3, 3, 2));

@@ -1,6 +1,6 @@
 //! Turns samples into figures, ratios, targets and Markdown.
 
-use crate::plan::{BY_TAG, Key, NODE, ONE, OURS, PYTHON, RAW, THREADS, thousands};
+use crate::plan::{BY_TAG, JUDGED, Key, NODE, ONE, OURS, PYTHON, RAW, SAMPLES, THREADS, thousands};
 use crate::run::Sample;
 use std::fmt::Write;
 
@@ -165,7 +165,7 @@ impl Results {
                 self.figure(key, self.ours(key), figure),
             );
         };
-        for key in [ONE, ONE.small()] {
+        for key in [ONE, ONE.small(), JUDGED] {
             of("cold start to first answer, ms", key, Figure::Cold);
             of("warm, ms", key, Figure::Warm);
         }
@@ -181,6 +181,7 @@ impl Results {
         let sweep = Key::sweep(1000, 100, 10);
         of("warm, ms", sweep.tls(), Figure::Warm);
         of("warm, ms", sweep.small(), Figure::Warm);
+        of("warm, ms", SAMPLES, Figure::Warm);
         for queues in [1000, 10_000] {
             of(
                 "CPU time of a warm invocation, ms",
@@ -247,7 +248,7 @@ impl Results {
         let one = ONE.title();
         add(
             format!("{one}: {first}, {OURS} / {RAW}"),
-            Limit::AtMost(1.6),
+            Limit::AtMost(1.5),
             x,
             self.ratio(ONE, OURS, RAW, cold),
         );
@@ -271,8 +272,32 @@ impl Results {
             x,
             self.ratio(sweep, OURS, RAW, warm),
         );
+        for (queues, full) in [(1000, 0), (1000, 100)] {
+            let key = Key::sweep(queues, full, 10);
+            add(
+                format!("{}: warm, {BY_TAG} / {OURS}", key.title()),
+                Limit::AtMost(1.15),
+                x,
+                self.ratio(key, BY_TAG, OURS, warm),
+            );
+        }
+        for full in [0, 1000] {
+            let key = Key::sweep(10_000, full, 10);
+            add(
+                format!("{}: warm, {BY_TAG} / {RAW}", key.title()),
+                Limit::AtMost(1.25),
+                x,
+                self.ratio(key, BY_TAG, RAW, warm),
+            );
+        }
         let small = sweep.small();
-        for (peer, least) in [(NODE, 6.0), (THREADS, 10.0)] {
+        add(
+            format!("{}: warm, {OURS} / {RAW}", small.title()),
+            Limit::AtMost(6.0),
+            x,
+            self.ratio(small, OURS, RAW, warm),
+        );
+        for (peer, least) in [(NODE, 10.0), (THREADS, 10.0)] {
             add(
                 format!("{}: warm, {peer} / {OURS}", small.title()),
                 Limit::AtLeast(least),
@@ -290,7 +315,7 @@ impl Results {
             x,
             self.ratio(empty, OURS, RAW, Figure::CpuWarm),
         );
-        for (queues, most) in [(1000, 12.0), (10_000, 24.0)] {
+        for (queues, most) in [(1000, 12.0), (10_000, 16.0)] {
             add(
                 format!("peak memory of all sweeps of {} queues", thousands(queues)),
                 Limit::AtMost(most),
@@ -344,10 +369,11 @@ impl Results {
         for key in keys {
             let _ = write!(
                 text,
-                "\n### {}\n\n\
+                "\n### {}\n\n{}\
                  | | cold, ms | × ours | × raw | warm, ms | × ours | × raw | CPU cold, ms | CPU warm, ms | × raw | peak, MiB | connections | calls | samples |\n\
                  |---|{}\n",
                 key.title(),
+                limit(key),
                 "--:|".repeat(13)
             );
             for cell in self.cells.iter().filter(|cell| cell.key == key) {
@@ -381,6 +407,13 @@ impl Results {
         }
         text
     }
+}
+
+/// What the latency alone takes. Empty without latency.
+fn limit(key: Key) -> String {
+    key.limit_ms().map_or(String::new(), |limit| {
+        format!("Latency ÷ concurrency: {} ms.\n\n", number(limit))
+    })
 }
 
 struct Target {

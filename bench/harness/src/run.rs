@@ -128,7 +128,7 @@ impl Place<'_> {
                 return Err("the process did not ask for the next event".to_owned());
             };
             let tally = self.aws.take();
-            tally.check(fleet, peer.by_tag)?;
+            tally.check(fleet, peer.by_tag, took.is_empty())?;
             answer::check(peer.answer, &body, fleet, &tally.started())?;
             took.push(ms(ended - begun));
             last = Some(tally);

@@ -1,4 +1,4 @@
-//! Verifies the AWS Signature Version 4 of a POST to `/`.
+//! Verifies the AWS Signature Version 4 of a POST.
 
 use crate::fleet::REGION;
 use hyper::header::HeaderMap;
@@ -39,7 +39,7 @@ pub fn parse<'a>(authorization: &'a str, service: &'a str) -> Result<Signature<'
 
 impl Signature<'_> {
     /// `Err` if the signature is not valid for this call, or does not cover a required header.
-    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
+    pub fn verify(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
         let names: Vec<&str> = self.signed_headers.split(';').collect();
         for needed in ["host", "x-amz-date", "x-amz-security-token"] {
             if !names.contains(&needed) {
@@ -50,7 +50,7 @@ impl Signature<'_> {
             Some(Ok(value)) => Ok(value.trim()),
             _ => Err(format!("the signed header `{name}` is missing")),
         };
-        let mut canonical = "POST\n/\n\n".to_owned();
+        let mut canonical = format!("POST\n{path}\n\n");
         for name in &names {
             canonical += &format!("{name}:{}\n", value(name)?);
         }

@@ -156,7 +156,7 @@ async fn tagging_api_that_hangs_does_not_take_the_time_of_what_is_listed() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn sweeps_of_one_process_go_on_where_time_ran_out() {
     let queues: Vec<QueueArn> = (0..40).map(|n| dlq(&format!("dlq-{n:02}"))).collect();
     let fake = queues.iter().fold(Fake::default(), |fake, queue| {
@@ -190,7 +190,7 @@ async fn sweeps_of_one_process_go_on_where_time_ran_out() {
     assert_eq!(looked_at.len(), 40);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn alarms_between_sweeps_do_not_move_where_the_next_sweep_begins() {
     let queues: Vec<QueueArn> = (0..12).map(|n| dlq(&format!("dlq-{n:02}"))).collect();
     let fake = queues.iter().fold(Fake::default(), |fake, queue| {

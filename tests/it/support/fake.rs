@@ -18,9 +18,9 @@ use sqs_auto_redrive::observation::{Brake, BrakeState};
 use sqs_auto_redrive::policy::Policy;
 use sqs_auto_redrive::queue::{Depth, Location, MoveTask, QueueArn, TaggedQueue, TaskStatus};
 use sqs_auto_redrive::sqs::{CancelError, Sqs, SqsError, StartError};
-use sqs_auto_redrive::tagging::{Tagging, TaggingError};
+use sqs_auto_redrive::tagging::{Page, Tagging, TaggingError};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -64,7 +64,20 @@ struct State {
     tags: BTreeMap<QueueArn, Vec<(String, String)>>,
     /// The queues among them without the enroll tag.
     only_settings: Vec<QueueArn>,
-    tagging_fault: Option<TaggingError>,
+    /// How many queues are on a page of the list of tagged queues.
+    page_size: usize,
+    /// How long a page takes.
+    page_latency: Duration,
+    /// After how many pages the tagging API fails, and how.
+    tagging_fault: Option<(usize, TaggingError)>,
+    /// How many pages of a list came.
+    pages: usize,
+    /// How many of its queues a page has in common with the page before.
+    overlap: usize,
+    /// Whether the first page follows the last.
+    repeats: bool,
+    /// The DLQs whose depth SQS returned.
+    seen: BTreeSet<QueueArn>,
     tagging_hangs: bool,
     /// What CloudWatch answers about the metrics of any queue, if it does not return them.
     unreadable_metrics: Option<Metrics>,
@@ -239,7 +252,13 @@ impl Default for Fake {
                 dice: fastrand::Rng::with_seed(7),
                 tags: BTreeMap::new(),
                 only_settings: Vec::new(),
+                page_size: usize::MAX,
+                page_latency: Duration::ZERO,
                 tagging_fault: None,
+                pages: 0,
+                overlap: 0,
+                repeats: false,
+                seen: BTreeSet::new(),
                 tagging_hangs: false,
                 unreadable_metrics: None,
                 jitter: None,
@@ -383,7 +402,31 @@ impl Fake {
 
     /// The tagging API answers with an error.
     pub fn with_tagging_fault(self, fault: TaggingError) -> Self {
-        self.state.borrow_mut().tagging_fault = Some(fault);
+        self.with_tagging_fault_after(0, fault)
+    }
+
+    /// The tagging API answers with an error, once it has listed this many pages.
+    pub fn with_tagging_fault_after(self, pages: usize, fault: TaggingError) -> Self {
+        self.state.borrow_mut().tagging_fault = Some((pages, fault));
+        self
+    }
+
+    /// The tagging API lists this many queues on a page, and takes this long for each.
+    pub fn with_pages(self, size: usize, latency: Duration) -> Self {
+        self.state.borrow_mut().page_size = size;
+        self.state.borrow_mut().page_latency = latency;
+        self
+    }
+
+    /// Each page of the list begins with the last queue of the page before.
+    pub fn with_overlapping_pages(self) -> Self {
+        self.state.borrow_mut().overlap = 1;
+        self
+    }
+
+    /// The list of tagged queues begins again after its last page.
+    pub fn with_repeated_pages(self) -> Self {
+        self.state.borrow_mut().repeats = true;
         self
     }
 
@@ -570,6 +613,11 @@ impl Fake {
         std::mem::take(&mut self.state.borrow_mut().calls)
     }
 
+    /// The DLQs whose depth SQS has returned so far.
+    pub fn seen(&self) -> BTreeSet<QueueArn> {
+        self.state.borrow().seen.clone()
+    }
+
     /// Every task that was started on this queue: its time, and its destination.
     pub fn starts(&self, queue: &QueueArn) -> Vec<(SystemTime, Option<String>)> {
         self.queue(queue, |queue| {
@@ -623,6 +671,25 @@ impl Fake {
         })
     }
 
+    /// Waits for the tagging API. `Err` if it fails.
+    async fn tagging(&self) -> Result<(), TaggingError> {
+        let (hangs, latency) = {
+            let state = self.state.borrow();
+            (state.tagging_hangs, state.page_latency)
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        let state = self.state.borrow();
+        match &state.tagging_fault {
+            Some((after, fault)) if state.pages >= *after => Err(fault.clone()),
+            _ => Ok(()),
+        }
+    }
+
     fn queue<T>(&self, queue: &QueueArn, act: impl FnOnce(&mut Queue) -> T) -> T {
         act(self
             .state
@@ -663,6 +730,7 @@ impl Fake {
 impl Sqs for &Fake {
     async fn depth(&self, queue: &QueueArn) -> Result<(Depth, Option<Duration>), SqsError> {
         self.call("GetQueueAttributes", queue).await?;
+        self.state.borrow_mut().seen.insert(queue.clone());
         let depth = self.queue(queue, |queue| queue.shown.unwrap_or(queue.counts));
         Ok((depth, Some(RETENTION)))
     }
@@ -824,47 +892,59 @@ impl Sqs for &Fake {
 }
 
 impl Tagging for &Fake {
-    async fn tagged(
-        &self,
-        _: &EnrollTag,
-        found: &mut Vec<TaggedQueue>,
-    ) -> Result<(), TaggingError> {
-        if self.state.borrow().tagging_hangs {
-            std::future::pending::<()>().await;
-        }
+    async fn page(&self, _: &EnrollTag, token: Option<&str>) -> Result<Page, TaggingError> {
+        self.state
+            .borrow_mut()
+            .calls
+            .push("GetResources".to_owned());
+        self.tagging().await?;
         let mut state = self.state.borrow_mut();
-        state.calls.push("GetResources".to_owned());
-        let queue = |(queue, settings): (&QueueArn, &Vec<(String, String)>)| TaggedQueue {
-            dlq: queue.clone(),
-            enrolled: !state.only_settings.contains(queue),
-            settings: settings.clone(),
-        };
-        let tags: Vec<TaggedQueue> = state.tags.iter().map(queue).collect();
-        match state.tagging_fault.clone() {
-            Some(fault) => return Err(fault),
-            None => found.extend(tags),
-        }
-        Ok(())
+        state.pages += 1;
+        let (size, begin) = (
+            state.page_size,
+            token.map_or(0, |token| token.parse().unwrap()),
+        );
+        let queues = state.tags.iter().skip(begin).take(size);
+        let end = begin.saturating_add(size);
+        Ok(Page {
+            queues: queues
+                .map(|it| tagged_queue(it, &state.only_settings))
+                .collect(),
+            next: match end < state.tags.len() {
+                true => Some((end - state.overlap).to_string()),
+                false => state.repeats.then(|| "0".to_owned()),
+            },
+        })
     }
 
     async fn tagged_among(
         &self,
         queues: &[QueueArn],
-        tag: &EnrollTag,
+        _: &EnrollTag,
     ) -> Result<Vec<TaggedQueue>, TaggingError> {
         if queues.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tagged = Vec::new();
-        self.tagged(tag, &mut tagged).await?;
-        tagged.retain(|tagged| queues.contains(&tagged.dlq));
         let names: Vec<&str> = queues.iter().map(QueueArn::name).collect();
-        let mut state = self.state.borrow_mut();
-        state.calls.pop();
-        state
-            .calls
-            .push(format!("GetResources {}", names.join(",")));
-        Ok(tagged)
+        let call = format!("GetResources {}", names.join(","));
+        self.state.borrow_mut().calls.push(call);
+        self.tagging().await?;
+        let state = self.state.borrow();
+        let asked = state.tags.iter().filter(|(it, _)| queues.contains(it));
+        Ok(asked
+            .map(|it| tagged_queue(it, &state.only_settings))
+            .collect())
+    }
+}
+
+fn tagged_queue(
+    (dlq, settings): (&QueueArn, &Vec<(String, String)>),
+    only_settings: &[QueueArn],
+) -> TaggedQueue {
+    TaggedQueue {
+        dlq: dlq.clone(),
+        enrolled: !only_settings.contains(dlq),
+        settings: settings.clone(),
     }
 }
 
