@@ -388,7 +388,7 @@ fn expires_in(left: Duration) -> String {
     )
 }
 
-/// So many canceled redrives among the ten tasks that SQS lists are often.
+/// Of the ten tasks that SQS lists, this many canceled redrives are too many.
 const OFTEN: usize = 3;
 
 impl fmt::Display for Finding<'_> {
@@ -400,7 +400,7 @@ impl fmt::Display for Finding<'_> {
         {
             let back = Duration::from_secs((fall.time + SLACK).as_secs());
             let back = humantime::format_duration(back);
-            write!(f, "; a failing one is back within about {back}")?;
+            write!(f, "; a failing message is back within about {back}")?;
         }
         if let Some(FallTime::Unknown(why)) = &self.fall_time {
             let why = one_line(why, MAX_MESSAGE_CHARS);
@@ -424,7 +424,7 @@ impl fmt::Display for Finding<'_> {
         if self.is_often_cancelled() {
             write!(
                 f,
-                "; at least {OFTEN} of its last redrives were canceled: a brake or a consumer goes on and off; let the brake alarm wait for more datapoints, or lengthen the cooldown"
+                "; at least {OFTEN} of the DLQ's last redrives were canceled: its brake alarm changes its state often, or its consumer fails now and then; let the brake alarm wait for more datapoints, or lengthen the cooldown"
             )?;
         }
         let newest = self.tasks.first();
@@ -453,10 +453,18 @@ impl fmt::Display for Outcome {
                 match sample {
                     None => {}
                     Some(SampleEnd::Stopped { moved }) => {
-                        write!(f, "; when it was stopped, SQS had counted {moved} as moved")?;
+                        write!(
+                            f,
+                            "; when it was stopped, SQS reported {} as moved",
+                            counted(*moved, "message")
+                        )?;
                     }
                     Some(SampleEnd::EndedItself { moved }) => {
-                        write!(f, "; it ended by itself, with {moved} moved")?;
+                        write!(
+                            f,
+                            "; it ended by itself, and moved {}",
+                            counted(*moved, "message")
+                        )?;
                     }
                 }
                 match handle {
@@ -472,11 +480,11 @@ impl fmt::Display for Outcome {
             Self::Held(hold) => hold.fmt(f),
             Self::Cancelled { cause, .. } => write!(
                 f,
-                "{cause}the running move task is canceled; messages it already moved stay moved"
+                "{cause}SQS was asked to cancel the RUNNING move task; messages it already moved stay moved"
             ),
             Self::WouldCancel { cause, .. } => write!(
                 f,
-                "{cause}without the dry run, the running move task is canceled"
+                "{cause}without the dry run, the RUNNING move task would be canceled"
             ),
             Self::Deferred(deferred) => deferred.fmt(f),
             Self::Failed(failed) => failed.fmt(f),
@@ -507,7 +515,7 @@ impl fmt::Display for Start {
         }
         match self.max_messages_per_second {
             Some(rate) => write!(f, "at most {} a second", rate.get()),
-            None => write!(f, "at SQS's own pace"),
+            None => write!(f, "at SQS's own rate"),
         }
     }
 }
@@ -592,16 +600,19 @@ fn metrics_unreadable(why: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let why = one_line(why, MAX_MESSAGE_CHARS);
     write!(
         f,
-        "it is unknown whether the consumer works; if it does, and the DLQ cannot wait, use `force`: {why}"
+        "it is unknown whether the consumer works: {why}; if it does, and the DLQ cannot wait, send a request with `force`"
     )
 }
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TaskStuck { status } if status == TaskStatus::Running.as_str() => f.write_str(
+                "a move task is RUNNING for longer than SQS allows; cancel it, or ask AWS Support",
+            ),
             Self::TaskStuck { status } => write!(
                 f,
-                "a move task has been `{}` for longer than SQS allows, or its status is unknown to this function; cancel it, or ask AWS Support",
+                "a move task has the status `{}`, which this function does not know; cancel it, or ask AWS Support",
                 excerpt(status)
             ),
             Self::Paused => f.write_str("the kill switch is on"),
@@ -652,7 +663,7 @@ impl fmt::Display for Deferred {
         match self {
             Self::StartLimit(limit) => write!(
                 f,
-                "this invocation started its limit of {limit} redrives, the deepest DLQs first"
+                "this invocation started {limit} redrives, the most it may (`REDRIVE_MAX_STARTS`)"
             ),
             Self::NotLookedAt => {
                 f.write_str("the invocation ran out of time before it had looked at this DLQ")

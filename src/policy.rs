@@ -222,7 +222,7 @@ pub enum PolicyError {
     ParkingIsDestination,
     /// The attempts would never be exhausted; see [`Policy::longest_wait`].
     #[error(
-        "{attempts} attempts with a cooldown of {} do not fit into the attempt window ({}): they would never be exhausted, and a poison message would be redriven forever; make the window longer than {} cooldowns",
+        "{attempts} attempts with a cooldown of {} do not fit into the attempt window ({}): they would never be exhausted, and a poison message would be redriven forever; make the window at least {} cooldowns",
         humantime::format_duration(*cooldown),
         humantime::format_duration(*window),
         attempts.saturating_add(1)
@@ -237,7 +237,7 @@ pub enum PolicyError {
     },
     /// A redrive would look like a sample.
     #[error(
-        "a pace of {SAMPLE_PACE} message a second is that of samples; set 2 to 500 or `auto`, or turn samples off (`sample` 0)"
+        "a rate of {SAMPLE_PACE} message a second is that of samples; set 2 to 500 or `auto`, or turn samples off (`REDRIVE_SAMPLE=0`)"
     )]
     PaceOfSample,
     /// The first attempt would leave SQS's list before the last attempt started.

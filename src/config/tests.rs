@@ -557,7 +557,7 @@ fn pace_of_1_beside_a_sample_is_a_fault() {
         let fault = only_fault("a pace of 1", with(vars));
         assert_eq!(
             fault,
-            "`REDRIVE_MAX_MESSAGES_PER_SECOND` holds `1`: a pace of 1 message a second is that of samples; set 2 to 500 or `auto`, or turn samples off (`sample` 0)"
+            "`REDRIVE_MAX_MESSAGES_PER_SECOND` holds `1`: a rate of 1 message a second is that of samples; set 2 to 500 or `auto`, or turn samples off (`REDRIVE_SAMPLE=0`)"
         );
     }
     let without = with(&[pace, ("REDRIVE_SAMPLE", "0")]).unwrap();

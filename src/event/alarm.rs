@@ -51,27 +51,27 @@ pub enum Silence {
     Muted,
 }
 
-/// The alarm watches a queue that cannot exist.
+/// Why an alarm names no queue that the function could look at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AlarmQueueError {
     /// SQS would not accept the queue's name.
     #[error("the alarm names `{}`, which is not a queue name", excerpt(.0))]
     Name(String),
     /// The metric's account is not 12 digits.
-    #[error("the alarm names `{}`, which is not an account id", excerpt(.0))]
+    #[error("the alarm names `{}`, which is not an account ID", excerpt(.0))]
     Account(String),
-    /// No alarm of CloudWatch names so many queues.
+    /// It names more queues than an alarm of CloudWatch can.
     #[error("the alarm names {0} queues, more than {MAX_QUEUES}")]
     TooMany(usize),
     /// The contributor has a `QueueName`, which services other than SQS have too.
     #[error(
-        "the alarm's contributor has the `QueueName` `{}`, but the alarm's query does not select from `AWS/SQS`; in PromQL, group by the label with the queue's ARN, `{ARN_LABEL}`",
+        "the alarm's contributor has the `QueueName` `{}`, but the alarm's query does not select from `AWS/SQS`; in PromQL, group by `{ARN_LABEL}`, the label with the queue's ARN",
         excerpt(.0)
     )]
     OtherService(String),
     /// The contributor's attributes have neither a queue's name nor its ARN.
     #[error(
-        "the alarm's contributor names no SQS queue; group the query by `QueueName`, in PromQL by the label with the queue's ARN, `{ARN_LABEL}`"
+        "the alarm's contributor names no SQS queue; group the query by `QueueName`; in PromQL, group by `{ARN_LABEL}`, the label with the queue's ARN"
     )]
     NoQueueLabel,
 }

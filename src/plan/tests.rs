@@ -302,7 +302,7 @@ fn alarm_on_a_queue_that_cannot_exist_is_ignored() {
     );
     assert_ignored(
         watching(AlarmQueueError::Account("12".to_owned())),
-        "the alarm names `12`, which is not an account id",
+        "the alarm names `12`, which is not an account ID",
     );
 }
 

@@ -85,7 +85,7 @@ fn other_invocations() -> Vec<Value> {
     let detail = report["queues"][0]["detail"].as_str().unwrap();
     for part in [
         "SQS deletes its oldest message within 23h",
-        "at least 3 of its last redrives were canceled",
+        "at least 3 of the DLQ's last redrives were canceled",
     ] {
         assert!(detail.contains(part), "{detail}");
     }

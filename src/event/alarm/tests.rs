@@ -166,11 +166,11 @@ fn metrics_own_account_goes_before_the_alarms() {
     );
 
     let event = with(metric_math(), path, json!("production"));
-    let others = queues("not an account id", &event);
+    let others = queues("not an account ID", &event);
     assert_eq!(others[0].name, "payments-dlq", "the others count");
     let metrics = "/detail/configuration/metrics";
     let alone = json!([event.pointer(&format!("{metrics}/1")).unwrap()]);
-    let why = ignored("not an account id", &with(event, metrics, alone));
+    let why = ignored("not an account ID", &with(event, metrics, alone));
     assert!(why.contains("`production`"), "{why}");
 }
 
