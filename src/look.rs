@@ -75,15 +75,16 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Looks at each DLQ whose policy is valid.
+/// Looks at each DLQ whose policy is valid, and at each that has a brake: it may have to cancel a task.
 pub(crate) async fn look_at_all<S: Sqs, C>(
     context: &Context<'_, S, C>,
     targets: &[Target],
 ) -> Vec<Look> {
     let mut answers = vec![Look::NotAsked; targets.len()];
-    let valid = targets.iter().zip(&mut answers);
-    let valid = valid.filter(|(target, _)| target.policy_error.is_none());
-    let looks = valid.map(|(target, answer)| async {
+    let looks = targets.iter().zip(&mut answers).filter(|(target, _)| {
+        target.policy_error.is_none() || !target.policy.brake_alarms.is_empty()
+    });
+    let looks = looks.map(|(target, answer)| async {
         *answer = Look::NotAnswered;
         let look = async || look(context.sqs, &target.dlq).await;
         let seen = retry_while_throttled(look, SqsError::is_throttled).await;
@@ -115,21 +116,19 @@ async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
 
 /// The DLQ to decide about. `Err` if the look already decides what happens to it.
 pub(crate) fn candidate(target: &Target, look: Look) -> Result<Candidate<'_>, Outcome> {
-    if let Some(error) = &target.policy_error {
-        return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
-    }
-    match look {
-        Look::Answered(observation, looked) => Ok(Candidate {
+    match (look, &target.policy_error) {
+        (Look::Answered(observation, looked), _) => Ok(Candidate {
             target,
             observation: *observation,
             looked,
             brakes_read: None,
         }),
-        Look::Refused(SqsError::QueueNotFound(why)) if !target.listed => {
+        (_, Some(error)) => Err(Outcome::Failed(Failed::InvalidPolicy(error.clone()))),
+        (Look::Refused(SqsError::QueueNotFound(why)), None) if !target.listed => {
             Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
-        Look::Refused(error) => Err(Outcome::Failed(Failed::Sqs(error))),
-        Look::NotAnswered => Err(Outcome::Deferred(Deferred::NoAnswer)),
-        Look::NotAsked => Err(Outcome::Deferred(Deferred::NotLookedAt)),
+        (Look::Refused(error), None) => Err(Outcome::Failed(Failed::Sqs(error))),
+        (Look::NotAnswered, None) => Err(Outcome::Deferred(Deferred::NoAnswer)),
+        (Look::NotAsked, None) => Err(Outcome::Deferred(Deferred::NotLookedAt)),
     }
 }

@@ -421,3 +421,29 @@ async fn messages_full_of_notifications_do_not_silence_the_brake_behind_them() {
         "{error}"
     );
 }
+
+/// The policy of such a DLQ is not followed, but a brake that the environment or a readable tag names
+/// counts.
+#[tokio::test]
+async fn bad_tag_does_not_let_a_task_run_under_a_brake() {
+    let queue = dlq("orders-dlq");
+    for (policy, tags) in [
+        (braked("down"), vec![("cooldown", "5s")]),
+        (
+            Policy::default(),
+            vec![("cooldown", "5s"), ("brake-alarms", "down")],
+        ),
+    ] {
+        for (state, expected) in [
+            (BrakeState::On, "cancelled/braked"),
+            (BrakeState::Off, "failed/invalid-policy"),
+        ] {
+            let fake = with_past(&queue, 5, "RUNNING", MINUTE)
+                .with_tags(&queue, &tags)
+                .with_alarm("down", state);
+            let sweep = fake.invoke(SWEEP).policy(policy.clone()).by_tag();
+            let report = serde_json::to_value(sweep.answer().await.report).unwrap();
+            assert_eq!(outcomes(&report), [expected]);
+        }
+    }
+}
