@@ -173,7 +173,8 @@ fn is_about_task_limit(code: &str, message: &str) -> bool {
     ];
     let text = format!("{} {message}", code.to_lowercase());
     let is_limit = words.iter().any(|words| text.contains(words));
-    let is_about_tasks = message.contains("task") || message.contains("redrive");
+    let tasks = ["task", "redrive", "message move"];
+    let is_about_tasks = tasks.iter().any(|words| message.contains(words));
     let is_about_pace = message.contains("persecond") || message.contains("per second");
     is_limit && is_about_tasks && !is_about_pace
 }

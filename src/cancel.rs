@@ -5,7 +5,7 @@ use crate::deadlines::{Deadlines, retry_while_throttled};
 use crate::enrollment::Target;
 use crate::outcome::{Failed, Finding, Outcome, Skipped};
 use crate::plan::Cause;
-use crate::queue::MoveTask;
+use crate::queue::{MoveTask, TaskStatus};
 use crate::sqs::{CancelError, Sqs, SqsError};
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
@@ -52,6 +52,10 @@ async fn cancel_one(sqs: &impl Sqs, target: &Target, cause: &Cause) -> (Outcome,
     }
 }
 
+fn is_running(task: &MoveTask) -> bool {
+    task.status == TaskStatus::Running
+}
+
 /// Cancels the RUNNING task among these. Also returns the tasks that SQS listed last.
 pub(crate) async fn cancel_listed(
     sqs: &impl Sqs,
@@ -60,6 +64,9 @@ pub(crate) async fn cancel_listed(
     tasks: Vec<MoveTask>,
 ) -> (Outcome, Vec<MoveTask>) {
     let Some(handle) = tasks.iter().find_map(MoveTask::cancellable) else {
+        if tasks.iter().any(is_running) {
+            return (Outcome::Failed(Failed::NoHandle), tasks);
+        }
         // Another invocation may have decided to start one.
         let may_start = *cause == Cause::Requested && !target.policy.paused;
         let nothing = Skipped::NothingToCancel { may_start };
@@ -75,7 +82,7 @@ pub(crate) async fn cancel_listed(
         Err(CancelError::Sqs(error)) => (Outcome::Failed(Failed::Sqs(error)), tasks),
         // Only another list shows what SQS meant.
         Err(CancelError::NothingToCancel(why)) => match sqs.list_tasks(&target.dlq).await {
-            Ok(tasks) if tasks.iter().any(|task| task.cancellable().is_some()) => {
+            Ok(tasks) if tasks.iter().any(is_running) => {
                 (Outcome::Failed(Failed::StillRunning(why)), tasks)
             }
             Ok(tasks) => (Outcome::Skipped(Skipped::EndedBeforeCancel), tasks),

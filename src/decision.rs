@@ -11,8 +11,8 @@ use crate::plan::Cause;
 use crate::policy::{Policy, Rate};
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::verdict::{
-    self, Judged, LastVerdict, SAMPLE_PACE, SLACK, SQS_PACE, Settled, Verdict, few, is_ours,
-    is_parking, is_sample, is_small_share,
+    self, Judged, LONGEST_TASK, LastVerdict, SAMPLE_PACE, SLACK, SQS_PACE, Settled, Verdict, few,
+    is_ours, is_parking, is_sample, is_small_share,
 };
 use std::time::{Duration, SystemTime};
 
@@ -49,6 +49,22 @@ pub fn decide(policy: &Policy, seen: &Observation, now: SystemTime) -> Result<De
         }
     }
     go(&case)
+}
+
+/// Why the active task must be canceled, whatever the rest of the policy: it is RUNNING, and a brake is in
+/// ALARM. `None` if it need not be.
+///
+/// `Err` as for [`decide`].
+pub fn braked_task(policy: &Policy, seen: &Observation) -> Result<Option<Cause>, Question> {
+    let active = seen.tasks.iter().find(|task| task.status.is_active());
+    if active.is_none_or(|task| task.status != TaskStatus::Running) {
+        return Ok(None);
+    }
+    if policy.brake_alarms.is_empty() {
+        return Ok(None);
+    }
+    let brakes = seen.brakes.as_ref().ok_or(Question::Brakes)?;
+    Ok(brake_in_alarm(policy, brakes).map(Cause::Braked))
 }
 
 /// What a report says about the past of a DLQ, as far as it is known.
@@ -124,8 +140,8 @@ fn task_active(case: &Case) -> Answer {
         TaskStatus::Unknown(_) => return Ok(Some(stuck)),
         _ => return Ok(Some(Skip::TaskActive.into())),
     }
-    if let Some(alarm) = case.brake_in_alarm()? {
-        return Ok(Some(Decision::Cancel(Cause::Braked(alarm))));
+    if let Some(cause) = braked_task(case.policy, case.seen)? {
+        return Ok(Some(Decision::Cancel(cause)));
     }
     if task.age(case.now) > LONGEST_TASK {
         return Ok(Some(stuck));
@@ -353,9 +369,6 @@ fn brake_in_alarm(policy: &Policy, brakes: &[Brake]) -> Option<String> {
 /// A DLQ that still grows this long after its last redrive started does not recover by itself.
 const NEEDS_A_PERSON_AFTER: Duration = Duration::from_secs(3600);
 
-/// SQS ends a move task after 36 hours; one more is margin.
-const LONGEST_TASK: Duration = Duration::from_secs(37 * 3600);
-
 /// What one decision is about.
 struct Case<'a> {
     policy: &'a Policy,
@@ -465,15 +478,6 @@ impl<'a> Case<'a> {
             return Ok(after_other);
         }
         Ok(after_any)
-    }
-
-    /// The first brake alarm of the DLQ that is in ALARM.
-    fn brake_in_alarm(&self) -> Result<Option<String>, Question> {
-        if self.policy.brake_alarms.is_empty() {
-            return Ok(None);
-        }
-        let brakes = self.seen.brakes.as_ref().ok_or(Question::Brakes)?;
-        Ok(brake_in_alarm(self.policy, brakes))
     }
 
     /// Why a RUNNING task of ours must be canceled: it is a sample whose time is over, or a redrive

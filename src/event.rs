@@ -15,8 +15,7 @@ pub use request::{Request, Selection};
 use crate::text::{excerpt, first_three, one_line};
 use alarm::Origin;
 use envelope::{
-    EventBridgeEvent, MAX_ENVELOPES, MAX_MESSAGE_BYTES, MAX_RECORDS, Unwrapped, record_name,
-    unwrap_envelope,
+    EventBridgeEvent, MAX_ENVELOPES, MAX_MESSAGE_BYTES, Unwrapped, record_name, unwrap_envelope,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -93,7 +92,7 @@ pub fn parse(payload: &str) -> Result<Event, EventError> {
         event.triggers.push(Trigger::Request(request));
         return Ok(event);
     }
-    event.read(value, None, 0)?;
+    event.read(value, Place::default())?;
     if event.triggers.is_empty() {
         let errors = event.unreadable.iter().map(RecordError::to_string);
         let errors: Vec<String> = errors.collect();
@@ -102,49 +101,82 @@ pub fn parse(payload: &str) -> Result<Event, EventError> {
     Ok(event)
 }
 
+/// Where in an event a value is.
+#[derive(Clone, Copy, Default)]
+struct Place<'a> {
+    /// The name of the outermost record around it, which Lambda would delete.
+    record: Option<&'a str>,
+    /// The number of triggers before that record.
+    triggers: usize,
+    /// The number of envelopes around it.
+    envelopes: usize,
+    /// Whether a sender wrote it into a message. Then nothing in it shows from which queue Lambda read it.
+    is_in_message: bool,
+}
+
+/// The most notifications in one record. AWS puts one into each.
+const MAX_NOTIFICATIONS: usize = 10;
+
 impl Event {
-    /// Unwraps a value and reads what is inside. `record` names the outermost record around it,
-    /// which Lambda would delete. `envelopes` is the number unwrapped so far. `Err` only for dead
-    /// letters.
-    fn read(
-        &mut self,
-        value: Value,
-        record: Option<&str>,
-        envelopes: usize,
-    ) -> Result<(), EventError> {
-        let unwrapped = match envelopes {
+    /// Unwraps a value and reads what is inside. `Err` only for dead letters.
+    fn read(&mut self, value: Value, place: Place) -> Result<(), EventError> {
+        let unwrapped = match place.envelopes {
             0..=MAX_ENVELOPES => unwrap_envelope(value),
             _ => Err("it is wrapped more than four deep".to_owned()),
         };
         let trigger = match unwrapped {
             Ok(Unwrapped::Batch { records, depth }) => {
-                for (n, value) in records.into_iter().enumerate() {
-                    let name = record.map_or_else(|| record_name(&value, n), str::to_owned);
-                    self.read(value, Some(&name), envelopes + depth)?;
-                }
-                return Ok(());
+                let envelopes = place.envelopes + depth;
+                return self.read_batch(records, Place { envelopes, ..place });
             }
             Ok(Unwrapped::Message { queue_arn, text }) => {
+                let queue_arn = queue_arn.filter(|_| !place.is_in_message);
                 if let Some(arn) = queue_arn.filter(|arn| !self.event_source_arns.contains(arn)) {
                     self.event_source_arns.push(arn);
                 }
+                let place = Place {
+                    envelopes: place.envelopes + 1,
+                    is_in_message: true,
+                    ..place
+                };
                 match read_message(&text) {
-                    Ok(value) => return self.read(value, record, envelopes + 1),
+                    Ok(value) => return self.read(value, place),
                     Err(why) => Err(why),
                 }
+            }
+            Ok(Unwrapped::DeadLetter { .. }) if place.is_in_message => {
+                Err("its message is a message of a dead-letter queue".to_owned())
             }
             Ok(Unwrapped::DeadLetter { dlq_arn }) => {
                 return Err(EventError::dead_letters(&dlq_arn));
             }
-            Ok(Unwrapped::Bare(_)) if self.triggers.len() >= MAX_RECORDS => Err(format!(
-                "the event holds more than {MAX_RECORDS} notifications"
-            )),
+            Ok(Unwrapped::Bare(_)) if self.triggers.len() >= place.triggers + MAX_NOTIFICATIONS => {
+                let most = MAX_NOTIFICATIONS;
+                Err(format!("it holds more than {most} notifications"))
+            }
             Ok(Unwrapped::Bare(value)) => read_trigger(value),
             Err(why) => Err(why),
         };
         match trigger {
             Ok(trigger) => self.triggers.push(trigger),
-            Err(why) => self.note(record, why),
+            Err(why) => self.note(place.record, why),
+        }
+        Ok(())
+    }
+
+    fn read_batch(&mut self, records: Vec<Value>, place: Place) -> Result<(), EventError> {
+        for (n, value) in records.into_iter().enumerate() {
+            if place.record.is_some() {
+                self.read(value, place)?;
+                continue;
+            }
+            let name = record_name(&value, n);
+            let place = Place {
+                record: Some(&name),
+                triggers: self.triggers.len(),
+                ..place
+            };
+            self.read(value, place)?;
         }
         Ok(())
     }

@@ -94,15 +94,18 @@ impl<'a, S: Sqs> Looks<'a, S> {
         }
     }
 
-    /// Looks at each of these DLQs whose policy is valid, in this order, unless it has already. Returns the
-    /// answers in the order of the DLQs. A look that began just before the time was up was none.
+    /// Looks at each of these DLQs whose policy is valid, and at each that has a brake, because a task may have
+    /// to be canceled. It looks in this order, unless it has already. Returns the answers in the order of the
+    /// DLQs. A look that began just before the time was up was none.
     pub(crate) async fn finish(
         mut self,
         targets: &[Target],
         until: Instant,
     ) -> impl Iterator<Item = (&Target, Result<Answer, Deferred>)> {
-        let valid = targets.iter().filter(|it| it.policy_error.is_none());
-        self.waiting = valid.map(|target| target.dlq.clone()).collect();
+        let to_look_at = targets.iter().filter(|target| {
+            target.policy_error.is_none() || !target.policy.brake_alarms.is_empty()
+        });
+        self.waiting = to_look_at.map(|target| target.dlq.clone()).collect();
         let finished = async {
             self.begin_some();
             while let Some(answer) = self.running.next().await {
@@ -196,19 +199,18 @@ pub(crate) fn candidate(
     target: &Target,
     look: Result<Answer, Deferred>,
 ) -> Result<Candidate<'_>, Outcome> {
-    if let Some(error) = &target.policy_error {
-        return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
-    }
-    match look.map_err(Outcome::Deferred)? {
-        (Ok(observation), looked) => Ok(Candidate {
+    match (look, &target.policy_error) {
+        (Ok((Ok(observation), looked)), _) => Ok(Candidate {
             target,
             observation,
             looked,
             brakes_read: None,
         }),
-        (Err(SqsError::QueueNotFound(why)), _) if !target.listed => {
+        (_, Some(error)) => Err(Outcome::Failed(Failed::InvalidPolicy(error.clone()))),
+        (Ok((Err(SqsError::QueueNotFound(why)), _)), None) if !target.listed => {
             Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
         }
-        (Err(error), _) => Err(Outcome::Failed(Failed::Sqs(error))),
+        (Ok((Err(error), _)), None) => Err(Outcome::Failed(Failed::Sqs(error))),
+        (Err(deferred), None) => Err(Outcome::Deferred(deferred)),
     }
 }

@@ -106,7 +106,7 @@ pub enum Skipped {
     /// SQS does not find a queue that has the enroll tag; its words. The tagging API lists a deleted
     /// queue for some time. SQS also answers so if the function has no access to the queue.
     TaggedNotFound(String),
-    /// No task is RUNNING, or SQS returned no handle for it.
+    /// No task is RUNNING.
     NothingToCancel {
         /// Whether an invocation that is under way may still start one.
         may_start: bool,
@@ -154,6 +154,8 @@ pub enum Failed {
     CancelNotSent,
     /// SQS refused to cancel a task that is still RUNNING; its words.
     StillRunning(String),
+    /// A task is RUNNING, and SQS returned no handle to cancel it.
+    NoHandle,
     /// A sample could not be stopped; why. It goes on at one message per second.
     SampleNotStopped(String),
 }
@@ -339,6 +341,7 @@ impl Failed {
                 | TaggingError::Endless,
             )
             | Self::StillRunning(_)
+            | Self::NoHandle
             | Self::SampleNotStopped(_) => Reason::ServiceError,
             Self::InvalidPolicy(_) => Reason::InvalidPolicy,
             Self::CancelUnconfirmed | Self::CancelNotSent => Reason::OutOfTime,
@@ -547,11 +550,9 @@ impl fmt::Display for Skipped {
                     "the queue has the enroll tag, but SQS does not find it: it was deleted recently, or the function has no access to it (check the role, the queue's policy and the region): {why}"
                 );
             }
-            Self::NothingToCancel { may_start: false } => {
-                "no move task is RUNNING, or SQS returned no handle for it"
-            }
+            Self::NothingToCancel { may_start: false } => "no move task is RUNNING",
             Self::NothingToCancel { may_start: true } => {
-                "no move task is RUNNING, or SQS returned no handle for it; another invocation may be about to start one, so pause the function before you cancel"
+                "no move task is RUNNING; another invocation may be about to start one, so pause the function before you cancel"
             }
             Self::EndedBeforeCancel => "the move task ended before it could be canceled",
             Self::Overtaken => {
@@ -707,6 +708,9 @@ impl fmt::Display for Failed {
             Self::StillRunning(why) => write!(
                 f,
                 "SQS refused to cancel the move task, which is still RUNNING: {why}"
+            ),
+            Self::NoHandle => f.write_str(
+                "the move task is still RUNNING: SQS returned no handle to cancel it, so cancel again later",
             ),
             Self::SampleNotStopped(why) => write!(
                 f,

@@ -3,7 +3,7 @@
 use crate::ask::{ages_of_held, answer};
 use crate::cancel;
 use crate::cloudwatch::CloudWatch;
-use crate::decision::{Decision, Hold, Start, decide};
+use crate::decision::{Decision, Hold, Start, braked_task, decide};
 use crate::enrollment::Target;
 use crate::look::{Candidate, Context, Looks, candidate};
 use crate::observation::{EXPIRES_SOON, Question};
@@ -69,6 +69,9 @@ struct Sorted<'a> {
 
 impl<'a> Sorted<'a> {
     fn add(&mut self, candidate: Candidate<'a>, now: SystemTime) {
+        if let Some(error) = &candidate.target.policy_error {
+            return self.add_invalid(error, candidate);
+        }
         let outcome = match decide(&candidate.target.policy, &candidate.observation, now) {
             Err(question) => return self.undecided.push((question, candidate)),
             // A dry run takes no place under the limit of starts: it shows every DLQ that would start.
@@ -82,6 +85,20 @@ impl<'a> Sorted<'a> {
             Ok(Decision::Skip(skip)) => Outcome::Skipped(Skipped::Gate(skip)),
         };
         self.findings.push(candidate.finding(outcome, now));
+    }
+
+    /// A policy that cannot be followed lifts no brake.
+    fn add_invalid(&mut self, error: &str, candidate: Candidate<'a>) {
+        let target = candidate.target;
+        match braked_task(&target.policy, &candidate.observation) {
+            Err(question) => self.undecided.push((question, candidate)),
+            Ok(Some(cause)) => self.harmful.push((cause, candidate)),
+            Ok(None) => {
+                let outcome = Outcome::Failed(Failed::InvalidPolicy(error.to_owned()));
+                let finding = Finding::unseen(target.dlq.as_str(), outcome);
+                self.findings.push(finding);
+            }
+        }
     }
 }
 

@@ -296,8 +296,11 @@ async fn stop_sample(
             None => match sqs.list_tasks(&target.dlq).await {
                 Ok(tasks) => match end_by_list(&tasks, &target.policy, since) {
                     Ok(end) => return Ok(end),
-                    Err(Some(running)) => running,
-                    Err(None) => {
+                    Err(NotEnded::Running(handle)) => handle,
+                    Err(NotEnded::NoHandle) => {
+                        return Err(NotStopped::new("SQS returned no handle for it", false));
+                    }
+                    Err(NotEnded::NotListed) => {
                         let outcome = Outcome::Deferred(Deferred::StartUnconfirmed);
                         let is_denied = false;
                         return Err(NotStopped { outcome, is_denied });
@@ -338,24 +341,32 @@ impl NotStopped {
 /// By how much SQS's clock may differ from the function's.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
 
-/// How a sample that started at `since` or later ended, by the list. `Err` is the handle that can
-/// stop it, or `None` if the list has no such sample.
+/// Why the list does not say how a sample ended.
+enum NotEnded {
+    /// It runs, and this is the handle that can stop it.
+    Running(String),
+    /// It runs, and SQS returned no handle to stop it.
+    NoHandle,
+    /// The list has no such sample.
+    NotListed,
+}
+
+/// How a sample that started at `since` or later ended, by the list.
 fn end_by_list(
     tasks: &[MoveTask],
     policy: &Policy,
     since: SystemTime,
-) -> Result<SampleEnd, Option<String>> {
+) -> Result<SampleEnd, NotEnded> {
     let is_it = |task: &&MoveTask| {
         let is_new = task.started_at.is_none_or(|started| started >= since);
         is_sample(policy, task) && is_new
     };
-    let task = tasks.first().filter(is_it).ok_or(None)?;
+    let task = tasks.first().filter(is_it).ok_or(NotEnded::NotListed)?;
     let moved = task.moved;
     match (&task.status, task.cancellable()) {
-        (_, Some(handle)) => Err(Some(handle.to_owned())),
+        (_, Some(handle)) => Err(NotEnded::Running(handle.to_owned())),
         (TaskStatus::Cancelling | TaskStatus::Cancelled, None) => Ok(SampleEnd::Stopped { moved }),
         (TaskStatus::Completed | TaskStatus::Failed, None) => Ok(SampleEnd::EndedItself { moved }),
-        // It runs, and SQS returned no handle to stop it.
-        _ => Err(None),
+        _ => Err(NotEnded::NoHandle),
     }
 }

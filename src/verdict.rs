@@ -296,6 +296,9 @@ const COLD_METRICS: Duration = Duration::from_secs(15 * 60);
 /// About how many messages per second SQS moves at its own pace.
 pub const SQS_PACE: u32 = 250;
 
+/// SQS ends a move task after 36 hours; one more is margin.
+pub const LONGEST_TASK: Duration = Duration::from_secs(37 * 3600);
+
 /// When a task ended, about: SQS does not say. `None` if it did not say when it started either.
 pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
     let lasted = if is_sample(policy, task) {
@@ -307,7 +310,7 @@ pub fn end(policy: &Policy, task: &MoveTask) -> Option<SystemTime> {
         let lasted = Duration::from_secs(task.moved_about() / pace);
         lasted.saturating_mul(if pace < 10 { 2 } else { 1 })
     };
-    task.started_at?.checked_add(lasted)
+    task.started_at?.checked_add(lasted.min(LONGEST_TASK))
 }
 
 /// How long ago a task ended, about. An end that is unknown or in the future counts as now. A task may

@@ -417,18 +417,18 @@ fn message_longer_than_aws_sends_is_not_read() {
 }
 
 #[test]
-fn event_of_more_notifications_than_records_is_read_up_to_the_limit() {
-    let many = Value::from(vec![
-        json!({"alarmName": "a", "operation": "update"});
-        4_000
-    ]);
-    let records: Vec<Value> = (0..4)
-        .map(|n| sqs_record(&format!("id-{n}"), &many.to_string()))
-        .collect();
-    let read = read(&json!({"Records": records})).unwrap();
-    assert_eq!(read.triggers.len(), 10_000);
+fn message_of_many_notifications_is_read_up_to_the_limit_and_takes_no_room_from_others() {
+    let many = |n: usize| {
+        let notification = json!({"alarmName": "a", "operation": "update"});
+        Value::from(vec![notification; n]).to_string()
+    };
+    let sizes = [10, 11, 6_000, 1].map(many);
+    let records = sizes.iter().enumerate();
+    let records = records.map(|(n, body)| sqs_record(&format!("id-{n}"), body));
+    let read = read(&json!({"Records": records.collect::<Vec<Value>>()})).unwrap();
+    assert_eq!(read.triggers.len(), 10 + 10 + 10 + 1);
     let noted = read.unreadable.iter().map(|it| it.record.as_deref());
-    assert_eq!(noted.collect::<Vec<_>>(), [Some("id-2"), Some("id-3")]);
+    assert_eq!(noted.collect::<Vec<_>>(), [Some("id-1"), Some("id-2")]);
 }
 
 #[test]

@@ -335,6 +335,10 @@ async fn task_beyond_the_accounts_limit_is_recognized_in_any_words_about_a_limit
             "UnsupportedOperation",
             "Number of running DLQ redrives exceeds the allowed number.",
         ),
+        (
+            "OverLimit",
+            "The maximum number of active message movements is reached.",
+        ),
     ];
     for (code, message) in table {
         for status in [S400, S403] {

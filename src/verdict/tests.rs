@@ -449,3 +449,31 @@ fn task_longer_than_the_window_counts_for_a_window_after_its_end() {
         assert_eq!(judged.len(), usize::from(counts), "{ago:?}");
     }
 }
+
+/// The largest count that SQS's API can hold puts the end of the task near the end of time.
+#[test]
+fn count_without_bounds_does_not_overflow_the_time_of_settling() {
+    let since_epoch = 1_800_000_000_u64;
+    for less in [0, since_epoch, since_epoch + 100, since_epoch + 300] {
+        for pace in [Some(1), Some(2), None] {
+            let largest = u64::try_from(i64::MAX).unwrap() - less;
+            let task = MoveTask {
+                max_messages_per_second: pace,
+                ..task("CANCELLED", largest, Some(largest), Duration::ZERO)
+            };
+            let judged = Judged {
+                task: &task,
+                verdict: Verdict::CameBack,
+                came_back: 0,
+            };
+            let tasks = std::slice::from_ref(&task);
+            let policy = Policy::default();
+            let at = settled(&policy, &seen(1, 0, tasks), &judged, &fall());
+            let latest = now() + HOUR * 37 + fall().time + SLACK;
+            assert!(
+                matches!(at, Some(Settled::At(at)) if at <= latest),
+                "{at:?}"
+            );
+        }
+    }
+}

@@ -109,6 +109,7 @@ pub fn samples() -> Vec<Outcome> {
         Wrong(Failed::CancelUnconfirmed) => Wrong(Failed::CancelUnconfirmed),
         Wrong(Failed::CancelNotSent) => Wrong(Failed::CancelNotSent),
         Wrong(Failed::StillRunning(_)) => Wrong(Failed::StillRunning(why())),
+        Wrong(Failed::NoHandle) => Wrong(Failed::NoHandle),
     ].into()
 }
 

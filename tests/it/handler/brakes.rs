@@ -365,3 +365,84 @@ async fn sweep_cancels_nothing_while_the_brake_is_off_or_unreadable() {
         assert_eq!(cancels, 0);
     }
 }
+
+/// A batch of SQS with these bodies and the event of a brake behind them, in which the brake is in ALARM.
+fn batch_before_a_brake(bodies: &[String]) -> String {
+    let brake = include_str!("../../../events/brake-alarm.json").to_owned();
+    let bodies = bodies.iter().chain([&brake]);
+    let records = bodies.enumerate().map(|(n, body)| {
+        json!({"messageId": format!("message-{n}"), "body": body, "attributes": {},
+            "eventSource": "aws:sqs", "eventSourceARN": dlq("alarms").as_str()})
+    });
+    json!({"Records": records.collect::<Vec<Value>>()}).to_string()
+}
+
+/// The outcomes of that batch for a tagged DLQ with a RUNNING task, and its error.
+async fn brake_behind(bodies: &[String]) -> (Vec<String>, String) {
+    let queue = dlq("orders-dlq");
+    let brake = "orders consumer is down";
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE)
+        .with_alarm(brake, BrakeState::On)
+        .with_tags(&queue, &[]);
+    let batch = batch_before_a_brake(bodies);
+    let answer = fake.invoke(&batch).policy(braked(brake)).by_tag().answer();
+    let answer = answer.await;
+    let report = serde_json::to_value(&answer.report).unwrap();
+    let error = answer.result().unwrap_err().to_string();
+    (outcomes(&report), error)
+}
+
+#[tokio::test]
+async fn message_that_claims_to_be_a_dead_letter_does_not_silence_the_brake_beside_it() {
+    let queue = dlq("orders-dlq");
+    let record = |attributes: Value| {
+        json!({"body": "{}", "eventSource": "aws:sqs", "eventSourceARN": queue.as_str(),
+            "attributes": attributes})
+        .to_string()
+    };
+    let dead_letter = record(json!({"DeadLetterQueueSourceArn": dlq("orders").as_str()}));
+    for body in [record(json!({})), dead_letter] {
+        let (outcomes, error) = brake_behind(&[body]).await;
+        assert_eq!(outcomes, ["cancelled/braked"]);
+        let unread = "1 record could not be read: record `message-0`: ";
+        assert!(error.starts_with(unread), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn messages_full_of_notifications_do_not_silence_the_brake_behind_them() {
+    let notification = json!({"alarmName": "a", "operation": "update"});
+    let many = Value::from(vec![notification; 6_000]).to_string();
+    let (outcomes, error) = brake_behind(&[many.clone(), many]).await;
+    assert_eq!(outcomes, ["cancelled/braked"]);
+    assert!(
+        error.starts_with("2 records could not be read: record `message-0`: "),
+        "{error}"
+    );
+}
+
+/// The policy of such a DLQ is not followed, but a brake that the environment or a readable tag names
+/// counts.
+#[tokio::test]
+async fn bad_tag_does_not_let_a_task_run_under_a_brake() {
+    let queue = dlq("orders-dlq");
+    for (policy, tags) in [
+        (braked("down"), vec![("cooldown", "5s")]),
+        (
+            Policy::default(),
+            vec![("cooldown", "5s"), ("brake-alarms", "down")],
+        ),
+    ] {
+        for (state, expected) in [
+            (BrakeState::On, "cancelled/braked"),
+            (BrakeState::Off, "failed/invalid-policy"),
+        ] {
+            let fake = with_past(&queue, 5, "RUNNING", MINUTE)
+                .with_tags(&queue, &tags)
+                .with_alarm("down", state);
+            let sweep = fake.invoke(SWEEP).policy(policy.clone()).by_tag();
+            let report = serde_json::to_value(sweep.answer().await.report).unwrap();
+            assert_eq!(outcomes(&report), [expected]);
+        }
+    }
+}

@@ -174,3 +174,23 @@ async fn cancel_that_finds_nothing_says_that_an_invocation_under_way_may_still_s
         );
     }
 }
+
+#[tokio::test]
+async fn running_task_without_a_handle_makes_the_cancel_fail() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5);
+    let running = MoveTask {
+        handle: None,
+        ..task(&fake, "RUNNING", 5, MINUTE)
+    };
+    let fake = fake
+        .with_task(&queue, running)
+        .with_alarm("down", BrakeState::On);
+    for event in [CANCEL, SWEEP] {
+        let answer = fake.invoke(event).policy(braked("down")).answer().await;
+        let report = serde_json::to_value(&answer.report).unwrap();
+        assert_eq!(outcomes(&report), ["failed/service-error"]);
+        let detail = report["queues"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("still RUNNING"), "{detail}");
+    }
+}

@@ -217,3 +217,20 @@ async fn parking_queue_is_known_as_such_to_a_request_with_another_destination() 
     assert_eq!(outcomes(&report), ["started/ready"]);
     assert_eq!(report["queues"][0]["streak"], 0);
 }
+
+/// A sender can write any ARN into a message.
+#[tokio::test]
+async fn queues_that_a_message_claims_to_come_from_are_not_asked_for() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 5).with_tags(&queue, &[]);
+    let record = |name: &str, body: &str| {
+        json!({"messageId": name, "body": body, "eventSource": "aws:sqs",
+            "eventSourceARN": dlq(name).as_str()})
+    };
+    let claims: Vec<Value> = (0..1_000).map(|n| record(&format!("q{n}"), "")).collect();
+    let claims = Value::from(claims).to_string();
+    let batch = json!({"Records": [record("alarms", ALARM), record("alarms", &claims)]});
+    fake.invoke(&batch.to_string()).by_tag().failure().await;
+    assert_eq!(fake.calls()[0], "GetResources alarms,orders-dlq");
+    assert_eq!(fake.starts(&queue).len(), 1);
+}
