@@ -309,6 +309,7 @@ fn with_limit(fake: Fake, queue: &QueueArn, n: u8, calls: usize, time: Duration)
         7 => return fake.with_refused_cancel(queue),
         8 => fault("StartMessageMoveTask"),
         9 => fault("ListMessageMoveTasks"),
+        10 => return fake.with_latency(queue, time),
         _ => return fake,
     };
     fake.with_fault(queue, operation, error)
