@@ -141,9 +141,9 @@ impl Answer {
             faults.push(format!("{records} could not be read: {first}"));
         }
         // No schedule repeats a request.
-        let deferred = self.report.counts.deferred;
-        if self.report.trigger.kind == Kind::Request && deferred > 0 {
-            let dlqs = counted(deferred, "DLQ");
+        let undone = self.report.undone();
+        if self.report.trigger.kind == Kind::Request && undone > 0 {
+            let dlqs = counted(undone, "DLQ");
             faults.push(format!("the request is not done for {dlqs}; send it again"));
         }
         if let Some(error) = self.tags_error {

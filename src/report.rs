@@ -218,6 +218,13 @@ impl Report {
         failed.collect()
     }
 
+    /// The number of queues that wait for another invocation, because of a limit or because CloudWatch or
+    /// SQS did not answer.
+    pub fn undone(&self) -> u64 {
+        let in_doubt = |queue: &&QueueReport| queue.reason == Reason::MetricsUnreadable;
+        self.counts.deferred + self.queues.iter().filter(in_doubt).count() as u64
+    }
+
     /// Writes one log line for each listed queue that is not empty, and one for the invocation.
     pub fn log(&self, elapsed: Duration) {
         for queue in self.queues.iter().filter(|q| q.reason != Reason::Empty) {

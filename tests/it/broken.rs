@@ -661,6 +661,38 @@ fn brakes_whose_states_came_in_time_count_although_others_did_not() {
     );
 }
 
+/// The report is lost if the invocation fails, and a large report only counts what there was nothing to do
+/// about.
+#[test]
+fn log_of_a_failed_cancel_counts_the_dlqs_that_have_no_line() {
+    let account = Account::start();
+    let dlqs: Vec<String> = (0..101).map(|n| format!("dlq-{n:03}-dlq")).collect();
+    for dlq in &dlqs {
+        account.add_dlq(dlq, 5, &[ENROLLED]);
+    }
+    account.set_tasks(&dlqs[7], &[task(&dlqs[7], "RUNNING", 5, MINUTE)]);
+    account.intercept(|call| {
+        let is_it = call.operation == "CancelMessageMoveTask";
+        is_it.then(|| Answer::error(403, "AccessDenied", "not authorized"))
+    });
+    let logged = [BY_TAG, ("AWS_LAMBDA_LOG_LEVEL", "INFO")];
+    let (result, log) = function(&account, &logged).invoke_and_log(CANCEL, TIME);
+    let message = incomplete(result);
+    assert!(message.starts_with("1 DLQ failed: "), "{message}");
+    let lines = log.iter().filter(|line| line["queue.arn"].is_string());
+    assert_eq!(lines.count(), 1);
+    let summary = log
+        .iter()
+        .find(|line| line["message"] == "invocation finished");
+    let summary = summary.unwrap();
+    let counts = ["skipped", "failed", "unlisted.nothing_to_cancel"];
+    assert_eq!(
+        counts.map(|name| &summary[name]),
+        [100, 1, 100],
+        "{summary}"
+    );
+}
+
 // Input
 
 #[test]

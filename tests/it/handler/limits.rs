@@ -434,6 +434,20 @@ async fn request_that_leaves_dlqs_over_fails_and_says_how_many() {
     }
 }
 
+/// A sweep comes again by itself, and then CloudWatch may answer.
+#[tokio::test(start_paused = true)]
+async fn request_that_leaves_a_dlq_in_doubt_fails_and_a_sweep_does_not() {
+    let queue = dlq("orders-dlq");
+    let fake = || with_source(Fake::default(), &queue, 100).with_unreadable_metrics(false);
+    let request = r#"{"action": "redrive", "queues": ["orders-dlq"]}"#;
+    let failure = fake().invoke(request).failure().await.to_string();
+    assert_eq!(failure, "the request is not done for 1 DLQ; send it again");
+    let report = fake().invoke(SWEEP).report().await;
+    assert_eq!(outcomes(&report), ["skipped/metrics-unreadable"]);
+    let report = fake().invoke(FORCE).report().await;
+    assert_eq!(outcomes(&report), ["started/ready"]);
+}
+
 /// Lambda repeats a failed asynchronous request one minute and three minutes after it failed, and each
 /// try may take all of the function's time.
 #[tokio::test]

@@ -137,7 +137,7 @@ async fn report_is_as_large_as_the_page_about_fleets_says() {
         let (few, many) = (200, 1200);
         let size_of = async |dlqs| size(dlqs, characters, policy, with).await;
         let (small, large) = (size_of(few).await, size_of(many).await);
-        let each = (large - small) / 1000;
+        let each = (large - small + 500) / 1000;
         // What is not about a DLQ is small.
         assert!(
             small.abs_diff(each * 200) < 6000,
