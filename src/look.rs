@@ -44,7 +44,17 @@ pub(crate) struct Candidate<'a> {
 }
 
 /// What SQS answered to a look, and when.
-pub(crate) type Answer = (Result<Observation, SqsError>, Instant);
+pub(crate) type Answer = (Seen, Instant);
+
+/// What a look has seen. Most DLQs are empty, so that takes little memory.
+pub(crate) enum Seen {
+    /// No messages, and how long the DLQ would keep one.
+    Empty(Option<Duration>),
+    /// Messages.
+    Messages(Box<Observation>),
+    /// The look failed.
+    Failed(Box<SqsError>),
+}
 
 /// The looks of an invocation.
 pub(crate) struct Looks<'a, S> {
@@ -146,6 +156,7 @@ impl<'a, S: Sqs> Looks<'a, S> {
             self.running.push(Box::pin(async move {
                 let look = async || look(sqs, &dlq).await;
                 let seen = retry_while_throttled(look, SqsError::is_throttled).await;
+                let seen = seen.unwrap_or_else(|error| Seen::Failed(Box::new(error)));
                 (dlq, (seen, Instant::now()))
             }));
         }
@@ -177,18 +188,17 @@ impl<'a> Candidate<'a> {
 }
 
 /// Takes one call if the DLQ is empty, two otherwise.
-async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
+async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Seen, SqsError> {
     let (depth, retention) = sqs.depth(dlq).await?;
-    let tasks = match depth.is_empty() {
-        true => Vec::new(),
-        false => sqs.list_tasks(dlq).await?,
-    };
-    Ok(Observation {
+    if depth.is_empty() {
+        return Ok(Seen::Empty(retention));
+    }
+    Ok(Seen::Messages(Box::new(Observation {
         depth,
         retention,
-        tasks,
+        tasks: sqs.list_tasks(dlq).await?,
         ..Observation::default()
-    })
+    })))
 }
 
 /// The DLQ to decide about. `Err` if the look already decides what happens to it.
@@ -199,16 +209,26 @@ pub(crate) fn candidate(
     if let Some(error) = &target.policy_error {
         return Err(Outcome::Failed(Failed::InvalidPolicy(error.clone())));
     }
-    match look.map_err(Outcome::Deferred)? {
-        (Ok(observation), looked) => Ok(Candidate {
-            target,
-            observation,
-            looked,
-            brakes_read: None,
-        }),
-        (Err(SqsError::QueueNotFound(why)), _) if !target.listed => {
-            Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
+    let (seen, looked) = look.map_err(Outcome::Deferred)?;
+    let observation = match seen {
+        Seen::Empty(retention) => Observation {
+            retention,
+            ..Observation::default()
+        },
+        Seen::Messages(observation) => *observation,
+        Seen::Failed(error) => {
+            return Err(match *error {
+                SqsError::QueueNotFound(why) if !target.listed => {
+                    Outcome::Skipped(Skipped::TaggedNotFound(why))
+                }
+                error => Outcome::Failed(Failed::Sqs(error)),
+            });
         }
-        (Err(error), _) => Err(Outcome::Failed(Failed::Sqs(error))),
-    }
+    };
+    Ok(Candidate {
+        target,
+        observation,
+        looked,
+        brakes_read: None,
+    })
 }
