@@ -44,7 +44,17 @@ pub(crate) struct Candidate<'a> {
 }
 
 /// What SQS answered to a look, and when.
-pub(crate) type Answer = (Result<Observation, SqsError>, Instant);
+pub(crate) type Answer = (Seen, Instant);
+
+/// What a look has seen. Most DLQs are empty, so that takes little memory.
+pub(crate) enum Seen {
+    /// No messages, and how long the DLQ would keep one.
+    Empty(Option<Duration>),
+    /// Messages.
+    Messages(Box<Observation>),
+    /// The look failed.
+    Failed(Box<SqsError>),
+}
 
 /// The looks of an invocation.
 pub(crate) struct Looks<'a, S> {
@@ -149,6 +159,7 @@ impl<'a, S: Sqs> Looks<'a, S> {
             self.running.push(Box::pin(async move {
                 let look = async || look(sqs, &dlq).await;
                 let seen = retry_while_throttled(look, SqsError::is_throttled).await;
+                let seen = seen.unwrap_or_else(|error| Seen::Failed(Box::new(error)));
                 (dlq, (seen, Instant::now()))
             }));
         }
@@ -180,18 +191,17 @@ impl<'a> Candidate<'a> {
 }
 
 /// Takes one call if the DLQ is empty, two otherwise.
-async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Observation, SqsError> {
+async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Seen, SqsError> {
     let (depth, retention) = sqs.depth(dlq).await?;
-    let tasks = match depth.is_empty() {
-        true => Vec::new(),
-        false => sqs.list_tasks(dlq).await?,
-    };
-    Ok(Observation {
+    if depth.is_empty() {
+        return Ok(Seen::Empty(retention));
+    }
+    Ok(Seen::Messages(Box::new(Observation {
         depth,
         retention,
-        tasks,
+        tasks: sqs.list_tasks(dlq).await?,
         ..Observation::default()
-    })
+    })))
 }
 
 /// The DLQ to decide about. `Err` if the look already decides what happens to it.
@@ -199,18 +209,31 @@ pub(crate) fn candidate(
     target: &Target,
     look: Result<Answer, Deferred>,
 ) -> Result<Candidate<'_>, Outcome> {
-    match (look, &target.policy_error) {
-        (Ok((Ok(observation), looked)), _) => Ok(Candidate {
-            target,
-            observation,
-            looked,
-            brakes_read: None,
-        }),
-        (_, Some(error)) => Err(Outcome::Failed(Failed::InvalidPolicy(error.clone()))),
-        (Ok((Err(SqsError::QueueNotFound(why)), _)), None) if !target.listed => {
-            Err(Outcome::Skipped(Skipped::TaggedNotFound(why)))
+    let invalid = |error: &String| Outcome::Failed(Failed::InvalidPolicy(error.clone()));
+    let invalid = target.policy_error.as_ref().map(invalid);
+    let (seen, looked) = match look {
+        Ok(answer) => answer,
+        Err(deferred) => return Err(invalid.unwrap_or(Outcome::Deferred(deferred))),
+    };
+    let observation = match seen {
+        Seen::Empty(retention) => Observation {
+            retention,
+            ..Observation::default()
+        },
+        Seen::Messages(observation) => *observation,
+        Seen::Failed(error) => {
+            return Err(invalid.unwrap_or(match *error {
+                SqsError::QueueNotFound(why) if !target.listed => {
+                    Outcome::Skipped(Skipped::TaggedNotFound(why))
+                }
+                error => Outcome::Failed(Failed::Sqs(error)),
+            }));
         }
-        (Ok((Err(error), _)), None) => Err(Outcome::Failed(Failed::Sqs(error))),
-        (Err(deferred), None) => Err(Outcome::Deferred(deferred)),
-    }
+    };
+    Ok(Candidate {
+        target,
+        observation,
+        looked,
+        brakes_read: None,
+    })
 }

@@ -51,3 +51,6 @@ impl Intercept for Sender {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ pub struct Request {
     pub target: String,
     /// The signature, which contains the region of the request.
     pub authorization: String,
+    /// All headers: name and value.
+    pub headers: Vec<(String, String)>,
     /// JSON, or CBOR as JSON: times are seconds since 1970.
     pub body: Value,
 }
@@ -55,6 +57,11 @@ impl Request {
         Self {
             target,
             authorization: header("authorization").unwrap(),
+            headers: request
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             body,
         }
     }
