@@ -271,7 +271,7 @@ async fn sweeps_to_see_all(nth: usize, policy: Policy) -> usize {
         let report = function.invoke(SWEEP, &invocation).await.unwrap().report;
         let took = begun.elapsed();
         assert!(took < invocation.time_left, "{took:?}");
-        let counts = serde_json::to_value(&report.counts).unwrap();
+        let counts = serde_json::to_value(report.counts).unwrap();
         let counts = counts.as_object().unwrap().values();
         assert_eq!(counts.map(|n| n.as_u64().unwrap()).sum::<u64>(), 400);
         let seen = report.queues.iter().filter(|queue| queue.visible.is_some());
