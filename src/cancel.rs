@@ -56,6 +56,12 @@ fn is_running(task: &MoveTask) -> bool {
     task.status == TaskStatus::Running
 }
 
+/// Whether this task, by a later list, is being canceled, or was.
+fn is_cancelled(task: &MoveTask, later: &[MoveTask]) -> bool {
+    let task = later.iter().find(|it| it.started_at == task.started_at);
+    task.is_some_and(|task| matches!(task.status, TaskStatus::Cancelling | TaskStatus::Cancelled))
+}
+
 /// Cancels the RUNNING task among these. Also returns the tasks that SQS listed last.
 pub(crate) async fn cancel_listed(
     sqs: &impl Sqs,
@@ -63,7 +69,9 @@ pub(crate) async fn cancel_listed(
     cause: &Cause,
     tasks: Vec<MoveTask>,
 ) -> (Outcome, Vec<MoveTask>) {
-    let Some(handle) = tasks.iter().find_map(MoveTask::cancellable) else {
+    let running = tasks.iter().find(|task| task.cancellable().is_some());
+    let handle = running.and_then(MoveTask::cancellable);
+    let Some((running, handle)) = running.zip(handle) else {
         if tasks.iter().any(is_running) {
             return (Outcome::Failed(Failed::NoHandle), tasks);
         }
@@ -72,6 +80,7 @@ pub(crate) async fn cancel_listed(
         let nothing = Skipped::NothingToCancel { may_start };
         return (Outcome::Skipped(nothing), tasks);
     };
+    let running = running.clone();
     let (cause, handle) = (cause.clone(), handle.to_owned());
     if target.policy.dry_run {
         return (Outcome::WouldCancel { cause, handle }, tasks);
@@ -84,6 +93,10 @@ pub(crate) async fn cancel_listed(
         Err(CancelError::NothingToCancel(why)) => match sqs.list_tasks(&target.dlq).await {
             Ok(tasks) if tasks.iter().any(is_running) => {
                 (Outcome::Failed(Failed::StillRunning(why)), tasks)
+            }
+            // SQS got the cancel twice: the first answer was lost.
+            Ok(now) if is_cancelled(&running, &now) => {
+                (Outcome::Cancelled { cause, handle }, tasks)
             }
             Ok(tasks) => (Outcome::Skipped(Skipped::EndedBeforeCancel), tasks),
             Err(error) => (Outcome::Failed(Failed::Sqs(error)), tasks),

@@ -268,8 +268,10 @@ fn as_tagged(
     for (name, value) in settings {
         if let Err(expected) = config::set(&mut policy, name, value.trim()) {
             faults.push(format!("{}{expected}", blame(config, settings, &[name])));
-            // A dry run in doubt is one.
-            policy.dry_run |= name == "dry-run";
+            // A dry run in doubt is one, also where its name is mistyped, such as `dry_run`.
+            let letters = name.chars().filter(char::is_ascii_alphabetic);
+            let letters: String = letters.collect();
+            policy.dry_run |= letters.eq_ignore_ascii_case("dryrun");
         }
     }
     policy.paused |= config.policy.paused;

@@ -97,8 +97,10 @@ async fn start_one<S: Sqs, C: CloudWatch>(
     while Instant::now() < until {
         if looked.elapsed() > FACTS_ARE_FRESH {
             looked = Instant::now();
-            if let Err(outcome) = still_unstarted(context, candidate, until).await {
-                return outcome;
+            match timeout_at(until, still_unstarted(context, candidate)).await {
+                Err(_) => break,
+                Ok(Err(outcome)) => return outcome,
+                Ok(Ok(())) => {}
             }
         }
         if brakes_read.is_some_and(|read| read.elapsed() > FACTS_ARE_FRESH) {
@@ -165,14 +167,11 @@ fn started(start: Start, candidate: &Candidate, handle: Option<String>) -> Outco
 async fn still_unstarted<S: Sqs, C>(
     context: &Context<'_, S, C>,
     candidate: &Candidate<'_>,
-    until: Instant,
 ) -> Result<(), Outcome> {
     let dlq = &candidate.target.dlq;
     let list = async || context.sqs.list_tasks(dlq).await;
-    let list = timeout_at(until, retry_while_throttled(list, SqsError::is_throttled)).await;
-    let tasks = list
-        .map_err(|_| Outcome::Deferred(Deferred::StartNotSent))?
-        .map_err(|error| Outcome::Failed(Failed::Sqs(error)))?;
+    let list = retry_while_throttled(list, SqsError::is_throttled).await;
+    let tasks = list.map_err(|error| Outcome::Failed(Failed::Sqs(error)))?;
     let start_of = |tasks: &[MoveTask]| tasks.first().and_then(|task| task.started_at);
     let newest = start_of(&tasks);
     let is_recent = newest.is_some_and(|started| started >= since(context));

@@ -204,7 +204,14 @@ async fn brake_wins_over_everything_else_in_a_batch() {
     let brake: Value =
         serde_json::from_str(include_str!("../../../events/brake-alarm.json")).unwrap();
     let alarm: Value = serde_json::from_str(ALARM).unwrap();
-    for batch in [json!([alarm, brake]), json!([brake, alarm])] {
+    let [schedule, ok] = [SWEEP, include_str!("../../../events/brake-ok.json")]
+        .map(|event| serde_json::from_str::<Value>(event).unwrap());
+    for (batch, outcome) in [
+        (json!([alarm, brake]), "cancelled/braked"),
+        (json!([brake, alarm]), "skipped/nothing-to-cancel"),
+        (json!([schedule, ok, brake]), "skipped/nothing-to-cancel"),
+        (json!([brake, ok, schedule]), "skipped/nothing-to-cancel"),
+    ] {
         let policy = braked("orders consumer is down");
         let report = fake
             .invoke(&batch.to_string())
@@ -213,6 +220,7 @@ async fn brake_wins_over_everything_else_in_a_batch() {
             .await;
         assert_eq!(report["trigger"]["kind"], "brake");
         assert_eq!(report["trigger"]["source"], brake["resources"][0]);
+        assert_eq!(outcomes(&report), [outcome, "skipped/nothing-to-cancel"]);
     }
     assert!(fake.starts(&payments).is_empty());
 }

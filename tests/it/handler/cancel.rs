@@ -135,13 +135,20 @@ async fn bad_tag_beside_a_dry_run_does_not_lift_it() {
 #[tokio::test]
 async fn dry_run_tag_that_cannot_be_read_counts_as_a_dry_run() {
     let queue = dlq("orders-dlq");
-    let fake = with_past(&queue, 5, "RUNNING", MINUTE).with_tags(&queue, &[("dry-run", "yes")]);
-    let report = fake.invoke(CANCEL).by_tag().report().await;
-    assert_eq!(outcomes(&report), ["wouldCancel/requested"]);
-    let answer = fake.invoke(SWEEP).by_tag().answer().await;
-    let report = serde_json::to_value(&answer.report).unwrap();
-    assert_eq!(outcomes(&report), ["failed/invalid-policy"]);
-    assert!(fake.calls().iter().all(|call| !call.starts_with("Cancel")));
+    for tag in [
+        ("dry-run", "yes"),
+        ("dry_run", "true"),
+        ("Dry-Run", "true"),
+        ("dryRun", "true"),
+    ] {
+        let fake = with_past(&queue, 5, "RUNNING", MINUTE).with_tags(&queue, &[tag]);
+        let report = fake.invoke(CANCEL).by_tag().report().await;
+        assert_eq!(outcomes(&report), ["wouldCancel/requested"]);
+        let answer = fake.invoke(SWEEP).by_tag().answer().await;
+        let report = serde_json::to_value(&answer.report).unwrap();
+        assert_eq!(outcomes(&report), ["failed/invalid-policy"]);
+        assert!(fake.calls().iter().all(|call| !call.starts_with("Cancel")));
+    }
 }
 
 #[tokio::test]
@@ -178,13 +185,8 @@ async fn cancel_that_finds_nothing_says_that_an_invocation_under_way_may_still_s
 #[tokio::test]
 async fn running_task_without_a_handle_makes_the_cancel_fail() {
     let queue = dlq("orders-dlq");
-    let fake = Fake::default().with(&queue, 5);
-    let running = MoveTask {
-        handle: None,
-        ..task(&fake, "RUNNING", 5, MINUTE)
-    };
-    let fake = fake
-        .with_task(&queue, running)
+    let fake = with_past(&queue, 5, "RUNNING", MINUTE)
+        .with_hidden_handles(&queue)
         .with_alarm("down", BrakeState::On);
     for event in [CANCEL, SWEEP] {
         let answer = fake.invoke(event).policy(braked("down")).answer().await;
@@ -192,5 +194,32 @@ async fn running_task_without_a_handle_makes_the_cancel_fail() {
         assert_eq!(outcomes(&report), ["failed/service-error"]);
         let detail = report["queues"][0]["detail"].as_str().unwrap();
         assert!(detail.contains("still RUNNING"), "{detail}");
+    }
+}
+
+/// SQS refuses the cancel, because the task has another status by then. If the first answer to the cancel
+/// was lost, this status is the outcome of the cancel.
+#[tokio::test]
+async fn refused_cancel_is_reported_by_what_became_of_the_task() {
+    let queue = dlq("orders-dlq");
+    let ended = "The move task ended before it could be canceled";
+    let cancelled = "The running move task is canceled";
+    for (status, outcome, said) in [
+        ("CANCELLING", "cancelled/requested", cancelled),
+        ("CANCELLED", "cancelled/requested", cancelled),
+        ("COMPLETED", "skipped/nothing-to-cancel", ended),
+        ("FAILED", "skipped/nothing-to-cancel", ended),
+    ] {
+        let changed = queue.clone();
+        let fake = with_past(&queue, 5, "RUNNING", MINUTE).before(
+            "CancelMessageMoveTask orders-dlq",
+            move |fake| {
+                fake.newest_task_is(&changed, status);
+            },
+        );
+        let report = fake.invoke(CANCEL).report().await;
+        assert_eq!(outcomes(&report), [outcome], "{status}");
+        let detail = report["queues"][0]["detail"].as_str().unwrap();
+        assert!(detail.starts_with(said), "{status}: {detail}");
     }
 }

@@ -399,6 +399,23 @@ async fn start_that_hangs_and_starts_that_were_never_sent_say_different_things()
     }
 }
 
+/// SQS was asked for a start, and throttled it.
+#[tokio::test(start_paused = true)]
+async fn start_that_was_throttled_until_sqs_hung_says_that_it_was_throttled() {
+    let queue = dlq("orders-dlq");
+    let throttled = SqsError::Throttled("Rate exceeded".to_owned());
+    let (list, hanging) = ("ListMessageMoveTasks orders-dlq", queue.clone());
+    let fake = Fake::default()
+        .with(&queue, 5)
+        .with_fault(&queue, "StartMessageMoveTask", throttled)
+        .before(list, |_| {})
+        .before(list, move |fake| fake.latency_is(&hanging, HOUR));
+    let report = fake.invoke(SWEEP).report().await;
+    assert_eq!(outcomes(&report), ["deferred/out-of-time"]);
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("SQS throttled the start"), "{detail}");
+}
+
 #[tokio::test]
 async fn start_beyond_the_accounts_limit_is_deferred() {
     let queue = dlq("orders-dlq");

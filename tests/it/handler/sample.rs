@@ -341,3 +341,15 @@ async fn process_without_permission_to_cancel_starts_no_second_sample() {
     assert_eq!(samples(&fake, &queue).await, ["COMPLETED"]);
     assert_eq!(fake.starts(&queue).len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn sample_without_a_handle_is_reported_as_running_on() {
+    let queue = dlq("orders-dlq");
+    let fake = with_source(Fake::default(), &queue, 100).with_hidden_handles(&queue);
+    let report = fake.invoke(SWEEP).answer().await.report;
+    let report = serde_json::to_value(report).unwrap();
+    assert_eq!(outcomes(&report), ["failed/service-error"]);
+    let detail = report["queues"][0]["detail"].as_str().unwrap();
+    let said = "The sample could not be stopped, so it goes on at 1 message a second: SQS returned no handle";
+    assert!(detail.starts_with(said), "{detail}");
+}

@@ -95,6 +95,8 @@ struct Queue {
     /// What SQS reports, which settles late; `None` if it settles immediately.
     shown: Option<Depth>,
     refuses_to_cancel: bool,
+    /// Whether SQS returns the handle of no task.
+    hides_handles: bool,
     /// How SQS refuses a start because of the account's limit, if it does.
     account_limit: Option<String>,
     /// How the answer to the next start is lost, if it is.
@@ -305,6 +307,21 @@ impl Fake {
         self
     }
 
+    /// SQS returns the handle of no task of this queue.
+    pub fn with_hidden_handles(self, queue: &QueueArn) -> Self {
+        self.queue(queue, |queue| queue.hides_handles = true);
+        self
+    }
+
+    /// The newest task of this queue has this status now.
+    pub fn newest_task_is(&self, queue: &QueueArn, status: &str) {
+        self.queue(queue, |queue| {
+            let task = &mut queue.tasks.last_mut().unwrap().listed;
+            task.status = TaskStatus::from_sqs(Some(status));
+            task.handle = None;
+        });
+    }
+
     /// The account has as many active tasks as SQS allows, which SQS says in these words.
     pub fn with_account_limit(self, queue: &QueueArn, words: &str) -> Self {
         self.queue(queue, |queue| queue.account_limit = Some(words.to_owned()));
@@ -367,11 +384,13 @@ impl Fake {
 
     /// SQS takes this long to answer any call about this queue.
     pub fn with_latency(self, queue: &QueueArn, latency: Duration) -> Self {
-        self.state
-            .borrow_mut()
-            .latency
-            .insert(queue.clone(), latency);
+        self.latency_is(queue, latency);
         self
+    }
+
+    pub fn latency_is(&self, queue: &QueueArn, latency: Duration) {
+        let mut state = self.state.borrow_mut();
+        state.latency.insert(queue.clone(), latency);
     }
 
     /// A queue with the enroll tag, and the settings in its other tags.
@@ -756,7 +775,13 @@ impl Sqs for &Fake {
                     ..task.listed.clone()
                 }
             };
-            queue.tasks.iter().rev().take(10).map(listed).collect()
+            let hides_handles = queue.hides_handles;
+            let shown = |task: MoveTask| MoveTask {
+                handle: task.handle.filter(|_| !hides_handles),
+                ..task
+            };
+            let tasks = queue.tasks.iter().rev().take(10);
+            tasks.map(listed).map(shown).collect()
         }))
     }
 
@@ -810,7 +835,7 @@ impl Sqs for &Fake {
                 course,
             });
             match reply {
-                Reply::Arrives => Ok(Some(handle)),
+                Reply::Arrives => Ok(Some(handle).filter(|_| !queue.hides_handles)),
                 Reply::Lost => Err(unreachable().into()),
                 Reply::Repeated => Err(StartError::TaskActive { is_repeated: true }),
             }
