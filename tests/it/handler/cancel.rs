@@ -203,7 +203,7 @@ async fn running_task_without_a_handle_makes_the_cancel_fail() {
 async fn refused_cancel_is_reported_by_what_became_of_the_task() {
     let queue = dlq("orders-dlq");
     let ended = "The move task ended before it could be canceled";
-    let cancelled = "The running move task is canceled";
+    let cancelled = "SQS was asked to cancel the RUNNING move task";
     for (status, outcome, said) in [
         ("CANCELLING", "cancelled/requested", cancelled),
         ("CANCELLED", "cancelled/requested", cancelled),

@@ -98,14 +98,14 @@ const CANCELLING: [Row; 11] = [
     (ResetAtOnce,    "cancelled/requested",       "failed/service-error"),
     // If the cancel took effect, the next attempt meets a task that is no longer RUNNING. The HTTP
     // status shows that even if the rest of the answer is lost, and another look confirms it.
-    (ResetMidAnswer, "skipped/nothing-to-cancel", "skipped/nothing-to-cancel"),
+    (ResetMidAnswer, "cancelled/requested",       "cancelled/requested"),
     (BlackHole,      "cancelled/requested",       "failed/service-error"),
-    (InternalError,  "skipped/nothing-to-cancel", "failed/service-error"),
+    (InternalError,  "cancelled/requested",       "failed/service-error"),
     (Unavailable,    "cancelled/requested",       "failed/service-error"),
     (Throttled,      "cancelled/requested",       "failed/out-of-time"),
-    (Truncated,      "skipped/nothing-to-cancel", "skipped/nothing-to-cancel"),
+    (Truncated,      "cancelled/requested",       "cancelled/requested"),
     (Malformed,      "failed/service-error",      "failed/service-error"),
-    (Late,           "skipped/nothing-to-cancel", "failed/service-error"),
+    (Late,           "cancelled/requested",       "failed/service-error"),
     (Expired,        "failed/access-denied",      "failed/access-denied"),
 ];
 
