@@ -324,8 +324,10 @@ fn blame(config: &Config, settings: &[(String, String)], names: &[&str]) -> Stri
 
 /// The policy to follow: a policy, changed by a request.
 fn as_requested(policy: Policy, request: Option<&Request>, timeout: Duration) -> Policy {
+    // Before the request: without a sample, more attempts would fit.
+    let policy = policy.with_attempts_that_fit();
     let Some(request) = request else {
-        return policy.with_attempts_that_fit();
+        return policy;
     };
     let sample = request.sample.unwrap_or(policy.sample);
     let policy = Policy { sample, ..policy };

@@ -123,3 +123,24 @@ async fn parking_is_tried_again_until_it_failed_twice() {
         }
     }
 }
+
+/// Nine attempts count as five beside a sample. A request without a sample does not count as one with
+/// eight attempts.
+#[tokio::test]
+async fn request_without_a_sample_gets_no_more_attempts() {
+    let queue = dlq("orders-dlq");
+    let policy = Policy {
+        max_attempts: 9,
+        ..Policy::default()
+    };
+    let request = r#"{"action": "redrive", "sample": 0}"#;
+    for event in [SWEEP, request] {
+        let mut fake = with_source(Fake::default(), &queue, 5);
+        for hours in (3..8).rev() {
+            let past = task(&fake, "COMPLETED", 5, HOUR * hours);
+            fake = fake.with_task(&queue, past);
+        }
+        let report = fake.invoke(event).policy(policy.clone()).report().await;
+        assert_eq!(outcomes(&report), ["held/attempts-exhausted"], "{event}");
+    }
+}

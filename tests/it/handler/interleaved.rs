@@ -425,8 +425,9 @@ fn doubtful(queue: &QueueArn, seed: u64, tags: &[(&str, &str)]) -> Doubtful {
     };
     match dice.0.u8(0..6) {
         0 => {
+            let since = if dice.one_in(2) { 0 } else { 3 };
             for hours in (1..=5).rev() {
-                let past = task(&fake, "COMPLETED", visible, hours * HOUR);
+                let past = task(&fake, "COMPLETED", visible, (since + hours) * HOUR);
                 fake = fake.with_task(queue, past);
             }
         }
@@ -453,6 +454,9 @@ fn doubtful(queue: &QueueArn, seed: u64, tags: &[(&str, &str)]) -> Doubtful {
     });
     config.policy.paused = dice.one_in(5);
     config.policy.dry_run = dice.one_in(5);
+    if dice.one_in(2) {
+        config.policy.max_attempts = 9;
+    }
     if dice.one_in(2) {
         config.policy.brake_alarms = vec![OF_ALL.to_owned()];
     }
@@ -540,6 +544,7 @@ async fn no_tag_no_request_and_no_outage_starts_what_is_held_or_dry_without_it()
             REDRIVE,
             r#"{"action": "redrive", "queues": ["orders-dlq"], "dryRun": false}"#,
             r#"{"action": "redrive", "dryRun": true, "sample": 0}"#,
+            r#"{"action": "redrive", "sample": 0}"#,
             r#"{"action": "redrive", "sample": 10, "maxMessagesPerSecond": 7}"#,
         ]);
         let event = if is_dry && dice.one_in(3) {
