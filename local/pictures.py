@@ -128,7 +128,7 @@ def outage(data: str) -> None:
 
 def startup(results: str) -> None:
     """`results` is bench/results.md; the numbers are drawn as written there."""
-    shown = r"^\| (?:median|one queue.*: cold start to first answer, ms \|).*$"
+    shown = r"^\| (?:median|one queue, one redrive, TLS.*: cold start to first answer, ms \|).*$"
     header, *rows = re.findall(shown, results, re.MULTILINE)
     peers = header.strip("| ").split(" | ")
     figure = page(
