@@ -20,11 +20,13 @@ const PREFIX: &str = "sqs-auto-redrive-check-";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Rows that compare times or rates. A slow machine may decide them in any way.
-const TIMED: [&str; 6] = [
+const TIMED: [&str; 7] = [
     "pace-",
     "start-1",
     "start-5",
     "lag-",
+    // Whether a message falls back while the task still runs.
+    "moves-once",
     "overshoot",
     "sample-size",
 ];
@@ -245,7 +247,7 @@ fn assert_documented(holds: &BTreeMap<String, String>, column: usize, except: &[
             holds.contains_key(id),
             "the page lists `{id}`, which is no row"
         );
-        if row[column] != "yes" && !except.contains(&id) {
+        if row[column] != "yes" && !except.contains(&id) && !is_timed(id) {
             expected.insert(id, row[column]);
         }
     }
