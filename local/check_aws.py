@@ -72,7 +72,7 @@ PLAN = """This creates in the region {region}, under the name {name}:
 It takes about 25 minutes and costs about 0.10 USD. At the end it deletes everything. Only the key remains for up to 30
 days, disabled and free of charge, because KMS deletes no key sooner."""
 TASKS = (
-    "\n  - 202 more queues, and 100 move tasks at once: other redrives of the account and region may be refused then"
+    "\n  - 202 more queues, and 100 concurrent move tasks: other redrives of the account and region may be refused then"
 )
 DENIED = r"AccessDenied|Unauthorized|AuthorizationError|NotAuthorized|^403$"
 FAILURES = (ClientError, BotoCoreError, ResponseParserError)
@@ -86,7 +86,7 @@ class CannotRun(Exception):
 
 
 def client_factory() -> Callable[[str], Any]:
-    os.environ.setdefault("AWS_MAX_ATTEMPTS", "5")  # many steps at once may be throttled
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "5")  # the steps run together, and may be throttled
     session = boto3.Session()
     if session.region_name is None:
         raise CannotRun("no region: set AWS_DEFAULT_REGION")
@@ -272,7 +272,7 @@ class Leftovers:
         return run is not None and self.is_over(run)
 
     def queues(self) -> list[str]:
-        """The URLs of queues by name and tag. SQS may not list a new queue yet, so also those that this run created."""
+        """The URLs of queues by name and tag. Adds the queues of this run: SQS may not list a new queue yet."""
         paging = {"PageSize": 1000}
         pages = self.check.sqs.get_paginator("list_queues").paginate(QueueNamePrefix=PREFIX, PaginationConfig=paging)
         listed = {url for page in pages for url in page.get("QueueUrls", [])}
@@ -498,7 +498,7 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--quick", action="store_true", help="few messages and short waits, to test this program")
-    parser.add_argument("--tasks", action="store_true", help="also start 101 tasks at once")
+    parser.add_argument("--tasks", action="store_true", help="also start 101 tasks that run together")
     parser.add_argument("--zip", type=Path, help="the function; without it, it is built")
     parser.add_argument("--folder", type=Path, default=ROOT / "target" / "check-aws", help="for the record")
     status = 130

@@ -629,7 +629,7 @@ def returning(check: Check) -> None:
 
 
 @step(
-    no_throttle="SQS does not throttle 64 looks at once",
+    no_throttle="SQS does not throttle 64 concurrent looks",
 )
 def burst(check: Check) -> None:
     _, dlq = check.pair("burst")
@@ -1028,7 +1028,7 @@ def many(check: Check) -> None:
             is_limit = all(re.search(r"(?i)^(?!.*(AccessDenied|Throttl))", text) for text in texts)
             check.saw("task-101", is_limit, f"{taken} tasks ran; then {dict(texts)}", errors[0])
         else:
-            check.saw("task-101", False, f"{taken} tasks run at once")
+            check.saw("task-101", False, f"{taken} tasks run together")
         list(pool.map(check.idle, dlqs))
 
 

@@ -145,12 +145,7 @@ impl CloudWatchClients {
             .set_metric_data_queries(Some(queries))
             .into_paginator()
             .send();
-        let left_out = || {
-            Err(SeriesError::Failed(
-                "CloudWatch did not return it".to_owned(),
-            ))
-        };
-        let mut answers: Vec<_> = series.iter().map(|_| left_out()).collect();
+        let mut answers: Vec<_> = series.iter().map(|_| Err(left_out())).collect();
         let mut pages_left = MAX_PAGES;
         while let Some(page) = pages.next().await {
             let page = page.map_err(SeriesError::from)?;
@@ -210,6 +205,10 @@ fn no_answer() -> String {
     format!("CloudWatch did not answer in time; {CHECK_NETWORK}")
 }
 
+fn left_out() -> SeriesError {
+    SeriesError::Failed("CloudWatch did not return it".to_owned())
+}
+
 fn in_words(error: &AwsError) -> String {
     match error.kind {
         Kind::Unreachable => format!("{error}; {CHECK_NETWORK}"),
@@ -244,8 +243,7 @@ impl CloudWatch for CloudWatchClients {
     }
 
     async fn metrics(&self, queries: Vec<MetricsQuery>, until: Instant) -> Vec<Metrics> {
-        let no_answer = || Metrics::Failed("CloudWatch did not return it".to_owned());
-        let mut answers: Vec<Metrics> = queries.iter().map(|_| no_answer()).collect();
+        let mut answers: Vec<Metrics> = queries.iter().map(|_| left_out().into()).collect();
         let mut batches: BTreeMap<(String, Duration), Vec<(usize, MetricsQuery)>> = BTreeMap::new();
         for (n, query) in queries.into_iter().enumerate() {
             let key = (query.dlq.region().to_owned(), query.period());

@@ -55,8 +55,8 @@ pub struct Answer {
     pub report: Report,
     /// The records of the event that could not be read.
     pub unreadable: Vec<RecordError>,
-    /// Why enrollment by tag could not be read. The listed DLQs, and those that were found anyway,
-    /// were handled.
+    /// Why enrollment by tag could not be read. The listed DLQs, and the tagged DLQs that were
+    /// found before that, were handled.
     pub tags_error: Option<TagsError>,
 }
 
@@ -318,7 +318,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             Ok(())
         };
         // However slow the tagging API is, there must be time left to look at the listed DLQs, and at
-        // those that were found.
+        // the tagged DLQs that were found.
         let half = half_of_time_left(deadlines.look_until);
         let until = match self.config.queues.is_empty() {
             true => half + deadlines.look_until.saturating_duration_since(half) / 2,

@@ -17,7 +17,7 @@ const USER_AGENT: &str = concat!(
     " aws-sdk-rust"
 );
 
-/// Replaces what the SDK composes anew for each call, with an eighth of all allocations of a call: a
+/// Replaces what the SDK composes again for each call, with an eighth of all allocations of a call: a
 /// description of the SDK, in two headers, an ID of the call, and the number of the attempt.
 #[derive(Debug)]
 pub(crate) struct Sender;

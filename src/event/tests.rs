@@ -372,7 +372,7 @@ fn deep_batches_in_deep_batches_do_not_overflow_the_stack() {
     assert!(parse(&event).is_err());
 }
 
-/// A message of a hostile sender: an array of so many numbers.
+/// A message of a hostile sender: an array of this many numbers.
 fn numbers(n: usize) -> String {
     serde_json::to_string(&vec![1; n]).unwrap()
 }
