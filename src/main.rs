@@ -32,12 +32,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 }
 
 /// Follows Lambda's log settings: `AWS_LAMBDA_LOG_FORMAT` (`JSON` or text) and
-/// `AWS_LAMBDA_LOG_LEVEL`.
+/// `AWS_LAMBDA_LOG_LEVEL`. DEBUG and TRACE count as INFO: the release has no events below it
+/// (`release_max_level_info` in Cargo.toml).
 fn init_log() {
     let setting = |name| std::env::var(name).unwrap_or_default();
     let level = match setting("AWS_LAMBDA_LOG_LEVEL").to_uppercase().as_str() {
-        "TRACE" => LevelFilter::TRACE,
-        "DEBUG" => LevelFilter::DEBUG,
         "WARN" => LevelFilter::WARN,
         "ERROR" | "FATAL" => LevelFilter::ERROR,
         _ => LevelFilter::INFO,

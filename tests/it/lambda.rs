@@ -809,6 +809,26 @@ async fn log_has_a_line_for_each_queue_that_is_not_empty_a_summary_and_the_metri
 }
 
 #[tokio::test]
+async fn log_level_trace_shows_what_info_shows() {
+    let queues = Queues::create("chatty").await;
+    queues.dead_letter(1).await;
+    let mut function = EmulatedFunction::start(&[
+        ("REDRIVE_QUEUES", &queues.dlq.arn),
+        ("REDRIVE_PAUSED", "true"),
+        ("AWS_LAMBDA_LOG_LEVEL", "TRACE"),
+    ]);
+
+    function.invoke(&alarm(&queues.dlq)).unwrap();
+
+    let log = function.log();
+    assert_eq!(log.len(), 3, "{log:#?}");
+    assert_eq!(verdict(&log[0]), ("held", "paused"));
+    assert_eq!(log[1]["message"], "invocation finished");
+    assert!(log[2]["_aws"]["CloudWatchMetrics"].is_array());
+    queues.dlq.assert_no_task().await;
+}
+
+#[tokio::test]
 async fn log_level_warn_silences_what_is_normal_but_not_the_metrics() {
     let queues = Queues::create("quiet").await;
     queues.dead_letter(1).await;
