@@ -3,7 +3,7 @@
 use crate::config::Limits;
 use crate::deadlines::{Deadlines, retry_while_throttled};
 use crate::enrollment::Target;
-use crate::outcome::{Failed, Finding, Outcome, Skipped};
+use crate::outcome::{Details, Failed, Finding, Outcome, Skipped};
 use crate::plan::Cause;
 use crate::queue::{MoveTask, TaskStatus};
 use crate::sqs::{CancelError, Sqs, SqsError};
@@ -30,8 +30,12 @@ pub async fn run<'a>(
             };
             let cancelled = timeout_at(until, cancel_one(sqs, target, cause)).await;
             let (outcome, tasks) = cancelled.unwrap_or((Outcome::Failed(out_of_time), Vec::new()));
-            Finding {
+            let details = (!tasks.is_empty()).then(|| Details {
                 tasks,
+                ..Details::default()
+            });
+            Finding {
+                details: details.map(Box::new),
                 ..Finding::unseen(target.dlq.as_str(), outcome)
             }
         })

@@ -7,11 +7,12 @@ use crate::enrollment::Target;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::observation::Observation;
-use crate::outcome::{Deferred, Failed, Finding, Outcome, Skipped};
+use crate::outcome::{Deferred, Details, Failed, Finding, Outcome, Skipped};
 use crate::queue::QueueArn;
 use crate::sqs::{Sqs, SqsError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::pin::{Pin, pin};
 use std::time::{Duration, SystemTime};
@@ -43,15 +44,12 @@ pub(crate) struct Candidate<'a> {
     pub brakes_read: Option<Instant>,
 }
 
-/// What SQS answered to a look, and when.
-pub(crate) type Answer = (Seen, Instant);
-
-/// What a look has seen. Most DLQs are empty, so that takes little memory.
+/// What a look has seen. A sweep has thousands, and most DLQs are empty, so that takes little memory.
 pub(crate) enum Seen {
-    /// No messages, and how long the DLQ would keep one.
-    Empty(Option<Duration>),
-    /// Messages.
-    Messages(Box<Observation>),
+    /// No messages.
+    Empty,
+    /// Messages, and when the DLQ's tasks were listed.
+    Messages(Box<(Observation, Instant)>),
     /// The look failed.
     Failed(Box<SqsError>),
 }
@@ -62,15 +60,18 @@ pub(crate) struct Looks<'a, S> {
     /// The most looks at a time.
     concurrency: usize,
     begun: Instant,
-    waiting: VecDeque<QueueArn>,
     running: FuturesUnordered<Running<'a>>,
-    /// When SQS was asked about a DLQ.
-    asked: HashMap<QueueArn, Instant>,
-    answers: Vec<(QueueArn, Answer)>,
+    looks: HashMap<QueueArn, Look>,
+}
+
+enum Look {
+    /// SQS was asked then, and has not answered yet.
+    Asked(Instant),
+    Answered(Seen),
 }
 
 /// A look at a DLQ that is under way.
-type Running<'a> = Pin<Box<dyn Future<Output = (QueueArn, Answer)> + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = (QueueArn, Seen)> + 'a>>;
 
 impl<'a, S: Sqs> Looks<'a, S> {
     /// No looks yet.
@@ -79,27 +80,24 @@ impl<'a, S: Sqs> Looks<'a, S> {
             sqs,
             concurrency,
             begun: Instant::now(),
-            waiting: VecDeque::new(),
             running: FuturesUnordered::new(),
-            asked: HashMap::new(),
-            answers: Vec::new(),
+            looks: HashMap::new(),
         }
     }
 
-    /// Adds DLQs to look at [`during`](Self::during) something else. They may turn out not to matter.
-    pub(crate) fn add(&mut self, dlqs: impl Iterator<Item = QueueArn>) {
-        self.waiting.extend(dlqs);
-    }
-
-    /// Waits for something else, and looks meanwhile.
-    pub(crate) async fn during<T>(&mut self, other: impl Future<Output = T>) -> T {
+    /// Waits for something else, and meanwhile looks at the DLQs that wait. They may turn out not to matter.
+    pub(crate) async fn during<T>(
+        &mut self,
+        other: impl Future<Output = T>,
+        waiting: &mut VecDeque<QueueArn>,
+    ) -> T {
         let mut other = pin!(other);
         loop {
-            self.begin_some();
+            self.begin_some(|| waiting.pop_front());
             tokio::select! {
                 biased;
                 done = &mut other => return done,
-                Some(answer) = self.running.next() => self.answers.push(answer),
+                Some((dlq, seen)) = self.running.next() => self.note(dlq, seen),
             }
         }
     }
@@ -111,56 +109,51 @@ impl<'a, S: Sqs> Looks<'a, S> {
         mut self,
         targets: &[Target],
         until: Instant,
-    ) -> impl Iterator<Item = (&Target, Result<Answer, Deferred>)> {
+    ) -> impl Iterator<Item = (&Target, Result<Seen, Deferred>)> {
         let to_look_at = targets.iter().filter(|target| {
             target.policy_error.is_none() || !target.policy.brake_alarms.is_empty()
         });
-        self.waiting = to_look_at.map(|target| target.dlq.clone()).collect();
+        let mut waiting = to_look_at.map(|target| target.dlq.clone());
         let finished = async {
-            self.begin_some();
-            while let Some(answer) = self.running.next().await {
-                self.answers.push(answer);
-                self.begin_some();
+            self.begin_some(|| waiting.next());
+            while let Some((dlq, seen)) = self.running.next().await {
+                self.note(dlq, seen);
+                self.begin_some(|| waiting.next());
             }
         };
         // Running out of time is no error: the DLQs without an answer are deferred.
         let _ = timeout_at(until, finished).await;
         let enough = until.saturating_duration_since(self.begun) / 2;
         let enough = enough.min(MOST_FOR_A_LOOK);
-        let Self {
-            asked, mut answers, ..
-        } = self;
-        let place = targets.iter().enumerate();
-        let place: HashMap<&QueueArn, usize> = place.map(|(n, it)| (&it.dlq, n)).collect();
-        answers.retain(|(dlq, _)| place.contains_key(dlq));
-        answers.sort_unstable_by_key(|(dlq, _)| place.get(dlq).copied());
-        let mut answers = answers.into_iter().peekable();
+        let mut looks = self.looks;
         targets.iter().map(move |target| {
-            let answer = answers.next_if(|(dlq, _)| *dlq == target.dlq);
-            let is_hung = |asked: &Instant| asked.elapsed() >= enough;
-            let look = match answer {
-                Some((_, answer)) => Ok(answer),
-                None if asked.get(&target.dlq).is_some_and(is_hung) => Err(Deferred::NoAnswer),
-                None => Err(Deferred::NotLookedAt),
+            let look = match looks.remove(&target.dlq) {
+                Some(Look::Answered(seen)) => Ok(seen),
+                Some(Look::Asked(asked)) if asked.elapsed() >= enough => Err(Deferred::NoAnswer),
+                Some(Look::Asked(_)) | None => Err(Deferred::NotLookedAt),
             };
             (target, look)
         })
     }
 
-    fn begin_some(&mut self) {
+    fn note(&mut self, dlq: QueueArn, seen: Seen) {
+        self.looks.insert(dlq, Look::Answered(seen));
+    }
+
+    fn begin_some(&mut self, mut next: impl FnMut() -> Option<QueueArn>) {
         while self.running.len() < self.concurrency
-            && let Some(dlq) = self.waiting.pop_front()
+            && let Some(dlq) = next()
         {
-            if self.asked.contains_key(&dlq) {
+            let Entry::Vacant(entry) = self.looks.entry(dlq.clone()) else {
                 continue;
-            }
-            self.asked.insert(dlq.clone(), Instant::now());
+            };
+            entry.insert(Look::Asked(Instant::now()));
             let sqs = self.sqs;
             self.running.push(Box::pin(async move {
                 let look = async || look(sqs, &dlq).await;
                 let seen = retry_while_throttled(look, SqsError::is_throttled).await;
                 let seen = seen.unwrap_or_else(|error| Seen::Failed(Box::new(error)));
-                (dlq, (seen, Instant::now()))
+                (dlq, seen)
             }));
         }
     }
@@ -172,20 +165,23 @@ const MOST_FOR_A_LOOK: Duration = Duration::from_secs(2);
 impl<'a> Candidate<'a> {
     pub(crate) fn finding(self, outcome: Outcome, now: SystemTime) -> Finding<'a> {
         let facts = facts(&self.target.policy, &self.observation, now);
-        let metrics_error = match self.observation.metrics {
+        let observation = self.observation;
+        let metrics_error = match observation.metrics {
             Some(Metrics::Denied(why) | Metrics::Failed(why)) => Some(why),
             _ => None,
         };
-        Finding {
-            queue_arn: self.target.dlq.as_str(),
-            outcome,
+        let details = Details {
             streak: facts.streak,
             last_verdict: facts.last_verdict,
-            depth: Some(self.observation.depth),
-            tasks: self.observation.tasks,
-            fall_time: self.observation.fall_time,
+            tasks: observation.tasks,
+            fall_time: observation.fall_time,
             metrics_error,
             expires_in: None,
+        };
+        Finding {
+            depth: Some(observation.depth),
+            details: Some(Box::new(details)),
+            ..Finding::unseen(self.target.dlq.as_str(), outcome)
         }
     }
 }
@@ -194,34 +190,30 @@ impl<'a> Candidate<'a> {
 async fn look(sqs: &impl Sqs, dlq: &QueueArn) -> Result<Seen, SqsError> {
     let (depth, retention) = sqs.depth(dlq).await?;
     if depth.is_empty() {
-        return Ok(Seen::Empty(retention));
+        return Ok(Seen::Empty);
     }
-    Ok(Seen::Messages(Box::new(Observation {
+    let observation = Observation {
         depth,
         retention,
         tasks: sqs.list_tasks(dlq).await?,
         ..Observation::default()
-    })))
+    };
+    Ok(Seen::Messages(Box::new((observation, Instant::now()))))
 }
 
 /// The DLQ to decide about. `Err` if the look already decides what happens to it.
 pub(crate) fn candidate(
     target: &Target,
-    look: Result<Answer, Deferred>,
+    look: Result<Seen, Deferred>,
 ) -> Result<Candidate<'_>, Outcome> {
     let invalid = |error: &String| Outcome::Failed(Failed::InvalidPolicy(error.clone()));
     let invalid = target.policy_error.as_ref().map(invalid);
-    let (seen, looked) = match look {
-        Ok(answer) => answer,
+    let (observation, looked) = match look {
         Err(deferred) => return Err(invalid.unwrap_or(Outcome::Deferred(deferred))),
-    };
-    let observation = match seen {
-        Seen::Empty(retention) => Observation {
-            retention,
-            ..Observation::default()
-        },
-        Seen::Messages(observation) => *observation,
-        Seen::Failed(error) => {
+        // Nothing starts here, so the time does not matter.
+        Ok(Seen::Empty) => (Observation::default(), Instant::now()),
+        Ok(Seen::Messages(seen)) => *seen,
+        Ok(Seen::Failed(error)) => {
             return Err(invalid.unwrap_or(match *error {
                 SqsError::QueueNotFound(why) if !target.listed => {
                     Outcome::Skipped(Skipped::TaggedNotFound(why))

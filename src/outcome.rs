@@ -13,6 +13,15 @@ use crate::verdict::{LastVerdict, SAMPLE_PACE, SLACK};
 use std::fmt;
 use std::time::Duration;
 
+/// What an invocation found out about its queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings<'a> {
+    /// The ARNs of the DLQs that are empty. In a large sweep almost all are.
+    pub empty: Vec<&'a str>,
+    /// One for each other queue.
+    pub others: Vec<Finding<'a>>,
+}
+
 /// What the function found out about one queue, and what happened to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding<'a> {
@@ -22,6 +31,13 @@ pub struct Finding<'a> {
     pub outcome: Outcome,
     /// How many messages the DLQ held; `None` if nobody looked.
     pub depth: Option<Depth>,
+    /// What else is known of it. `None` if nobody looked, or if the DLQ is empty, which most are.
+    pub details: Option<Box<Details>>,
+}
+
+/// What is known of a DLQ with messages, apart from their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
     /// The move tasks that SQS listed before the function acted, newest first.
     pub tasks: Vec<MoveTask>,
     /// The number of fruitless redrives in a row.
@@ -356,17 +372,20 @@ impl<'a> Finding<'a> {
             queue_arn,
             outcome,
             depth: None,
-            tasks: Vec::new(),
-            streak: 0,
-            last_verdict: None,
-            fall_time: None,
-            metrics_error: None,
-            expires_in: None,
+            details: None,
+        }
+    }
+
+    /// A finding about a DLQ without messages.
+    pub fn empty(queue_arn: &'a str) -> Self {
+        Self {
+            depth: Some(Depth::default()),
+            ..Self::unseen(queue_arn, Outcome::Skipped(Skipped::Gate(Skip::Empty)))
         }
     }
 }
 
-impl Finding<'_> {
+impl Details {
     /// Whether redrives of this DLQ are started and canceled again and again. Samples do not count:
     /// the function always cancels them.
     pub fn is_often_cancelled(&self) -> bool {
@@ -398,18 +417,21 @@ impl fmt::Display for Finding<'_> {
     /// A clause: what happened, then what else an operator should know.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.outcome)?;
+        let Some(details) = &self.details else {
+            return Ok(());
+        };
         if let (Some(FallTime::Known(fall)), Reason::Sample) =
-            (&self.fall_time, self.outcome.reason())
+            (&details.fall_time, self.outcome.reason())
         {
             let back = Duration::from_secs((fall.time + SLACK).as_secs());
             let back = humantime::format_duration(back);
             write!(f, "; a failing message is back within about {back}")?;
         }
-        if let Some(FallTime::Unknown(why)) = &self.fall_time {
+        if let Some(FallTime::Unknown(why)) = &details.fall_time {
             let why = one_line(why, MAX_MESSAGE_CHARS);
             write!(f, "; no sample: the fall time is unknown: {why}")?;
         }
-        if let Some(FallTime::Long(time)) = &self.fall_time {
+        if let Some(FallTime::Long(time)) = &details.fall_time {
             let time = humantime::format_duration(*time);
             write!(
                 f,
@@ -417,20 +439,20 @@ impl fmt::Display for Finding<'_> {
             )?;
         }
         let is_told = self.outcome.reason() == Reason::MetricsUnreadable;
-        if let Some(why) = self.metrics_error.as_ref().filter(|_| !is_told) {
+        if let Some(why) = details.metrics_error.as_ref().filter(|_| !is_told) {
             let why = one_line(why, MAX_MESSAGE_CHARS);
             write!(f, "; the DLQ's metrics could not be read: {why}")?;
         }
-        if let Some(left) = self.expires_in {
+        if let Some(left) = details.expires_in {
             write!(f, "; {}", expires_in(left))?;
         }
-        if self.is_often_cancelled() {
+        if details.is_often_cancelled() {
             write!(
                 f,
                 "; at least {OFTEN} of the DLQ's last redrives were canceled: its brake alarm changes its state often, or its consumer fails now and then; let the brake alarm wait for more datapoints, or lengthen the cooldown"
             )?;
         }
-        let newest = self.tasks.first();
+        let newest = details.tasks.first();
         let failed = newest.filter(|task| task.status == TaskStatus::Failed);
         if let Some(reason) = failed.and_then(|task| task.failure_reason.as_ref()) {
             write!(f, "; the last move task failed: `{}`", excerpt(reason))?;

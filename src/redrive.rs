@@ -3,11 +3,11 @@
 use crate::ask::{ages_of_held, answer};
 use crate::cancel;
 use crate::cloudwatch::CloudWatch;
-use crate::decision::{Decision, Hold, Start, braked_task, decide};
+use crate::decision::{Decision, Hold, Skip, Start, braked_task, decide};
 use crate::enrollment::Target;
 use crate::look::{Candidate, Context, Looks, candidate};
 use crate::observation::{EXPIRES_SOON, Question};
-use crate::outcome::{Failed, Finding, Outcome, Skipped};
+use crate::outcome::{Failed, Finding, Findings, Outcome, Skipped};
 use crate::plan::Cause;
 use crate::sqs::Sqs;
 use crate::start;
@@ -16,20 +16,20 @@ use futures_util::{StreamExt, stream};
 use std::time::SystemTime;
 use tokio::time::timeout_at;
 
-/// Looks at these DLQs and starts a redrive wherever every gate lets the DLQ pass. Each target gets
-/// one finding, whatever goes wrong. Some of the looks may have been made.
+/// Looks at these DLQs and starts a redrive wherever every gate lets the DLQ pass. Each target is
+/// in the findings, whatever goes wrong. Some of the looks may have been made.
 pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
     context: &Context<'_, S, C>,
     targets: &'a [Target],
     looks: Looks<'_, S>,
-) -> Vec<Finding<'a>> {
+) -> Findings<'a> {
     let mut sorted = Sorted::default();
     for (target, look) in looks.finish(targets, context.deadlines.look_until).await {
         match candidate(target, look) {
             Ok(candidate) => sorted.add(candidate, context.now),
             Err(outcome) => {
                 let finding = Finding::unseen(target.dlq.as_str(), outcome);
-                sorted.findings.push(finding);
+                sorted.findings.others.push(finding);
             }
         }
     }
@@ -51,16 +51,16 @@ pub(crate) async fn run<'a, S: Sqs, C: CloudWatch>(
     let stop = stop_all(context, harmful);
     let (held, stopped, started) =
         join3(hold_all(context, held), stop, start::run(context, ready)).await;
-    findings.extend(held);
-    findings.extend(stopped);
-    findings.extend(started);
+    findings.others.extend(held);
+    findings.others.extend(stopped);
+    findings.others.extend(started);
     findings
 }
 
 /// DLQs, grouped by the answer of the gates.
 #[derive(Default)]
 struct Sorted<'a> {
-    findings: Vec<Finding<'a>>,
+    findings: Findings<'a>,
     ready: Vec<(Start, Candidate<'a>)>,
     harmful: Vec<(Cause, Candidate<'a>)>,
     held: Vec<(Hold, Candidate<'a>)>,
@@ -82,9 +82,12 @@ impl<'a> Sorted<'a> {
             Ok(Decision::Start(start)) => return self.ready.push((start, candidate)),
             Ok(Decision::Cancel(cause)) => return self.harmful.push((cause, candidate)),
             Ok(Decision::Hold(hold)) => return self.held.push((hold, candidate)),
+            Ok(Decision::Skip(Skip::Empty)) => {
+                return self.findings.empty.push(candidate.target.dlq.as_str());
+            }
             Ok(Decision::Skip(skip)) => Outcome::Skipped(Skipped::Gate(skip)),
         };
-        self.findings.push(candidate.finding(outcome, now));
+        self.findings.others.push(candidate.finding(outcome, now));
     }
 
     /// A policy that cannot be followed lifts no brake.
@@ -96,7 +99,7 @@ impl<'a> Sorted<'a> {
             Ok(None) => {
                 let outcome = Outcome::Failed(Failed::InvalidPolicy(error.to_owned()));
                 let finding = Finding::unseen(target.dlq.as_str(), outcome);
-                self.findings.push(finding);
+                self.findings.others.push(finding);
             }
         }
     }
@@ -111,10 +114,11 @@ async fn hold_all<'a, S, C: CloudWatch>(
     let ages = ages_of_held(context, &candidates).await;
     let finding = |((hold, candidate), age): ((Hold, Candidate<'a>), Option<_>)| {
         let expires_in = age.and_then(|age| candidate.observation.expires_in(age));
-        Finding {
-            expires_in: expires_in.filter(|left| *left < EXPIRES_SOON),
-            ..candidate.finding(Outcome::Held(hold), context.now)
+        let mut finding = candidate.finding(Outcome::Held(hold), context.now);
+        if let Some(details) = &mut finding.details {
+            details.expires_in = expires_in.filter(|left| *left < EXPIRES_SOON);
         }
+        finding
     };
     held.into_iter().zip(ages).map(finding).collect()
 }

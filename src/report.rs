@@ -1,9 +1,11 @@
 //! The report of an invocation: what it lists and what it only counts, as JSON, log and metrics.
 
-use crate::decision::{Purpose, Skip};
+use crate::decision::Purpose;
 use crate::event::request::Selection;
 use crate::fall::FallTime;
-use crate::outcome::{Deferred, Finding, Outcome, OutcomeCode, Reason, SampleEnd, Skipped};
+use crate::outcome::{
+    Deferred, Details, Finding, Findings, Outcome, OutcomeCode, Reason, SampleEnd, Skipped,
+};
 use crate::plan::{Cause, Kind, Plan};
 use crate::queue::{MoveTask, QueueArn, TaskStatus};
 use crate::text::sentence;
@@ -182,14 +184,21 @@ pub struct Unlisted {
 
 impl Report {
     /// The report of these findings. It decides what is listed and what is only counted.
-    pub fn new(plan: &Plan, dry_run: bool, findings: Vec<Finding>) -> Self {
+    pub fn new(plan: &Plan, dry_run: bool, findings: Findings) -> Self {
+        let Findings { empty, others } = findings;
         let is_enrolled = |finding: &&Finding| finding.outcome.reason() != Reason::NotEnrolled;
-        let is_large = findings.iter().filter(is_enrolled).count() > MAX_LISTED;
+        let enrolled = empty.len() + others.iter().filter(is_enrolled).count();
+        let is_large = enrolled > MAX_LISTED;
         let mut counts = OutcomeCounts::default();
         let mut unlisted = Unlisted::default();
-        let mut not_enrolled = 0;
         let mut queues = Vec::new();
-        for finding in findings {
+        counts.skipped = empty.len() as u64;
+        match is_large {
+            true => unlisted.empty = empty.len() as u64,
+            false => queues.extend(empty.into_iter().map(Finding::empty).map(QueueReport::from)),
+        }
+        let mut not_enrolled = 0;
+        for finding in others {
             *counts.of(finding.outcome.code()) += 1;
             let reason = finding.outcome.reason();
             not_enrolled += usize::from(reason == Reason::NotEnrolled);
@@ -347,7 +356,6 @@ impl Unlisted {
     fn count_of(&mut self, outcome: &Outcome, is_large: bool, is_full: bool) -> Option<&mut u64> {
         match outcome {
             Outcome::Skipped(Skipped::NotEnrolled) if is_full => Some(&mut self.not_enrolled),
-            Outcome::Skipped(Skipped::Gate(Skip::Empty)) if is_large => Some(&mut self.empty),
             Outcome::Skipped(Skipped::NothingToCancel { .. } | Skipped::EndedBeforeCancel)
                 if is_large =>
             {
@@ -378,7 +386,9 @@ impl From<&Plan> for TriggerReport {
 
 impl From<Finding<'_>> for QueueReport {
     fn from(finding: Finding) -> Self {
-        let is_listed = !finding.tasks.is_empty();
+        let nothing = Details::default();
+        let details = finding.details.as_deref().unwrap_or(&nothing);
+        let is_listed = !details.tasks.is_empty();
         let is_observed = finding.depth.is_some();
         Self {
             queue_arn: finding.queue_arn.to_owned(),
@@ -387,16 +397,16 @@ impl From<Finding<'_>> for QueueReport {
             detail: finding.to_string(),
             visible: finding.depth.map(|depth| depth.visible),
             in_flight: finding.depth.map(|depth| depth.in_flight),
-            streak: (is_observed && is_listed).then_some(finding.streak),
+            streak: (is_observed && is_listed).then_some(details.streak),
             task: TaskReport::new(&finding),
             last_task: LastTaskReport::new(&finding),
-            fall_time_seconds: match &finding.fall_time {
+            fall_time_seconds: match &details.fall_time {
                 Some(FallTime::Known(fall)) => Some(fall.time.as_secs()),
                 _ => None,
             },
-            depth_history_unreadable: finding.metrics_error.is_some(),
-            expires_soon: finding.expires_in.is_some(),
-            often_cancelled: finding.is_often_cancelled(),
+            depth_history_unreadable: details.metrics_error.is_some(),
+            expires_soon: details.expires_in.is_some(),
+            often_cancelled: details.is_often_cancelled(),
             redriven: match &finding.outcome {
                 Outcome::Started {
                     sample: Some(SampleEnd::Stopped { moved } | SampleEnd::EndedItself { moved }),
@@ -420,7 +430,8 @@ impl TaskReport {
             }),
             Outcome::Cancelled { handle, .. } | Outcome::WouldCancel { handle, .. } => {
                 let is_it = |task: &&MoveTask| task.handle.as_ref() == Some(handle);
-                let task = finding.tasks.iter().find(is_it);
+                let mut tasks = finding.details.iter().flat_map(|details| &details.tasks);
+                let task = tasks.find(is_it);
                 Some(Self {
                     handle: Some(handle.clone()),
                     destination_arn: task.and_then(|task| task.destination_arn.clone()),
@@ -444,8 +455,9 @@ impl TaskReport {
 
 impl LastTaskReport {
     fn new(finding: &Finding) -> Option<Self> {
-        let task = finding.tasks.first()?;
-        let verdict = finding.last_verdict;
+        let details = finding.details.as_ref()?;
+        let task = details.tasks.first()?;
+        let verdict = details.last_verdict;
         Some(Self {
             status: task.status.as_str().to_owned(),
             started_at: task.started_at.and_then(rfc3339),

@@ -9,7 +9,7 @@ use sqs_auto_redrive::event::{self, Event, Request, Selection, Trigger, request}
 use sqs_auto_redrive::fall::FallTime;
 use sqs_auto_redrive::handler::{Answer, InvocationError};
 use sqs_auto_redrive::observation::{Brake, BrakeState, Observation};
-use sqs_auto_redrive::outcome::{Failed, Finding, Outcome, Skipped};
+use sqs_auto_redrive::outcome::{Failed, Finding, Findings, Outcome, Skipped};
 use sqs_auto_redrive::plan::{Action, Cause, Kind, Plan, plan};
 use sqs_auto_redrive::policy::{Policy, check_destination};
 use sqs_auto_redrive::queue::{
@@ -164,7 +164,7 @@ pub fn check(payload: &[u8]) {
         report: Report::new(
             &plan(Vec::new(), &[], &[], &WORLDS[0].location),
             false,
-            Vec::new(),
+            Findings::default(),
         ),
         unreadable: event.unreadable,
         tags_error: None,
@@ -341,7 +341,11 @@ fn check_world(event: &Event, world: &World) {
         not_enrolled.map(|arn| (arn.as_str(), Outcome::Skipped(Skipped::NotEnrolled)));
     let findings = invalid.chain(not_enrolled);
     let findings = findings.map(|(arn, outcome)| Finding::unseen(arn, outcome));
-    let report = Report::new(&plan, false, findings.collect());
+    let findings = Findings {
+        others: findings.collect(),
+        ..Findings::default()
+    };
+    let report = Report::new(&plan, false, findings);
     assert!(report.trigger.queues.len() <= 100);
     assert_report_reads_well(&report, MOST_OF_A_TEXT);
 }

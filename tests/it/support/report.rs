@@ -2,6 +2,7 @@
 
 use super::queues::Queue;
 use serde_json::{Value, json};
+use sqs_auto_redrive::outcome::Findings;
 use sqs_auto_redrive::plan::plan;
 use sqs_auto_redrive::queue::Location;
 use sqs_auto_redrive::report::Report;
@@ -9,7 +10,7 @@ use sqs_auto_redrive::report::Report;
 /// The report of an invocation that concerned no queue.
 pub fn of_nothing() -> Report {
     let plan = plan(Vec::new(), &[], &[], &Location::new("", "us-east-1"));
-    Report::new(&plan, false, Vec::new())
+    Report::new(&plan, false, Findings::default())
 }
 
 /// The entry of this queue in a report.
