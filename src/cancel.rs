@@ -73,9 +73,8 @@ pub(crate) async fn cancel_listed(
     cause: &Cause,
     tasks: Vec<MoveTask>,
 ) -> (Outcome, Vec<MoveTask>) {
-    let running = tasks.iter().find(|task| task.cancellable().is_some());
-    let handle = running.and_then(MoveTask::cancellable);
-    let Some((running, handle)) = running.zip(handle) else {
+    let cancellable = |task: &MoveTask| Some((task.clone(), task.cancellable()?.to_owned()));
+    let Some((running, handle)) = tasks.iter().find_map(cancellable) else {
         if tasks.iter().any(is_running) {
             return (Outcome::Failed(Failed::NoHandle), tasks);
         }
@@ -84,8 +83,7 @@ pub(crate) async fn cancel_listed(
         let nothing = Skipped::NothingToCancel { may_start };
         return (Outcome::Skipped(nothing), tasks);
     };
-    let running = running.clone();
-    let (cause, handle) = (cause.clone(), handle.to_owned());
+    let cause = cause.clone();
     if target.policy.dry_run {
         return (Outcome::WouldCancel { cause, handle }, tasks);
     }

@@ -281,14 +281,18 @@ impl CloudWatch for CloudWatchClients {
         now: SystemTime,
         until: Instant,
     ) -> Vec<Option<Duration>> {
-        let mut ages = vec![None; dlqs.len()];
         let mut by_region: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, dlq) in dlqs.iter().enumerate() {
             by_region.entry(dlq.region()).or_default().push(n);
         }
+        let calls = by_region.iter().flat_map(|(region, places)| {
+            let calls = places.chunks(METRICS_PER_CALL);
+            calls.map(move |places| (*region, places))
+        });
         let from = now - (METRICS_DELAY + Duration::from_secs(10 * 60));
-        for (region, places) in by_region {
-            for places in places.chunks(METRICS_PER_CALL) {
+        // A region that hangs must not take the time of the others.
+        let mut read = stream::iter(calls)
+            .map(async |(region, places)| {
                 let queue = |n: &usize| dlqs.get(*n).cloned();
                 let series = places.iter().filter_map(queue).map(|queue| Series {
                     queue,
@@ -297,13 +301,21 @@ impl CloudWatch for CloudWatchClients {
                     period: 60,
                 });
                 let series: Vec<Series> = series.collect();
+                let mut read = Vec::new();
                 let mut take = |n: usize, _: SystemTime, seconds: u64| {
-                    if let Some(age) = places.get(n).and_then(|n| ages.get_mut(*n)) {
-                        *age = Some(Duration::from_secs(seconds));
-                    }
+                    read.extend(places.get(n).map(|place| (*place, seconds)));
                 };
                 // A state that cannot be read stays unknown.
                 let _ = timeout_at(until, self.series(region, &series, from, now, &mut take)).await;
+                read
+            })
+            .buffer_unordered(CONCURRENT_CALLS);
+        let mut ages = vec![None; dlqs.len()];
+        while let Some(read) = read.next().await {
+            for (place, seconds) in read {
+                if let Some(age) = ages.get_mut(place) {
+                    *age = Some(Duration::from_secs(seconds));
+                }
             }
         }
         ages

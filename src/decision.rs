@@ -135,15 +135,17 @@ fn task_active(case: &Case) -> Answer {
     };
     let status = task.status.as_str().to_owned();
     let stuck = Hold::TaskStuck { status }.into();
+    let is_overdue = task.age(case.now) > LONGEST_TASK;
     match task.status {
         TaskStatus::Running => {}
         TaskStatus::Unknown(_) => return Ok(Some(stuck)),
+        _ if is_overdue => return Ok(Some(stuck)),
         _ => return Ok(Some(Skip::TaskActive.into())),
     }
     if let Some(cause) = braked_task(case.policy, case.seen)? {
         return Ok(Some(Decision::Cancel(cause)));
     }
-    if task.age(case.now) > LONGEST_TASK {
+    if is_overdue {
         return Ok(Some(stuck));
     }
     // Without its tags, it is unknown where the DLQ's own redrives go.
@@ -650,7 +652,8 @@ pub enum Skip {
 /// Why nothing starts, where a person should look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// A task has been RUNNING for longer than SQS allows, or its status is unknown.
+    /// A task is RUNNING or CANCELLING although it started longer ago than SQS lets a task run, or its
+    /// status is unknown.
     TaskStuck {
         /// The status, as SQS writes it.
         status: String,

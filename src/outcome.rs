@@ -633,6 +633,9 @@ impl fmt::Display for Hold {
             Self::TaskStuck { status } if status == TaskStatus::Running.as_str() => f.write_str(
                 "a move task is RUNNING for longer than SQS allows; cancel it, or ask AWS Support",
             ),
+            Self::TaskStuck { status } if status == TaskStatus::Cancelling.as_str() => f.write_str(
+                "a move task is CANCELLING, and it started longer ago than SQS lets a task run; ask AWS Support",
+            ),
             Self::TaskStuck { status } => write!(
                 f,
                 "a move task has the status `{}`, which this function does not know; cancel it, or ask AWS Support",

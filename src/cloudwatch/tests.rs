@@ -915,6 +915,18 @@ async fn age_that_cannot_be_read_is_unknown() {
 }
 
 #[tokio::test]
+async fn age_is_read_although_another_region_does_not_answer() {
+    let server = Server::answering(|request| match request.is_for(ELSEWHERE) {
+        true => SILENCE.to_vec(),
+        false => by_queue(|id, _| Some(result(id, "Complete", &[(1, 4.0)])))(request),
+    });
+    let dlqs = [REGION, ELSEWHERE].map(|region| queue_in(region, "orders-dlq"));
+    let until = Instant::now() + Duration::from_millis(200);
+    let ages = server.clients().oldest_ages(&dlqs, now(), until).await;
+    assert_eq!(ages, [Some(Duration::from_secs(4)), None]);
+}
+
+#[tokio::test]
 async fn no_dlq_to_ask_takes_no_call_for_ages() {
     let server = Server::answering(|_| denied());
     assert_eq!(server.clients().oldest_ages(&[], now(), soon()).await, []);

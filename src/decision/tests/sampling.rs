@@ -405,6 +405,18 @@ fn task_that_runs_too_long_or_has_an_unknown_status_is_held() {
 }
 
 #[test]
+fn task_that_is_still_being_canceled_after_the_longest_run_is_held() {
+    let canceled = |age| seen(5, [with_status("CANCELLING", task(1000, age))]);
+    let stuck = Hold::TaskStuck {
+        status: "CANCELLING".to_owned(),
+    };
+    let old = canceled(HOUR * 37 + MINUTE);
+    assert_eq!(decide_by_default(&old), Decision::Hold(stuck));
+    let recent = canceled(HOUR * 37);
+    assert_eq!(decide_by_default(&recent), Decision::Skip(Skip::TaskActive));
+}
+
+#[test]
 fn active_task_is_reported_before_messages_in_flight() {
     let in_flight = Observation {
         depth: Depth {
