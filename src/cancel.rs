@@ -30,12 +30,12 @@ pub async fn run<'a>(
             };
             let cancelled = timeout_at(until, cancel_one(sqs, target, cause)).await;
             let (outcome, tasks) = cancelled.unwrap_or((Outcome::Failed(out_of_time), Vec::new()));
-            let details = (!tasks.is_empty()).then(|| Details {
+            let details = Details {
                 tasks,
                 ..Details::default()
-            });
+            };
             Finding {
-                details: details.map(Box::new),
+                details: Some(Box::new(details)),
                 ..Finding::unseen(target.dlq.as_str(), outcome)
             }
         })

@@ -354,10 +354,9 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             *pages += 1;
             let new = queues.iter().filter(|it| known.insert(it.dlq.clone()));
             let is_repeated = new.count() == 0 && !queues.is_empty();
-            let enrolled = queues.iter().filter(|it| it.enrolled).map(|it| &it.dlq);
             if early.is_some() && next.is_some() {
-                let early = enrolled.filter(|dlq| self.turns.may_come_early(dlq));
-                waiting.extend(early.cloned());
+                let enrolled = queues.iter().filter(|it| it.enrolled).map(|it| &it.dlq);
+                waiting.extend(enrolled.filter(|it| self.turns.may_come_early(it)).cloned());
             }
             found.extend(queues);
             if next.is_none() {

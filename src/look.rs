@@ -38,7 +38,7 @@ pub struct Context<'a, S, C> {
 pub(crate) struct Candidate<'a> {
     pub target: &'a Target,
     pub observation: Observation,
-    /// When its tasks were listed.
+    /// When its tasks were listed. Nothing reads it of an empty DLQ.
     pub looked: Instant,
     /// When its brakes were read.
     pub brakes_read: Option<Instant>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Observation {
     /// How many messages the DLQ holds.
     pub depth: Depth,
-    /// How long the DLQ keeps a message; `None` if SQS did not return it.
+    /// How long the DLQ keeps a message; `None` if SQS did not return it, or if the DLQ is empty.
     pub retention: Option<Duration>,
     /// The DLQ's move tasks, newest first, at most ten. Empty if the DLQ is empty, because nobody
     /// asks then.

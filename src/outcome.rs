@@ -16,7 +16,7 @@ use std::time::Duration;
 /// What an invocation found out about its queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings<'a> {
-    /// The ARNs of the DLQs that are empty. In a large sweep almost all are.
+    /// The ARNs of the DLQs that were skipped because they are empty. In a large sweep almost all are.
     pub empty: Vec<&'a str>,
     /// One for each other queue.
     pub others: Vec<Finding<'a>>,
@@ -31,11 +31,11 @@ pub struct Finding<'a> {
     pub outcome: Outcome,
     /// How many messages the DLQ held; `None` if nobody looked.
     pub depth: Option<Depth>,
-    /// What else is known of it. `None` if nobody looked, or if the DLQ is empty, which most are.
+    /// What else is known of it; `None` if there is nothing else.
     pub details: Option<Box<Details>>,
 }
 
-/// What is known of a DLQ with messages, apart from their number.
+/// What is known of a DLQ apart from its depth. After a cancel, only the tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     /// The move tasks that SQS listed before the function acted, newest first.

@@ -398,8 +398,8 @@ impl From<Finding<'_>> for QueueReport {
             visible: finding.depth.map(|depth| depth.visible),
             in_flight: finding.depth.map(|depth| depth.in_flight),
             streak: (is_observed && is_listed).then_some(details.streak),
-            task: TaskReport::new(&finding),
-            last_task: LastTaskReport::new(&finding),
+            task: TaskReport::new(&finding.outcome, &details.tasks),
+            last_task: LastTaskReport::new(details),
             fall_time_seconds: match &details.fall_time {
                 Some(FallTime::Known(fall)) => Some(fall.time.as_secs()),
                 _ => None,
@@ -420,8 +420,9 @@ impl From<Finding<'_>> for QueueReport {
 }
 
 impl TaskReport {
-    fn new(finding: &Finding) -> Option<Self> {
-        match &finding.outcome {
+    /// `None` if no task was started or canceled. `tasks` are those that SQS listed before.
+    fn new(outcome: &Outcome, tasks: &[MoveTask]) -> Option<Self> {
+        match outcome {
             Outcome::Started { start, handle, .. } => Some(Self {
                 handle: handle.clone(),
                 destination_arn: start.destination.as_ref().map(QueueArn::to_string),
@@ -430,14 +431,13 @@ impl TaskReport {
             }),
             Outcome::Cancelled { handle, .. } | Outcome::WouldCancel { handle, .. } => {
                 let is_it = |task: &&MoveTask| task.handle.as_ref() == Some(handle);
-                let mut tasks = finding.details.iter().flat_map(|details| &details.tasks);
-                let task = tasks.find(is_it);
+                let task = tasks.iter().find(is_it);
                 Some(Self {
                     handle: Some(handle.clone()),
                     destination_arn: task.and_then(|task| task.destination_arn.clone()),
                     max_messages_per_second: None,
                     sample: matches!(
-                        finding.outcome,
+                        outcome,
                         Outcome::Cancelled {
                             cause: Cause::SampleOver,
                             ..
@@ -454,8 +454,8 @@ impl TaskReport {
 }
 
 impl LastTaskReport {
-    fn new(finding: &Finding) -> Option<Self> {
-        let details = finding.details.as_ref()?;
+    /// `None` if SQS listed no task.
+    fn new(details: &Details) -> Option<Self> {
         let task = details.tasks.first()?;
         let verdict = details.last_verdict;
         Some(Self {

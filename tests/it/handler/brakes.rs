@@ -454,3 +454,17 @@ async fn bad_tag_does_not_let_a_task_run_under_a_brake() {
         }
     }
 }
+
+#[tokio::test]
+async fn bad_tag_fails_a_dlq_with_a_brake_even_if_it_is_empty() {
+    let queue = dlq("orders-dlq");
+    for state in [BrakeState::On, BrakeState::Off] {
+        let fake = Fake::default()
+            .with(&queue, 0)
+            .with_tags(&queue, &[("cooldown", "5s")])
+            .with_alarm("down", state);
+        let sweep = fake.invoke(SWEEP).policy(braked("down")).by_tag();
+        let report = serde_json::to_value(sweep.answer().await.report).unwrap();
+        assert_eq!(outcomes(&report), ["failed/invalid-policy"]);
+    }
+}

@@ -86,6 +86,16 @@ async fn destination_that_a_later_page_shows_to_be_enrolled_fails_its_dlq() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn empty_dlq_whose_destination_a_later_page_shows_to_be_enrolled_is_not_merely_skipped() {
+    let (queues, fake) = paged(&[0, 5, 5, 5, 5]);
+    let to_last = [("destination-arn", queues[4].as_str())];
+    let fake = fake.with_tags(&queues[0], &to_last);
+    let answer = fake.invoke(SWEEP).by_tag().answer().await;
+    let report = serde_json::to_value(&answer.report).unwrap();
+    assert_eq!(outcomes(&report)[0], "failed/invalid-policy");
+}
+
+#[tokio::test(start_paused = true)]
 async fn queue_without_the_enroll_tag_is_not_looked_at_while_listing() {
     let (queues, fake) = paged(&[5, 5, 5]);
     let fake = fake.with_settings(&queues[0], &[("min-messages", "1")]);

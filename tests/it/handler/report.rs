@@ -58,7 +58,7 @@ async fn report_of_a_start_has_every_field_of_the_schema() {
 
 #[tokio::test]
 async fn empty_dlqs_are_counted_but_not_listed_among_more_than_a_hundred() {
-    for (n, listed) in [(100, 100), (101, 1)] {
+    for (n, listed, counted) in [(100, 100, 0), (101, 1, 100)] {
         let queues: Vec<QueueArn> = (0..n).map(|n| dlq(&format!("dlq-{n:03}"))).collect();
         let fake = queues
             .iter()
@@ -67,9 +67,40 @@ async fn empty_dlqs_are_counted_but_not_listed_among_more_than_a_hundred() {
         let report = fake.invoke(SWEEP).answer().await.report;
         assert_eq!(report.queues.len(), listed);
         assert_eq!(report.counts.skipped, n - 1);
+        assert_eq!(report.unlisted.empty, counted);
         let metrics: Value = serde_json::from_str(&report.metrics("redrive", fake.now())).unwrap();
         assert_eq!(metrics["QueuesLookedAt"], n);
     }
+}
+
+#[tokio::test]
+async fn empty_dlq_is_listed_with_its_depth_and_nothing_about_tasks() {
+    let queue = dlq("orders-dlq");
+    let fake = Fake::default().with(&queue, 0);
+    let report = fake.invoke(SWEEP).report().await;
+    let expected = json!({
+        "queueArn": queue.as_str(),
+        "outcome": "skipped",
+        "reason": "empty",
+        "detail": "The DLQ is empty.",
+        "visible": 0,
+        "inFlight": 0,
+    });
+    assert_eq!(report["queues"], json!([expected]));
+}
+
+#[tokio::test]
+async fn a_hundred_empty_dlqs_are_listed_although_the_request_names_one_more_that_is_not_enrolled()
+{
+    let queues: Vec<QueueArn> = (0..100).map(|n| dlq(&format!("dlq-{n:03}"))).collect();
+    let fake = queues
+        .iter()
+        .fold(Fake::default(), |fake, queue| fake.with(queue, 0));
+    let names = queues.iter().map(QueueArn::name).chain(["strange"]);
+    let names: Vec<&str> = names.collect();
+    let request = json!({"action": "redrive", "queues": names}).to_string();
+    let report = fake.invoke(&request).report().await;
+    assert_eq!(report["queues"].as_array().unwrap().len(), 101);
 }
 
 #[tokio::test]
