@@ -103,7 +103,8 @@ fn go(case: &Case) -> Result<Decision, Question> {
     let Case { policy, seen, .. } = case;
     let parking = case.parking()?;
     let streak = case.streak()?;
-    let is_last_try = streak.length.saturating_add(1) >= policy.max_attempts && !streak.sent_all;
+    let is_last_try =
+        streak.length.saturating_add(1) >= policy.max_attempts && !streak.sent_a_tenth;
     let purpose = match case.newest()?.map(|newest| newest.verdict) {
         _ if parking.is_some() => Purpose::Parking,
         _ if case.sampling()?.is_none() => Purpose::All,
@@ -448,7 +449,7 @@ impl<'a> Case<'a> {
     /// Whether the attempts are exhausted. Samples alone never exhaust them.
     fn is_exhausted(&self) -> Result<bool, Question> {
         let streak = self.streak()?;
-        let was_tried = streak.sent_all || streak.only_failed || self.sampling()?.is_none();
+        let was_tried = streak.sent_a_tenth || streak.only_failed || self.sampling()?.is_none();
         Ok(streak.length >= self.policy.max_attempts && was_tried)
     }
 

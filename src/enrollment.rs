@@ -339,7 +339,7 @@ fn as_requested(policy: Policy, request: Option<&Request>, timeout: Duration) ->
     };
     let policy = Policy {
         // A request with its own destination is never diverted to the parking queue.
-        may_park: request.destination.is_none(),
+        may_park: policy.may_park && request.destination.is_none(),
         // A request cannot lift a deployed dry run.
         dry_run: policy.dry_run || request.dry_run,
         max_messages_per_second: request

@@ -1,6 +1,6 @@
 //! What is known of one DLQ: the facts that a decision uses, and the questions it may ask.
 
-use crate::fall::FallTime;
+use crate::fall::{Fall, FallTime};
 use crate::metrics::{Metrics, Readings};
 use crate::queue::{Depth, MoveTask};
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl Observation {
     /// failed, the message may have waited longer.
     pub fn expires_in(&self, age: Duration) -> Option<Duration> {
         let before = match &self.fall_time {
-            Some(FallTime::Known(fall)) => fall.time,
+            Some(FallTime::Known(Fall { time, .. }) | FallTime::Long(time)) => *time,
             _ => Duration::ZERO,
         };
         Some(self.retention?.saturating_sub(age).saturating_sub(before))

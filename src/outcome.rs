@@ -61,7 +61,7 @@ pub enum Outcome {
         start: Start,
         /// The messages that were visible before.
         visible: u64,
-        /// The handle of its task; `None` if SQS returned none.
+        /// The handle of its task; `None` if SQS returned none, or its answer was lost.
         handle: Option<String>,
         /// How a sample ended; `None` for any other redrive.
         sample: Option<SampleEnd>,
@@ -494,7 +494,7 @@ impl fmt::Display for Outcome {
                 }
                 match handle {
                     Some(_) => Ok(()),
-                    None => f.write_str("; SQS returned no handle for the task"),
+                    None => f.write_str("; the task's handle is unknown"),
                 }
             }
             Self::WouldStart { start, visible } => {
@@ -554,9 +554,9 @@ impl fmt::Display for Cause {
                 write!(f, "the brake alarm `{}` is in ALARM: ", excerpt(alarm))
             }
             Self::SampleOver => f.write_str("the sample's time is over: "),
-            Self::Bouncing => {
-                f.write_str("the messages it moves come back, or its consumer handles nothing: ")
-            }
+            Self::Bouncing => f.write_str(
+                "the messages of the RUNNING redrive come back, or the consumer handles nothing: ",
+            ),
         }
     }
 }
@@ -652,7 +652,7 @@ impl fmt::Display for Hold {
             ),
             Self::ParkingFailed { reason } => write!(
                 f,
-                "the attempts are exhausted, and the last two move tasks to the parking queue failed: `{}`",
+                "the last two move tasks to the parking queue failed: `{}`; correct the cause, then send a request with `force`",
                 excerpt(reason)
             ),
             Self::AttemptsExhausted { streak } => write!(

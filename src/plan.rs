@@ -6,6 +6,7 @@ use crate::event::alarm::{Alarm, AlarmState, Silence};
 use crate::event::request::{self, Request, Selection};
 use crate::queue::Location;
 use crate::text::excerpt;
+use std::collections::BTreeSet;
 
 /// What to do about an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,8 +100,15 @@ pub fn plan(
     let nothing = || Plan::ignored(None, "the event has no trigger");
     let plan = plans.reduce(Plan::combine).unwrap_or_else(nothing);
     let selection = match plan.selection {
-        Selection::Named(queues) if queues.len() > MAX_NAMED_QUEUES => Selection::All,
-        selection => selection,
+        Selection::All => Selection::All,
+        Selection::Named(mut queues) => {
+            let mut known = BTreeSet::new();
+            queues.retain(|queue| known.insert(queue.clone()));
+            match queues.len() > MAX_NAMED_QUEUES {
+                true => Selection::All,
+                false => Selection::Named(queues),
+            }
+        }
     };
     Plan { selection, ..plan }
 }

@@ -29,8 +29,8 @@ pub struct Policy {
     pub destination: Option<QueueArn>,
     /// `REDRIVE_PARKING_ARN`, none: where the messages go once the attempts are exhausted.
     pub parking: Option<QueueArn>,
-    /// Whether messages may go to the parking queue. Not a setting: a request with its own
-    /// destination turns it off.
+    /// Whether messages may go to the parking queue. Not a setting: a request with `force` or with its
+    /// own destination turns it off.
     pub may_park: bool,
     /// `REDRIVE_BRAKE_ALARMS`, none: nothing starts while one of these alarms is in ALARM.
     pub brake_alarms: Vec<String>,
@@ -47,7 +47,8 @@ pub struct Policy {
     /// `REDRIVE_SCHEDULE`, none: how often a schedule wakes the function. Not a setting of a DLQ; it shows
     /// whether the attempts can ever be exhausted.
     pub schedule: Option<Duration>,
-    /// Why the DLQ's own tags could not be read; `None` if they could. Not a setting.
+    /// Why the DLQ's own tags, or those of a queue that its messages go to, could not be read; `None` if
+    /// all could. Not a setting.
     pub unread_tags: Option<String>,
 }
 
@@ -164,12 +165,13 @@ impl Policy {
             forced: true,
             quiet_period: Duration::ZERO,
             max_attempts: u32::MAX,
+            may_park: false,
             ..self
         }
     }
 }
 
-/// The pace of a sample, in messages per second. No other task of ours has it.
+/// The pace of a sample, in messages per second. With samples on, no other task of ours has it.
 pub const SAMPLE_PACE: u32 = 1;
 
 /// What [`sample_time`] accepts.

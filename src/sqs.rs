@@ -75,13 +75,13 @@ pub enum SqsError {
     /// SQS still throttles after every retry.
     #[error("throttled: {0}")]
     Throttled(String),
-    /// SQS failed, or refused the call for another reason.
+    /// SQS failed, refused the call for another reason, or its answer cannot be read.
     #[error("{0}")]
     Service(String),
     /// SQS could not be reached, or did not answer in time.
     #[error("{0}; check the function's network, and in a VPC the endpoint for SQS (`sqs`)")]
     Unreachable(String),
-    /// SQS's answer makes no sense.
+    /// What SQS answered makes no sense, although it can be read.
     #[error("{0}")]
     BadAnswer(String),
 }
@@ -441,9 +441,11 @@ impl From<AwsError> for SqsError {
             Kind::DestinationNotFound => Self::DestinationNotFound(error.message),
             Kind::QueueNotFound => Self::QueueNotFound(error.message),
             Kind::NotADeadLetterQueue => Self::NotADeadLetterQueue(error.message),
-            Kind::TaskActive | Kind::TaskLimit | Kind::Failed => Self::Service(error.to_string()),
+            // A proxy may have answered instead of SQS, so another call may succeed.
+            Kind::TaskActive | Kind::TaskLimit | Kind::Failed | Kind::BadAnswer => {
+                Self::Service(error.to_string())
+            }
             Kind::Unreachable => Self::Unreachable(error.to_string()),
-            Kind::BadAnswer => Self::BadAnswer(error.to_string()),
         }
     }
 }

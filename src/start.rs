@@ -121,7 +121,7 @@ async fn start_one<S: Sqs, C: CloudWatch>(
     Outcome::Deferred(out_of_time)
 }
 
-/// What came of a start. `answer` is `None` if SQS did not answer in time.
+/// The outcome of a start. `answer` is `None` if SQS did not answer in time.
 async fn started_or_not<S: Sqs, C>(
     context: &Context<'_, S, C>,
     start: Start,
@@ -163,7 +163,8 @@ fn started(start: Start, candidate: &Candidate, handle: Option<String>) -> Outco
     }
 }
 
-/// Lists the tasks again, because a task may have started and ended since the look. `Err` if one did.
+/// Lists the tasks again, because a task may have started since the look, and may even have ended. `Err` if
+/// one started.
 async fn still_unstarted<S: Sqs, C>(
     context: &Context<'_, S, C>,
     candidate: &Candidate<'_>,
@@ -276,7 +277,7 @@ async fn own_task<S: Sqs, C>(
     is_it.then(|| newest.cancellable().map(str::to_owned))
 }
 
-/// The earliest start time of this invocation's own samples.
+/// The earliest start time of a task that started during this invocation, by SQS's clock.
 fn since<S, C>(context: &Context<'_, S, C>) -> SystemTime {
     context.now.checked_sub(CLOCK_SKEW).unwrap_or(context.now)
 }
@@ -289,6 +290,7 @@ async fn stop_sample(
     mut handle: Option<String>,
     since: SystemTime,
 ) -> Result<SampleEnd, NotStopped> {
+    let is_confirmed = handle.is_some();
     loop {
         let known = match handle.take() {
             Some(known) => known,
@@ -298,6 +300,9 @@ async fn stop_sample(
                     Err(NotEnded::Running(handle)) => handle,
                     Err(NotEnded::NoHandle) => {
                         return Err(NotStopped::new("SQS returned no handle for it", false));
+                    }
+                    Err(NotEnded::NotListed) if is_confirmed => {
+                        return Err(NotStopped::new("SQS does not list it", false));
                     }
                     Err(NotEnded::NotListed) => {
                         let outcome = Outcome::Deferred(Deferred::StartUnconfirmed);
@@ -360,12 +365,37 @@ fn end_by_list(
         let is_new = task.started_at.is_none_or(|started| started >= since);
         is_sample(policy, task) && is_new
     };
-    let task = tasks.first().filter(is_it).ok_or(NotEnded::NotListed)?;
+    let task = tasks.iter().find(is_it).ok_or(NotEnded::NotListed)?;
     let moved = task.moved;
     match (&task.status, task.cancellable()) {
         (_, Some(handle)) => Err(NotEnded::Running(handle.to_owned())),
         (TaskStatus::Cancelling | TaskStatus::Cancelled, None) => Ok(SampleEnd::Stopped { moved }),
         (TaskStatus::Completed | TaskStatus::Failed, None) => Ok(SampleEnd::EndedItself { moved }),
         _ => Err(NotEnded::NoHandle),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_sample_is_found_behind_a_newer_task_of_a_person() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let task = |status, pace, ago| MoveTask {
+            status,
+            handle: None,
+            started_at: Some(now - Duration::from_secs(ago)),
+            moved: 9,
+            to_move: Some(9),
+            destination_arn: None,
+            max_messages_per_second: pace,
+            failure_reason: None,
+        };
+        let persons = task(TaskStatus::Running, None, 5);
+        let own = task(TaskStatus::Completed, Some(1), 20);
+        let since = now - Duration::from_secs(30);
+        let end = end_by_list(&[persons, own], &Policy::default(), since);
+        assert!(matches!(end, Ok(SampleEnd::EndedItself { moved: 9 })));
     }
 }

@@ -207,27 +207,28 @@ pub struct Streak {
     pub length: u32,
     /// Whether every one of them FAILED, so that nothing reached the consumer.
     pub only_failed: bool,
-    /// Whether one of them sent at least a tenth of what the DLQ holds now, or those canceled on
-    /// the way did together. If not, the DLQ is full of messages that were never sent.
-    pub sent_all: bool,
+    /// Whether one of them, or those canceled on the way together, sent at least a tenth of what the DLQ
+    /// holds now. If not, most of its messages were never sent.
+    pub sent_a_tenth: bool,
 }
 
 /// Counts the redrives that came back. It skips a CANCELLED task that stayed away and an unclear
 /// task; any other task that stayed away ends the streak.
 pub fn streak(policy: &Policy, judged: &[Judged], in_dlq: u64) -> Streak {
     let mut streak = Streak::default();
-    let mut sent = 0_u64;
+    let (mut largest, mut canceled) = (0, 0_u64);
     for Judged { task, verdict, .. } in judged {
         match (verdict, &task.status) {
             (Verdict::CameBack, status) => {
                 let has_failed = *status == TaskStatus::Failed;
                 streak.only_failed = has_failed && (streak.length == 0 || streak.only_failed);
                 if !has_failed && !is_sample(policy, task) {
-                    sent = match task.status {
-                        TaskStatus::Cancelled => sent.saturating_add(task.moved_about()),
-                        _ => sent.max(task.moved_about()),
-                    };
-                    streak.sent_all |= sent >= in_dlq / 10;
+                    let sent = task.moved_about();
+                    match task.status {
+                        TaskStatus::Cancelled => canceled = canceled.saturating_add(sent),
+                        _ => largest = sent.max(largest),
+                    }
+                    streak.sent_a_tenth |= largest.max(canceled) >= in_dlq / 10;
                 }
                 streak.length += 1;
             }
@@ -238,7 +239,7 @@ pub fn streak(policy: &Policy, judged: &[Judged], in_dlq: u64) -> Streak {
     streak
 }
 
-/// SQS's reason, if the last two tasks to the parking queue FAILED in a row.
+/// The newest task to the parking queue, if it and the one before it FAILED.
 pub fn failed_parking<'a>(
     policy: &Policy,
     seen: &'a Observation,

@@ -426,7 +426,7 @@ fn check_policy(
                     .max_messages_per_second
                     .or(policy.max_messages_per_second),
                 dry_run: deployed.dry_run || request.dry_run,
-                may_park: request.destination.is_none(),
+                may_park: policy.may_park && request.destination.is_none(),
                 ..policy
             }
         }

@@ -355,6 +355,8 @@ fn redrive_that_may_not_be_parked_is_not_held_because_parking_failed() {
         ..with_parking()
     };
     starts(decide_now(&elsewhere, &seen));
+    let forced = with_parking().forced(Duration::from_secs(120));
+    starts(decide_now(&forced, &seen));
 }
 
 #[test]

@@ -271,6 +271,12 @@ fn event_that_names_more_than_a_thousand_queues_sweeps() {
 }
 
 #[test]
+fn queue_that_many_records_name_counts_once() {
+    let repeated = planned((0..1001).map(|n| naming(&[&format!("dlq-{}", n % 3)])));
+    assert_eq!(repeated.selection, named(&["dlq-0", "dlq-1", "dlq-2"]));
+}
+
+#[test]
 fn composite_alarm_sweeps_unless_it_names_queues() {
     assert_sweeps(&planned([composite()]), Kind::Alarm, "arn of composite");
     let contributor = Alarm {

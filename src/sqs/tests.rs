@@ -586,7 +586,7 @@ fn assert_readable(case: &str, expected: &str, fault: &SqsError) {
 }
 
 #[tokio::test]
-async fn unreadable_answer_shows_whether_sqs_failed_was_unreachable_or_answered_nonsense() {
+async fn unreadable_answer_shows_whether_sqs_failed_or_was_unreachable() {
     let html = "<html><body><h1>500 Internal Server Error</h1></body></html>";
     let cut = |status: &str| {
         let json = "content-type: application/x-amz-json-1.0\r\ncontent-length: 500\r\n";
@@ -607,26 +607,26 @@ async fn unreadable_answer_shows_whether_sqs_failed_was_unreachable_or_answered_
         (
             "html, 200",
             answer("200 OK", "content-type: text/html\r\n", html),
-            "bad answer",
+            "failed",
         ),
         (
             "empty, 503",
             answer("503 Service Unavailable", "", ""),
             "failed",
         ),
-        ("empty, 403", answer(S403, "", ""), "bad answer"),
+        ("empty, 403", answer(S403, "", ""), "failed"),
         (
             "JSON without a code",
             json_answer(S400, "", &json!({})),
-            "bad answer",
+            "failed",
         ),
         (
             "JSON of another type",
             ok(&json!({"Attributes": "many", "Results": 7, "TaskHandle": {}})),
-            "bad answer",
+            "failed",
         ),
-        ("body cut off, 200", cut("200 OK"), "bad answer"),
-        ("body cut off, 400", cut(S400), "bad answer"),
+        ("body cut off, 200", cut("200 OK"), "failed"),
+        ("body cut off, 400", cut(S400), "failed"),
         ("closed without an answer", Vec::new(), "unreachable"),
         (
             "no HTTP",

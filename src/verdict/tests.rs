@@ -409,8 +409,28 @@ fn streak_counts_what_came_back_up_to_the_first_whole_redrive_that_stayed_away()
     assert!(!streak(&policy, &[only_failed[0], back], 9).only_failed);
     assert!(!streak(&policy, &[back, only_failed[0]], 9).only_failed);
     assert!(!streak(&policy, &[], 9).only_failed);
-    assert!(streak(&policy, &[judged(CameBack, &one), back], 9).sent_all);
-    assert!(!streak(&policy, &[judged(CameBack, &one), only_failed[0]], 9).sent_all);
+    assert!(streak(&policy, &[judged(CameBack, &one), back], 9).sent_a_tenth);
+    assert!(!streak(&policy, &[judged(CameBack, &one), only_failed[0]], 9).sent_a_tenth);
+}
+
+#[test]
+fn canceled_redrives_count_together_and_any_other_by_itself() {
+    let canceled = task("CANCELLED", 60, Some(100), HOUR);
+    let completed = task("COMPLETED", 100, Some(100), HOUR * 2);
+    let back = |task: &MoveTask| Judged {
+        task: Box::leak(Box::new(task.clone())),
+        verdict: Verdict::CameBack,
+        came_back: 0,
+    };
+    let sent_a_tenth = |tasks: [&MoveTask; 2], in_dlq| {
+        streak(&Policy::default(), &tasks.map(back), in_dlq).sent_a_tenth
+    };
+    for tasks in [[&canceled, &completed], [&completed, &canceled]] {
+        assert!(!sent_a_tenth(tasks, 1_500));
+        assert!(sent_a_tenth(tasks, 1_000));
+    }
+    assert!(sent_a_tenth([&canceled, &canceled], 1_200));
+    assert!(!sent_a_tenth([&canceled, &canceled], 1_210));
 }
 
 #[test]

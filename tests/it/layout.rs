@@ -33,7 +33,7 @@ const PURE: &[(&str, &[&str])] = &[
     ]),
     ("src/plan.rs", &[
         "crate::codes", "crate::event::Trigger", "crate::event::alarm", "crate::event::request", "crate::queue",
-        "crate::text",
+        "crate::text", "std::collections",
     ]),
     ("src/policy.rs", &["crate::queue", "humantime", "std::time", "thiserror"]),
     ("src/queue.rs", &["crate::text", "std::collections", "std::fmt", "std::str", "std::sync::Arc", "std::time", "thiserror"]),

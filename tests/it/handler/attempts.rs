@@ -83,7 +83,7 @@ async fn parking_is_tried_again_until_it_failed_twice() {
     let failed_once = parked(failed(&fake, "KmsThrottled", HOUR));
     let failed_again = parked(failed(&fake, "KmsAccessDenied", MINUTE * 30));
     let parks = "100 visible messages to move to arn:aws:sqs:us-east-1:123456789012:parking,";
-    let holds = "the last two move tasks to the parking queue failed: `KmsAccessDenied`";
+    let holds = "last two move tasks to the parking queue failed: `KmsAccessDenied`; correct the cause, then send a request with `force`";
     let to_parking = [Some(dlq("parking").to_string())];
     for (parkings, outcome, detail, destinations) in [
         (

@@ -22,6 +22,25 @@ async fn held(fake: &Fake, policy: Policy, left: Duration) -> (String, u64) {
     (report.queues[0].detail.clone(), expiring)
 }
 
+#[test]
+fn any_known_fall_time_is_subtracted_from_the_time_that_is_left() {
+    let left = |fall_time| {
+        let seen = Observation {
+            retention: Some(HOUR * 96),
+            fall_time: Some(fall_time),
+            ..Observation::default()
+        };
+        seen.expires_in(HOUR * 30)
+    };
+    let known = Fall {
+        time: MINUTE,
+        consumed: Vec::new(),
+    };
+    assert_eq!(left(FallTime::Known(known)), Some(HOUR * 66 - MINUTE));
+    assert_eq!(left(FallTime::Long(HOUR * 60)), Some(HOUR * 6));
+    assert_eq!(left(FallTime::Unknown(String::new())), Some(HOUR * 66));
+}
+
 #[tokio::test]
 async fn held_dlq_whose_oldest_message_expires_within_a_day_says_so() {
     let fake = Fake::default().with(&dlq("orders-dlq"), 5);
