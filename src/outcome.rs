@@ -452,15 +452,34 @@ impl fmt::Display for Finding<'_> {
                 "; at least {OFTEN} of the DLQ's last redrives were canceled: its brake alarm changes its state often, or its consumer fails now and then; let the brake alarm wait for more datapoints, or lengthen the cooldown"
             )?;
         }
+        self.describe_failure(details, f)
+    }
+}
+
+impl Finding<'_> {
+    /// Why the last move task FAILED, unless the outcome says that already, and what to do.
+    fn describe_failure(&self, details: &Details, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let newest = details.tasks.first();
         let failed = newest.filter(|task| task.status == TaskStatus::Failed);
-        if let Some(reason) = failed.and_then(|task| task.failure_reason.as_ref()) {
-            write!(f, "; the last move task failed: `{}`", excerpt(reason))?;
-            if let Some(advice) = failed_task_advice(reason) {
-                write!(f, ": {advice}")?;
+        let Some(reason) = failed.and_then(|task| task.failure_reason.as_ref()) else {
+            return Ok(());
+        };
+        let advice = failed_task_advice(reason);
+        let is_reported = match &self.outcome {
+            Outcome::Held(
+                Hold::TasksFailed { reason: it, .. } | Hold::ParkingFailed { reason: it },
+            ) => it == reason,
+            _ => false,
+        };
+        match (is_reported, advice) {
+            (true, None) => Ok(()),
+            (true, Some(advice)) => write!(f, "; {advice}"),
+            (false, None) => write!(f, "; the last move task failed: `{}`", excerpt(reason)),
+            (false, Some(advice)) => {
+                let reason = excerpt(reason);
+                write!(f, "; the last move task failed: `{reason}`: {advice}")
             }
         }
-        Ok(())
     }
 }
 
@@ -647,7 +666,7 @@ impl fmt::Display for Hold {
             Self::MetricsUnreadable { why } => metrics_unreadable(why, f),
             Self::TasksFailed { streak, reason } => write!(
                 f,
-                "the last {streak} move tasks failed, so nothing reached the consumer: `{}`",
+                "the last {streak} move tasks failed, so nothing reached the consumer: `{}`; correct the cause, then send a request with `force`",
                 excerpt(reason)
             ),
             Self::ParkingFailed { reason } => write!(

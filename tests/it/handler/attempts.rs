@@ -119,6 +119,8 @@ async fn parking_is_tried_again_until_it_failed_twice() {
             let answer = answer(&tasks, with_parking(), has_source).await;
             assert_eq!(answer.outcome, outcome, "{}", answer.detail);
             assert!(answer.detail.contains(detail), "{}", answer.detail);
+            let reasons = answer.detail.matches("KmsAccessDenied").count();
+            assert!(reasons <= 1, "{}", answer.detail);
             assert_eq!(answer.destinations, destinations);
         }
     }
