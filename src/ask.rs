@@ -72,9 +72,8 @@ async fn ask_fall_times<S: Sqs, C>(
     asks.for_each(future::ready).await;
 }
 
-/// Takes two calls for a DLQ with one source queue, and one more for each further source. Stops
-/// as soon as it is clear that the fall time cannot be known. `Err` if SQS fails; a refusal is an
-/// answer.
+/// Takes one call with a destination. Otherwise it takes two for a DLQ with one source queue, and one more
+/// for each further source. `Err` if SQS fails; a refusal is an answer.
 pub(crate) async fn read_fall_time(
     sqs: &impl Sqs,
     dlq: &QueueArn,

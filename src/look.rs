@@ -38,13 +38,14 @@ pub struct Context<'a, S, C> {
 pub(crate) struct Candidate<'a> {
     pub target: &'a Target,
     pub observation: Observation,
-    /// When its tasks were listed. Nothing reads it of an empty DLQ.
+    /// When its tasks were listed. Unused for an empty DLQ.
     pub looked: Instant,
     /// When its brakes were read.
     pub brakes_read: Option<Instant>,
 }
 
-/// What a look has seen. A sweep has thousands, and most DLQs are empty, so that takes little memory.
+/// What a look has seen. A sweep makes thousands of looks, and most find an empty DLQ, so `Empty` takes little
+/// memory.
 pub(crate) enum Seen {
     /// No messages.
     Empty,
@@ -85,7 +86,8 @@ impl<'a, S: Sqs> Looks<'a, S> {
         }
     }
 
-    /// Waits for something else, and meanwhile looks at the DLQs that wait. They may turn out not to matter.
+    /// Waits for something else, and meanwhile looks at the DLQs that wait. Some of these looks may turn out to be
+    /// needless.
     pub(crate) async fn during<T>(
         &mut self,
         other: impl Future<Output = T>,
@@ -104,7 +106,7 @@ impl<'a, S: Sqs> Looks<'a, S> {
 
     /// Looks at each of these DLQs whose policy is valid, and at each that has a brake, because a task may have
     /// to be canceled. It looks in this order, unless it has already. Returns the answers in the order of the
-    /// DLQs. A look that began just before the time was up was none.
+    /// DLQs. A look that began just before the time was up counts as not made.
     pub(crate) async fn finish(
         mut self,
         targets: &[Target],

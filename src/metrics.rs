@@ -14,9 +14,9 @@ pub struct MetricsQuery {
     pub dlq: QueueArn,
     /// The queues whose handled messages are added up. Empty if only the depth matters.
     pub consumed: Vec<QueueArn>,
-    /// The start of the period.
+    /// The start of the time range.
     pub from: SystemTime,
-    /// The end of the period: the time of the invocation.
+    /// The end of the time range: the time of the invocation.
     pub now: SystemTime,
     /// The quiet period of the policy.
     pub quiet_period: Duration,
@@ -101,7 +101,7 @@ impl TaskReadings {
 }
 
 impl MetricsQuery {
-    /// The length of one datapoint: one minute if the period is under three hours long, otherwise
+    /// The length of one datapoint: one minute if the time range is under three hours long, otherwise
     /// five.
     pub fn period(&self) -> Duration {
         let length = self.now.duration_since(self.from).unwrap_or_default();

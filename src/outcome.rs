@@ -219,15 +219,16 @@ codes! {
         Paused = "paused",
         /// The tags of a listed DLQ, which may pause it, cannot be read.
         TagsUnreadable = "tags-unreadable",
-        /// The newest task started too recently.
+        /// The newest task is too recent to be judged, or it came back and the next try waits.
         CoolingDown = "cooling-down",
         /// The consumer has handled nothing since the last redrive started.
         NotConsumed = "not-consumed",
-        /// CloudWatch fails, and more than a few messages wait.
+        /// CloudWatch or SQS fails, and more than a few messages wait.
         MetricsUnreadable = "metrics-unreadable",
-        /// Too many redrives in a row came back, and there is no parking queue.
+        /// Too many redrives in a row came back or FAILED, and the messages cannot be parked.
         AttemptsExhausted = "attempts-exhausted",
-        /// The DLQ still grows: its consumer still fails.
+        /// The DLQ still grows: its consumer still fails. Or too many new messages arrive to judge the last
+        /// redrive.
         StillFilling = "still-filling",
         /// A brake alarm is in ALARM.
         Braked = "braked",
@@ -243,9 +244,10 @@ codes! {
         NothingToCancel = "nothing-to-cancel",
         /// The queue was named but is not enrolled.
         NotEnrolled = "not-enrolled",
-        /// The invocation started as many redrives as it may.
+        /// The invocation started as many redrives as it may, or the account has as many active tasks as SQS
+        /// allows.
         StartLimit = "start-limit",
-        /// The invocation's time was up.
+        /// The invocation's time was up, or SQS did not answer in time.
         OutOfTime = "out-of-time",
         /// A permission is missing.
         AccessDenied = "access-denied",

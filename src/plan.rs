@@ -36,7 +36,7 @@ codes! {
         Schedule = "schedule",
         /// A request: do what it asks for.
         Request = "request",
-        /// A brake alarm: cancel in ALARM, look at every enrolled DLQ in OK.
+        /// A brake alarm: ALARM cancels tasks, OK looks at every enrolled DLQ.
         Brake = "brake",
     }
 }

@@ -17,8 +17,9 @@ const USER_AGENT: &str = concat!(
     " aws-sdk-rust"
 );
 
-/// Replaces what the SDK composes again for each call, with an eighth of all allocations of a call: a
-/// description of the SDK, in two headers, an ID of the call, and the number of the attempt.
+/// For each call, the SDK composes a description of itself (in two headers), an ID of the call and the
+/// number of the attempt. They take an eighth of the allocations of a call. This interceptor sends one
+/// constant header instead.
 #[derive(Debug)]
 pub(crate) struct Sender;
 
@@ -32,7 +33,7 @@ impl Intercept for Sender {
         _: &BeforeSerializationInterceptorContextRef<'_>,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let why = "composed anew for each call";
+        let why = "composed again for each call";
         let state = config.interceptor_state();
         state.store_put(disable_interceptor::<UserAgentInterceptor>(why));
         state.store_put(disable_interceptor::<InvocationIdInterceptor>(why));

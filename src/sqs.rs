@@ -404,7 +404,7 @@ impl StartError {
         matches!(self, Self::Sqs(error) if error.is_throttled())
     }
 
-    /// Whether the start may have taken effect all the same, because SQS's answer was lost or makes no
+    /// Whether the start may have taken effect anyway, because SQS's answer was lost or makes no
     /// sense.
     pub fn may_have_taken_effect(&self) -> bool {
         match self {

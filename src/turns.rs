@@ -30,8 +30,8 @@ impl Turns {
         sweeps.turns.get(dlq) != Some(&sweeps.number)
     }
 
-    /// Puts the targets in the order of the sweep. Those whose last turn was in the same sweep follow one
-    /// another from a random one on, because another process may have begun where this one would.
+    /// Puts the targets in the order of the sweep. Those whose last turn was in the same sweep keep the order
+    /// of their ARNs, but begin at a random one: two processes should not begin with the same DLQs.
     pub(crate) fn apply(&self, targets: &mut [Target], now: SystemTime) {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let random = since_epoch.subsec_nanos() as usize;
