@@ -34,6 +34,7 @@ pub struct Function<S, C, T> {
     cloudwatch: C,
     tagging: T,
     turns: Turns,
+    cancel_turns: Turns,
     memory: Memory,
 }
 
@@ -166,6 +167,7 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             cloudwatch,
             tagging,
             turns: Turns::default(),
+            cancel_turns: Turns::default(),
             memory: Memory::default(),
         }
     }
@@ -227,14 +229,15 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
         drop(tags); // Of 10,000 queues, they take half a MiB.
         let is_sweep = *selection == Selection::All;
         if is_sweep {
-            self.turns.apply(&mut targets.enrolled, *now);
+            self.turns_of(&plan.action)
+                .apply(&mut targets.enrolled, *now);
         }
 
         let enrolled = &targets.enrolled;
         let acted = self.act(&plan.action, enrolled, looks, *now, &deadlines);
         let mut findings = acted.await;
         if is_sweep {
-            self.turns.note(enrolled, &findings.others);
+            self.turns_of(&plan.action).note(enrolled, &findings.others);
         }
         let others = targets.not_enrolled.iter();
         let others = others.map(|arn| not_enrolled(arn, tags_error.as_ref()));
@@ -244,6 +247,14 @@ impl<S: Sqs, C: CloudWatch, T: Tagging> Function<S, C, T> {
             unreadable: event.unreadable,
             tags_error,
         })
+    }
+
+    /// Whose turn it is depends on what was done: a cancel asks nothing about the depth.
+    fn turns_of(&self, action: &Action) -> &Turns {
+        match action {
+            Action::Redrive => &self.turns,
+            Action::Cancel(_) => &self.cancel_turns,
+        }
     }
 
     /// The alarms among these that are not in ALARM now. Takes no call if there are none. In doubt,

@@ -317,3 +317,24 @@ async fn tagged_dlqs_that_hang_keep_no_others_waiting() {
         assert_eq!(fake.seen().len(), seen);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn cancel_of_all_does_not_change_which_dlqs_a_sweep_looks_at_first() {
+    let (queues, fake) = paged(&[0; 400]);
+    let fake = queues
+        .iter()
+        .fold(fake, |fake, queue| fake.with_latency(queue, SECOND / 4));
+    let fake = fake.with_pages(100, SECOND / 4);
+    let function = fake.function(by_tag(&fake));
+    let short = Invocation {
+        time_left: 2 * SECOND,
+        ..fake.invocation()
+    };
+    function.invoke(SWEEP, &short).await.unwrap();
+    let first = fake.seen().len();
+    let cancel = r#"{"action": "cancel", "queues": "all"}"#;
+    function.invoke(cancel, &fake.invocation()).await.unwrap();
+    function.invoke(SWEEP, &short).await.unwrap();
+    let both = fake.seen().len();
+    assert!(0 < first && first < both, "{first}, then {both}");
+}
