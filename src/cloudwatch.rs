@@ -257,21 +257,12 @@ impl CloudWatch for CloudWatchClients {
                 queries = rest;
             }
         }
-        // A region that hangs must not take the time of the others.
-        let mut read = stream::iter(calls)
-            .map(async |(region, period, queries)| {
-                let (places, batch): (Vec<usize>, Vec<MetricsQuery>) = queries.into_iter().unzip();
-                let read = self.read_batch(&region, period, batch, until).await;
-                places.into_iter().zip(read)
-            })
-            .buffer_unordered(CONCURRENT_CALLS);
-        while let Some(read) = read.next().await {
-            for (n, metrics) in read {
-                if let Some(answer) = answers.get_mut(n) {
-                    *answer = metrics;
-                }
-            }
-        }
+        let calls = calls.into_iter().map(async |(region, period, queries)| {
+            let (places, batch): (Vec<usize>, Vec<MetricsQuery>) = queries.into_iter().unzip();
+            let read = self.read_batch(&region, period, batch, until).await;
+            places.into_iter().zip(read)
+        });
+        fill(&mut answers, calls).await;
         answers
     }
 
@@ -290,35 +281,43 @@ impl CloudWatch for CloudWatchClients {
             calls.map(move |places| (*region, places))
         });
         let from = now - (METRICS_DELAY + Duration::from_secs(10 * 60));
-        // A region that hangs must not take the time of the others.
-        let mut read = stream::iter(calls)
-            .map(async |(region, places)| {
-                let queue = |n: &usize| dlqs.get(*n).cloned();
-                let series = places.iter().filter_map(queue).map(|queue| Series {
-                    queue,
-                    metric: "ApproximateAgeOfOldestMessage",
-                    stat: "Maximum",
-                    period: 60,
-                });
-                let series: Vec<Series> = series.collect();
-                let mut read = Vec::new();
-                let mut take = |n: usize, _: SystemTime, seconds: u64| {
-                    read.extend(places.get(n).map(|place| (*place, seconds)));
-                };
-                // A state that cannot be read stays unknown.
-                let _ = timeout_at(until, self.series(region, &series, from, now, &mut take)).await;
-                read
-            })
-            .buffer_unordered(CONCURRENT_CALLS);
+        let calls = calls.map(async |(region, places)| {
+            let queue = |n: &usize| dlqs.get(*n).cloned();
+            let series = places.iter().filter_map(queue).map(|queue| Series {
+                queue,
+                metric: "ApproximateAgeOfOldestMessage",
+                stat: "Maximum",
+                period: 60,
+            });
+            let series: Vec<Series> = series.collect();
+            let mut read = Vec::new();
+            let mut take = |n: usize, _: SystemTime, seconds: u64| {
+                let age = Some(Duration::from_secs(seconds));
+                read.extend(places.get(n).map(|place| (*place, age)));
+            };
+            // A state that cannot be read stays unknown.
+            let _ = timeout_at(until, self.series(region, &series, from, now, &mut take)).await;
+            read
+        });
         let mut ages = vec![None; dlqs.len()];
-        while let Some(read) = read.next().await {
-            for (place, seconds) in read {
-                if let Some(age) = ages.get_mut(place) {
-                    *age = Some(Duration::from_secs(seconds));
-                }
+        fill(&mut ages, calls).await;
+        ages
+    }
+}
+
+/// Makes these calls concurrently, so that a region that hangs does not take the time of the others. Puts
+/// each answer in its place.
+async fn fill<T, R: IntoIterator<Item = (usize, T)>>(
+    answers: &mut [T],
+    calls: impl Iterator<Item = impl Future<Output = R>>,
+) {
+    let mut read = stream::iter(calls).buffer_unordered(CONCURRENT_CALLS);
+    while let Some(read) = read.next().await {
+        for (n, it) in read {
+            if let Some(answer) = answers.get_mut(n) {
+                *answer = it;
             }
         }
-        ages
     }
 }
 

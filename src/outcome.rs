@@ -466,21 +466,19 @@ impl Finding<'_> {
         let Some(reason) = failed.and_then(|task| task.failure_reason.as_ref()) else {
             return Ok(());
         };
-        let advice = failed_task_advice(reason);
         let is_reported = match &self.outcome {
             Outcome::Held(
                 Hold::TasksFailed { reason: it, .. } | Hold::ParkingFailed { reason: it },
             ) => it == reason,
             _ => false,
         };
-        match (is_reported, advice) {
-            (true, None) => Ok(()),
-            (true, Some(advice)) => write!(f, "; {advice}"),
-            (false, None) => write!(f, "; the last move task failed: `{}`", excerpt(reason)),
-            (false, Some(advice)) => {
-                let reason = excerpt(reason);
-                write!(f, "; the last move task failed: `{reason}`: {advice}")
-            }
+        if !is_reported {
+            write!(f, "; the last move task failed: `{}`", excerpt(reason))?;
+        }
+        match failed_task_advice(reason) {
+            Some(advice) if is_reported => write!(f, "; {advice}"),
+            Some(advice) => write!(f, ": {advice}"),
+            None => Ok(()),
         }
     }
 }

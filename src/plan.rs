@@ -99,17 +99,14 @@ pub fn plan(
         .map(|trigger| plan_one(trigger, is_brake, released));
     let nothing = || Plan::ignored(None, "the event has no trigger");
     let plan = plans.reduce(Plan::combine).unwrap_or_else(nothing);
-    let selection = match plan.selection {
-        Selection::All => Selection::All,
-        Selection::Named(mut queues) => {
-            let mut known = BTreeSet::new();
-            queues.retain(|queue| known.insert(queue.clone()));
-            match queues.len() > MAX_NAMED_QUEUES {
-                true => Selection::All,
-                false => Selection::Named(queues),
-            }
+    let mut selection = plan.selection;
+    if let Selection::Named(queues) = &mut selection {
+        let mut known = BTreeSet::new();
+        queues.retain(|queue| known.insert(queue.clone()));
+        if queues.len() > MAX_NAMED_QUEUES {
+            selection = Selection::All;
         }
-    };
+    }
     Plan { selection, ..plan }
 }
 

@@ -420,7 +420,7 @@ impl From<Finding<'_>> for QueueReport {
 }
 
 impl TaskReport {
-    /// `None` if no task was started or canceled. `tasks` are those that SQS listed before.
+    /// `None` if no task was started or canceled. `tasks` is SQS's list from before the function acted.
     fn new(outcome: &Outcome, tasks: &[MoveTask]) -> Option<Self> {
         match outcome {
             Outcome::Started { start, handle, .. } => Some(Self {
