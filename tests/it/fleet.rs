@@ -432,10 +432,10 @@ fn throttled_sweep_that_runs_out_of_time_defers_the_rest() {
 
 #[test]
 fn sweeps_that_run_out_of_time_look_at_every_queue_in_the_end() {
-    const TIME: Duration = Duration::from_secs(4);
+    const TIME: Duration = Duration::from_secs(6);
     let queues = names(2000, 100);
     let sqs = ManyQueues::start(Behavior {
-        latency: Duration::from_millis(400),
+        latency: Duration::from_millis(600),
         ..Behavior::default()
     });
     let mut function = sweeping(&queues, &sqs, &[]);
